@@ -1,0 +1,56 @@
+# geomadv: `make` prints what there is to make.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+NETWORK ?= digits-cnn
+RESULTS ?= results
+
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup paper figures test lint types format bench lock clean
+
+help:  ## print these targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(READY)  ## create the virtual environment with pinned packages
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+paper: $(READY)  ## run all analyses and figures: make paper [NETWORK=lenet-mnist]
+	$(BIN)/python analysis/paper.py --network $(NETWORK) --results $(RESULTS)
+
+figures: $(READY)  ## redraw all figures of NETWORK from its result files
+	$(BIN)/python figures/all.py $(RESULTS)/$(NETWORK)
+
+test: $(READY)  ## run the tests (real data: GEOMADV_DATA)
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## check types
+	$(BIN)/mypy
+	$(BIN)/mypy figures
+
+format: $(READY)  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## run the benchmarks that need no peers; see benchmarks/README.md for the others
+	$(BIN)/python benchmarks/svd.py
+
+lock: $(READY)  ## pin what the environment holds now
+	( sed -n '/^#/p' requirements.lock; \
+	  $(BIN)/python -m pip freeze --exclude geomadv --exclude-editable | sed 's/+cpu//' ) > lock.tmp
+	mv lock.tmp requirements.lock
+
+clean:  ## remove the virtual environment and caches, not the results
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

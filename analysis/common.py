@@ -1,0 +1,139 @@
+"""What all analysis scripts share: flags, loading, and errors as exit status 2."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import torch
+import tyro
+import xarray as xr
+
+import geomadv as ga
+from geomadv.networks import ZOO
+
+Names = tyro.conf.arg(metavar="NAME")
+
+
+@dataclass(kw_only=True)
+class Flags:
+    """Flags of every analysis script."""
+
+    network: Annotated[str, Names] = "digits-cnn"
+    """A network of the zoo, package.module:function, torchvision:NAME or timm:NAME."""
+    weights: Path | None = None
+    """Weights for the network (.safetensors; .pt and .pth if they hold tensors only)."""
+    images: Annotated[str | None, Names] = None
+    """Data set by name, or a folder, .npz or .h5 file; default: the one the network is for."""
+    mean: tuple[float, ...] | None = None
+    """Per-channel mean that a network of your own expects to be subtracted."""
+    std: tuple[float, ...] | None = None
+    """Per-channel standard deviation that a network of your own expects to be divided out."""
+    results: Path = Path("results")
+    """Folder of the result files; each network has its own below it."""
+    seed: int = 0
+    """Seed of every random choice."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
+    batch_size: int | None = None
+    """Images per pass; default: from memory. It does not change results beyond rounding."""
+    overwrite: bool = False
+    """Replace results of another configuration."""
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """The images behind an earlier result, as its file names them."""
+
+    name: str
+    sha256: str
+
+
+F = TypeVar("F", bound=Flags)
+
+
+def main(flags: type[F], run: Callable[[F], Any]) -> None:
+    """Parses the command line and runs; what the user can mend ends as one paragraph, status 2."""
+    try:
+        run(tyro.cli(flags, description=sys.modules[run.__module__].__doc__))
+    except (ga.InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues where it was", file=sys.stderr)
+        sys.exit(130)
+
+
+def dataset_name(flags: Flags) -> str:
+    """The images of the flags: as named, else those the network is for."""
+    if flags.images is not None:
+        return flags.images
+    if flags.network in ZOO:
+        return ZOO[flags.network].dataset
+    raise ga.InputError(
+        f"--images: say which images network {flags.network!r} is for: a data set "
+        f"({', '.join(ga.list_images())}), a folder, .npz or .h5 file. Networks that need no such "
+        f"answer: {', '.join(ga.list_networks())}."
+    )
+
+
+def load_network(flags: Flags) -> ga.Classifier:
+    """The network of the flags, on its device; images tell the shape of a foreign one."""
+    device = flags.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    shape = None
+    if ":" in flags.network:
+        shape = ga.load_images(dataset_name(flags), limit=1).shape
+    return ga.load_network(
+        flags.network,
+        weights=flags.weights,
+        input_shape=shape,
+        mean=flags.mean,
+        std=flags.std,
+        device=device,
+    )
+
+
+def load_images(flags: Flags, split: str, count: int | None) -> ga.ImageSet:
+    """Images for the network of the flags: all of a split, or a seeded sample of `count`."""
+    images = ga.load_images(dataset_name(flags), split=split)
+    return images if count is None or count >= len(images) else images.sample(count, flags.seed)
+
+
+def result_path(flags: Flags, net: ga.Classifier, experiment: str) -> Path:
+    """Where the result of an experiment on a network lies; the folder is checked for writing."""
+    folder = flags.results / "".join(c if c.isalnum() or c in "-._" else "-" for c in net.name)
+    ga.results.check_writable(folder)
+    return folder / f"{experiment}.h5"
+
+
+def compute_once(
+    flags: Flags,
+    net: ga.Classifier,
+    images: ga.ImageSet | StoredImages,
+    experiment: str,
+    config: Mapping[str, Any],
+    compute: Callable[[], xr.Dataset],
+) -> xr.Dataset:
+    """The finished result of this configuration if there is one, else computes and saves it."""
+    path = result_path(flags, net, experiment)
+    ready = ga.results.reuse(
+        path, config, experiment=experiment, net=net, images=images, overwrite=flags.overwrite
+    )
+    if ready is None:
+        started = time.perf_counter()
+        ds = compute()
+        attrs = ga.results.provenance(
+            experiment,
+            net=net,
+            images=images,
+            config=config,
+            wall_time_s=time.perf_counter() - started,
+        )
+        ga.save(ds, path, attrs)
+        ready = ga.load(path)
+    print(f"{experiment}: {path}")
+    return ready

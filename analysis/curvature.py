@@ -1,0 +1,238 @@
+"""Principal curvatures of the boundaries around every class, class by class, resumably.
+
+Under `torchrun --nproc-per-node=N` the boundary points are divided over N processes.
+"""
+
+import sys
+import time
+import warnings
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+import xarray as xr
+from common import Flags, load_images, load_network, main, result_path
+
+import geomadv as ga
+from geomadv import distributed
+from geomadv.curvature import PrincipalCurvatures
+from geomadv.experiments import CurvatureSettings
+
+EXPERIMENT = "curvature"
+
+# The full spectrum takes D products and D^2 numbers a class: on a CPU up to MNIST's D = 784, on a
+# GPU up to the largest dense matrix that is supported.
+_FULL_CPU, _FULL_GPU, _PAIRS = 1024, 4096, 20
+
+
+@dataclass(kw_only=True)
+class Curvature(Flags):
+    """Flags of this script."""
+
+    preset: Literal["default", "paper"] = "default"
+    """paper: the numbers of "With Friends Like These"; default: better ones. Flags below win."""
+    classes: tuple[str, ...] = ()
+    """Target classes by name or number; default: all."""
+    count: int | None = None
+    """Training images of other classes to start from, per class."""
+    pairs: Annotated[int | Literal["auto"] | None, tyro.conf.arg(metavar="K|auto|None")] = "auto"
+    """Eigenpairs at each end, None for the full spectrum; auto: full where cheap, else 20."""
+    hvp: Literal["auto", "exact", "finite-difference", "smoothed"] | None = None
+    """Hessian-vector product; auto: exact for smooth networks, else finite differences."""
+    step: float | None = None
+    """Step of finite differences, in image units."""
+    beta: float | None = None
+    """Sharpness of the smoothed network."""
+    tolerance: float | None = None
+    """Relative residual at which an eigenpair counts as converged."""
+    memory: int | None = None
+    """Bytes for what exact products keep for reuse; default: from the machine."""
+
+
+def run(flags: Curvature) -> None:
+    """One class after the other, then accuracy on curved and flat directions."""
+    # The line of each class tells how many pairs converged, and the file each residual.
+    warnings.filterwarnings("ignore", message=".* eigenpairs have residuals above")
+    distributed.start()
+    try:
+        with distributed.main_first():
+            net = load_network(flags)
+        images = load_images(flags, "train", None)
+        targets = _targets(flags, net)
+        settings = _settings(flags, net).fitted(net.dimension)
+        config: dict[str, Any] = {"preset": flags.preset, "classes": targets, "settings": settings}
+        config["seed"] = flags.seed
+        path = result_path(flags, net, EXPERIMENT)
+        finished = distributed.is_main() and ga.results.reuse(
+            path, config, experiment=EXPERIMENT, net=net, images=images, overwrite=flags.overwrite
+        )
+        if not distributed.from_main(bool(finished)):
+            _compute(flags, net, images, targets, settings, config)
+        if distributed.is_main():
+            _report(ga.load(path))
+            print(f"{EXPERIMENT}: {path}")
+    finally:
+        distributed.stop()
+
+
+def _compute(
+    flags: Curvature,
+    net: ga.Classifier,
+    images: ga.ImageSet,
+    targets: list[int],
+    settings: CurvatureSettings,
+    config: dict[str, Any],
+) -> None:
+    """Each class stored as soon as it is done, by the main process; then joined."""
+    started = time.perf_counter()
+    store = None
+    if distributed.is_main():
+        identity = ga.results.identity(EXPERIMENT, net=net, images=images, config=config)
+        path = result_path(flags, net, EXPERIMENT)
+        store = ga.results.ChunkStore(path, identity, len(targets), overwrite=flags.overwrite)
+    with store or nullcontext():
+        done = distributed.from_main(store.done() if store else set())
+        for i, target in enumerate(targets):
+            if i in done:
+                continue
+            ds = ga.experiments.class_curvature(
+                net,
+                images,
+                target,
+                settings,
+                batch_size=flags.batch_size,
+                memory=flags.memory,
+                checkpoint=store.folder / f"solve-{i}" if store else None,
+                progress=True,
+            )
+            if store:
+                store.write(i, {str(name): v.to_numpy() for name, v in ds.data_vars.items()})
+                _tell(ds, net.class_names[target])
+        if store:
+            _join(flags, store, net, images, targets, settings, config, started)
+
+
+def _join(
+    flags: Curvature,
+    store: ga.results.ChunkStore,
+    net: ga.Classifier,
+    images: ga.ImageSet,
+    targets: list[int],
+    settings: CurvatureSettings,
+    config: dict[str, Any],
+    started: float,
+) -> None:
+    """All classes in one file, with what takes them together."""
+    blank = ga.experiments.blank_curvature(net, settings)
+    together = _random_angles(net, settings)
+    solved = [c for c in map(_pairs, map(store.read, range(len(targets)))) if c is not None]
+    if solved:
+        mean = torch.stack([part.images.sum(0) for part in images.batches(512)]).sum(0)
+        accuracy = ga.experiments.projected_accuracy(
+            net, load_images(flags, "test", None), mean / len(images), solved
+        )
+        together = xr.merge([together, accuracy])
+    names = [net.class_names[c] for c in targets]
+    coords = {**blank.coords, **together.coords}
+    store.assemble(
+        {str(name): ([*map(str, v.dims)], v.attrs) for name, v in blank.data_vars.items()},
+        ga.results.provenance(
+            EXPERIMENT,
+            net=net,
+            images=images,
+            config=config,
+            wall_time_s=time.perf_counter() - started,
+        ),
+        constants={str(name): v for name, v in together.data_vars.items()},
+        coords={str(name): v for name, v in coords.items()} | {"class": names},
+    )
+
+
+def _pairs(chunk: dict[str, Any]) -> PrincipalCurvatures | None:
+    """The eigenpairs of the mean Hessian of a stored class; None if it was skipped."""
+    if not np.isfinite(chunk["hessian_value"]).all():
+        return None
+    directions = chunk["hessian_direction"][0]
+    return PrincipalCurvatures(
+        values=torch.from_numpy(chunk["hessian_value"][0]),
+        directions=torch.from_numpy(directions.reshape(len(directions), -1).T.copy()),
+        residuals=torch.from_numpy(chunk["hessian_residual"][0]),
+        converged=torch.from_numpy(chunk["hessian_converged"][0]),
+        products=int(chunk["hessian_products"][0]),
+        which="both",
+        asymmetry=float(chunk["hessian_asymmetry"][0]),
+    )
+
+
+def _random_angles(net: ga.Classifier, settings: CurvatureSettings) -> xr.Dataset:
+    angles = ga.experiments.random_subspace_angles(
+        net.dimension, settings.half_dimensions, settings.random_draws, settings.seed
+    )
+    labels = {"long_name": "principal angle between random subspaces", "units": "radian"}
+    return xr.Dataset({"random_angle": (("random", "half_dimension", "angle"), angles, labels)})
+
+
+def _targets(flags: Curvature, net: ga.Classifier) -> list[int]:
+    """The classes of the flags as numbers; names win where a name is a number."""
+    numbers = {str(i): i for i in range(net.num_classes)}
+    numbers |= {name: i for i, name in enumerate(net.class_names)}
+    unknown = [name for name in flags.classes if name not in numbers]
+    if unknown:
+        raise ga.InputError(
+            f"--classes: network {net.name!r} has no class {', '.join(unknown)}; it has "
+            f"{', '.join(net.class_names[:20])}{' ...' if net.num_classes > 20 else ''}."
+        )
+    return list(dict.fromkeys(numbers[name] for name in flags.classes)) or [*range(net.num_classes)]
+
+
+def _settings(flags: Curvature, net: ga.Classifier) -> CurvatureSettings:
+    """The preset with the flags that were given."""
+    pairs = flags.pairs
+    if pairs == "auto":
+        affordable = _FULL_GPU if net.device.type == "cuda" else _FULL_CPU
+        pairs = None if net.dimension <= affordable else _PAIRS
+    named = ("count", "hvp", "step", "beta", "tolerance")
+    given = {n: getattr(flags, n) for n in named if getattr(flags, n) is not None}
+    given |= {"pairs": pairs, "seed": flags.seed}
+    if flags.preset == "paper":
+        if flags.hvp not in (None, "finite-difference"):
+            given["step"] = flags.step
+        return ga.experiments.paper_settings(net, **given)
+    return CurvatureSettings(**given)
+
+
+def _tell(ds: xr.Dataset, name: str) -> None:
+    """One line a class."""
+    used, tried = int(ds["points_used"][0]), int(ds["points_tried"][0])
+    line = f"class {name}: {used} of {tried} boundary points"
+    values = ds["hessian_value"].to_numpy()[0]
+    if used < 2:
+        print(f"{line}: skipped, at least 2 are needed", file=sys.stderr)
+        return
+    note = f" ({ds.attrs['note']})" if ds["fallback"][0] else ""
+    print(
+        f"{line}, curvatures {values[0]:.3g} to {values[-1]:.3g}, "
+        f"{int(ds['hessian_converged'].sum())} of {len(values)} pairs converged, "
+        f"asymmetry {float(ds['hessian_asymmetry'][0]):.1g}, "
+        f"{float(ds['wall_time'][0]):.1f} s{note}"
+    )
+
+
+def _report(ds: xr.Dataset) -> None:
+    """Accuracy on curved and on flat directions."""
+    if "accuracy" not in ds:
+        print("no class had enough boundary points", file=sys.stderr)
+        return
+    for d in ds["d"].to_numpy():
+        shares = ", ".join(
+            f"{which} {100 * float(ds['accuracy'].sel(which=which, d=d)):.1f} %"
+            for which in ("positive", "negative", "flat")
+        )
+        print(f"accuracy on {d} directions a class: {shares}")
+
+
+if __name__ == "__main__":
+    main(Curvature, run)

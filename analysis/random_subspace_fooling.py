@@ -1,0 +1,68 @@
+"""Fooling rates of random vectors from the normals' leading subspace, on held-out images."""
+
+from dataclasses import dataclass
+
+from common import Flags, compute_once, load_images, load_network, main, result_path
+
+import geomadv as ga
+
+
+@dataclass(kw_only=True)
+class RandomSubspaceFooling(Flags):
+    """Flags of this script."""
+
+    count: int = 1000
+    """Held-out (test) images; all if there are fewer."""
+    dimensions: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100)
+    """Dimensions m of the leading normal subspace; those beyond the stored rank are left out."""
+    relative_norms: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+    """Norms of the perturbation as shares of the mean image norm."""
+    draws: int = 10
+    """Random vectors per dimension."""
+
+
+def run(flags: RandomSubspaceFooling) -> None:
+    """Fooling rates against dimension and norm, beside uniform directions."""
+    net = load_network(flags)
+    images = load_images(flags, "test", flags.count)
+    svd = ga.load(result_path(flags, net, "normal_svd"))
+    mean_norm = images.images.flatten(1).norm(dim=1).mean().item()
+    rank = svd.sizes["rank"]
+    config = {
+        "count": flags.count,
+        "dimensions": [m for m in flags.dimensions if m <= rank],
+        "relative_norms": flags.relative_norms,
+        "draws": flags.draws,
+        "seed": flags.seed,
+        "directions": svd.attrs["config"],
+    }
+    ds = compute_once(
+        flags,
+        net,
+        images,
+        "random_subspace_fooling",
+        config,
+        lambda: ga.experiments.random_subspace_fooling(
+            net,
+            images,
+            svd["direction"].to_numpy().reshape(rank, -1).T,
+            config["dimensions"],
+            [share * mean_norm for share in flags.relative_norms],
+            flags.draws,
+            flags.seed,
+            batch_size=flags.batch_size,
+            progress=True,
+        ),
+    )
+    best = ds["fooling_rate"].mean("draw").max("m")
+    for share, inside, uniform in zip(
+        flags.relative_norms, best, ds["uniform_fooling_rate"].mean("draw"), strict=True
+    ):
+        print(
+            f"norm {100 * share:3.0f} % of image: normal subspace {100 * float(inside):5.1f} % "
+            f"fooled, uniform {100 * float(uniform):5.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main(RandomSubspaceFooling, run)

@@ -1,0 +1,44 @@
+"""What all figure scripts share: read a result file, draw, save as PDF and PNG."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+import xarray as xr
+from matplotlib.figure import Figure
+
+import geomadv as ga
+from geomadv.plotting.style import style
+
+
+@dataclass(kw_only=True)
+class Flags:
+    """Flags of every figure script."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of one network's results, for example results/digits-cnn."""
+
+
+def draw(folder: Path, experiment: str, name: str, plot: Callable[[xr.Dataset], Figure]) -> None:
+    """Draws one figure from one result file to <folder>/figures/<name>.pdf and .png."""
+    figure = plot(ga.load(folder / f"{experiment}.h5"))
+    target = ga.results.check_writable(folder / "figures")
+    for suffix in ("pdf", "png"):
+        # Without the date in it, the same result gives the same file.
+        metadata = {"CreationDate": None} if suffix == "pdf" else None
+        with style():
+            figure.savefig(target / f"{name}.{suffix}", metadata=metadata)
+    print(target / f"{name}.pdf")
+
+
+def main(draw_figure: Callable[[Path], None]) -> None:
+    """Parses the command line and draws; what the user can mend ends with status 2."""
+    try:
+        doc = sys.modules[draw_figure.__module__].__doc__
+        draw_figure(tyro.cli(Flags, description=doc).folder)
+    except (ga.InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

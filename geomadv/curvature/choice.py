@@ -1,0 +1,108 @@
+"""How Hessians are to be applied: the choice of `hvp`, its step or beta, and the memory for it."""
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+
+Kind = Literal["exact", "finite-difference", "smoothed"]
+Hvp = Literal["auto", "exact", "finite-difference", "smoothed"]
+
+# Softplus sharpness of "smoothed".
+_BETA = 10.0
+# Finite-difference factor in the released code of "With Friends Like These".
+_PAPER_FACTOR = 10
+_MEMORY_SHARE, _UNKNOWN_MEMORY = 0.25, 2**30
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kind of product with its parameter; the others are None."""
+
+    kind: Kind
+    step: float | None = None
+    beta: float | None = None
+    fallback_step: float | None = None  # "auto": of differences, should there be no derivatives
+
+
+def choose(net: Classifier, hvp: str, step: float | None, beta: float | None) -> Choice:
+    """What `hvp` means for this network.
+
+    Raises:
+        InputError: unknown hvp, "exact" on a network with kinks, a step or beta that is not
+            positive and finite or does not belong to hvp.
+    """
+    if hvp not in ("auto", "exact", "finite-difference", "smoothed"):
+        raise InputError(f"hvp={hvp!r} must be 'auto', 'exact', 'finite-difference' or 'smoothed'.")
+    _check_parameter("step", step, hvp, ("auto", "finite-difference"))
+    _check_parameter("beta", beta, hvp, ("smoothed",))
+    if hvp == "smoothed":
+        return Choice("smoothed", beta=_BETA if beta is None else float(beta))
+    if hvp == "exact":
+        _refuse_kinks(net)
+        return Choice("exact")
+    length = paper_step(net) if step is None else float(step)
+    if hvp == "auto" and not _has_kinks(net):
+        return Choice("exact", fallback_step=length)
+    return Choice("finite-difference", step=length)
+
+
+def paper_step(net: Classifier) -> float:
+    """10 sqrt(D) (max - min) / 512, image units: the step of the paper's released code."""
+    low, high = net.bounds
+    return _PAPER_FACTOR * math.sqrt(net.dimension) * (high - low) / 512
+
+
+def check_memory(memory: int | None, net: Classifier) -> int:
+    """Bytes for keeping linearisations: as given, or a quarter of what is free now.
+
+    Raises:
+        InputError: memory < 0.
+    """
+    if memory is not None:
+        if memory < 0:
+            raise InputError(f"memory={memory} bytes must be >= 0, or None for the default.")
+        return memory
+    if net.device.type == "cuda":
+        return int(_MEMORY_SHARE * torch.cuda.mem_get_info(net.device)[0])
+    try:
+        return int(_MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+    except (AttributeError, ValueError):  # systems that do not tell
+        return _UNKNOWN_MEMORY
+
+
+def _has_kinks(net: Classifier) -> bool:
+    return bool(net.kinks) or net.is_piecewise_linear
+
+
+def _refuse_kinks(net: Classifier) -> None:
+    if net.is_piecewise_linear:
+        reason = "the network is piecewise linear, its Hessian is zero almost everywhere"
+    elif net.kinks:
+        reason = (
+            f"the network calls {', '.join(net.kinks)}, and exact products leave out the "
+            "curvature of kinks"
+        )
+    else:
+        return
+    raise InputError(
+        f"hvp='exact' on {net.name!r}: {reason}. Use hvp='finite-difference' (curvature at scale "
+        "step) or hvp='smoothed' (softplus)."
+    )
+
+
+def _check_parameter(name: str, value: float | None, hvp: str, belongs: tuple[str, ...]) -> None:
+    if value is None:
+        return
+    if not 0 < value < math.inf:
+        raise InputError(f"{name}={value} must be > 0 and finite, or None for the default.")
+    if hvp not in belongs:
+        raise InputError(
+            f"{name}={value} has no meaning with hvp={hvp!r}; it belongs to "
+            f"hvp={' or '.join(map(repr, belongs))}."
+        )

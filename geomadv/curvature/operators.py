@@ -1,0 +1,278 @@
+"""Mean Hessian and mean shape operator of the decision boundary as linear operators."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from geomadv.batching import check_batch_size
+from geomadv.boundary import BoundaryPoints, boundary_gradient
+from geomadv.classifier import Classifier
+from geomadv.curvature.choice import Choice, Hvp, check_memory, choose
+from geomadv.curvature.methods import Method, method_for
+from geomadv.curvature.products import Products, batches_of, check_points
+from geomadv.curvature.tangent import ExactTangent, FiniteDifferenceTangent, Tangent
+from geomadv.errors import InputError
+
+# Bytes of vectors in flight behind the stem; larger blocks are cut.
+_BLOCK_BYTES = 2**26
+
+
+class BoundaryOperator(LinearOperator):  # type: ignore[misc]
+    """A symmetric (D, D) operator: a mean over boundary points.
+
+    Products take NumPy arrays (`matvec`, `matmat`, `@`) or, without a copy to the host, tensors
+    (`products_sum`). Points are summed in the network's precision inside a batch and in float64
+    over batches. Exact operators are symmetric to rounding; a finite difference is symmetric up to
+    its truncation error (on a piecewise-linear network only roughly), and its adjoint is taken to
+    be itself.
+
+    Attributes:
+        kind: "exact", "finite-difference" or "smoothed".
+        step: length of the finite difference, image units; None for the other kinds.
+        beta: sharpness of the softplus, 1 / activation units; None for the other kinds.
+        points_used: boundary points in the mean.
+        products: Hessian-vector products so far, one per vector.
+        note: what was done otherwise than asked for; "" for nothing.
+    """
+
+    def __init__(
+        self,
+        net: Classifier,
+        products: Products,
+        numbers: Tensor,
+        method: Method,
+        tangent: Tangent | None = None,
+        progress: bool = False,
+    ) -> None:
+        choice = method.choice
+        self.kind, self.step, self.beta = choice.kind, choice.step, choice.beta
+        self.points_used, self.products, self.note = len(numbers), 0, method.note
+        self._net, self._products, self._tangent = net, products, tangent
+        self._numbers = numbers
+        self._block = max(1, _BLOCK_BYTES // (16 * products.width))
+        self._bar = tqdm(desc="curvature", unit="product", disable=not progress)
+        dtype = torch.empty(0, dtype=net.dtype).numpy().dtype
+        super().__init__(dtype=dtype, shape=(net.dimension, net.dimension))
+
+    def _matmat(self, X: NDArray[Any]) -> NDArray[Any]:
+        vectors = torch.from_numpy(np.array(X, dtype=self.dtype))
+        mean = self.products_sum(vectors) / self.points_used
+        result: NDArray[Any] = mean.cpu().numpy().astype(self.dtype)
+        return result
+
+    def _matvec(self, x: NDArray[Any]) -> NDArray[Any]:
+        return self._matmat(x.reshape(-1, 1))
+
+    def _adjoint(self) -> "BoundaryOperator":
+        return self
+
+    _transpose = _adjoint
+
+    def products_sum(self, vectors: Tensor) -> Tensor:
+        """Sum, not mean, over the points of the products with vectors (D, k): (D, k) float64.
+
+        Raises:
+            InputError: vectors of another shape or not finite, or a product that is not finite.
+        """
+        units, norms = self._units(vectors)
+        parts = [self._sum(part) for part in units.split(self._block)]
+        return torch.cat(parts).T * norms if parts else units.T.double()
+
+    def per_point_quadratic(self, vectors: Tensor) -> Tensor:
+        """v^T M_i v of every used point and vector: (D, k) -> (points_used, k) float64."""
+        units, norms = self._units(vectors)
+        parts = [self._quadratic(part) for part in units.split(self._block)]
+        return torch.cat(parts, dim=1) * norms.square()
+
+    def dense(self) -> NDArray[np.float64]:
+        """The whole matrix (D, D) float64, made exactly symmetric. Costs D products."""
+        identity = torch.eye(self.shape[0], dtype=self._net.dtype, device=self._net.device)
+        matrix = (self.products_sum(identity) / self.points_used).cpu().numpy()
+        return np.asarray((matrix + matrix.T) / 2, dtype=np.float64)
+
+    def _units(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors as rows (k, D) and their lengths (k,) float64; zeros stay zeros."""
+        if vectors.ndim != 2 or len(vectors) != self.shape[0]:
+            raise InputError(
+                f"vectors have shape {tuple(vectors.shape)}; expected ({self.shape[0]}, k), one "
+                "column per vector."
+            )
+        rows = vectors.detach().to(self._net.device).T.double()
+        if not rows.isfinite().all():
+            raise InputError("vectors contain NaN or infinite entries; give finite ones.")
+        norms = rows.norm(dim=1)
+        safe = torch.where(norms > 0, norms, 1.0)
+        return (rows / safe[:, None]).to(self._net.dtype).contiguous(), norms
+
+    def _sum(self, units: Tensor) -> Tensor:
+        """Unit rows (k, D) -> sums (k, D) float64."""
+        if self._tangent is not None:
+            result = self._tangent.sums(self._products, units)
+        else:
+            images = units.unflatten(1, self._net.input_shape)
+            result = self._products.sums(images).flatten(1)
+        self._check(result, units)
+        return result
+
+    def _quadratic(self, units: Tensor) -> Tensor:
+        if self._tangent is not None:
+            result = self._tangent.quadratics(self._products, units)
+        else:
+            result = self._products.quadratics(units.unflatten(1, self._net.input_shape))
+        self._check(result, units)
+        return result
+
+    def _check(self, result: Tensor, units: Tensor) -> None:
+        self.products += len(units)
+        self._bar.update(len(units))
+        if result.isfinite().all():
+            return
+        bad = self._products.first_bad(units.unflatten(1, self._net.input_shape))
+        where = "their sum" if bad is None else f"boundary point {int(self._numbers[bad])}"
+        raise InputError(
+            f"a Hessian-vector product of network {self._net.name!r} is not finite at {where}. "
+            "Leave that point out, or use dtype=torch.float64."
+        )
+
+
+def mean_hessian(
+    net: Classifier,
+    points: BoundaryPoints,
+    hvp: Hvp = "auto",
+    step: float | None = None,
+    *,
+    beta: float | None = None,
+    batch_size: int | None = None,
+    memory: int | None = None,
+    progress: bool = False,
+) -> BoundaryOperator:
+    """Mean Hessian of the boundary function over boundary points, as a (D, D) LinearOperator.
+
+    H(x) = hessian of f = F_target - F_source at x, in score units / image units squared, averaged
+    over the converged points. Positive along v: f grows along +v and -v, into the target class.
+
+    Args:
+        net: the network.
+        points: boundary points of it; source and target classes may be mixed.
+        hvp: "exact": second derivatives by automatic differentiation, for smooth networks.
+            "finite-difference": (grad f(x + step v) - grad f(x - step v)) / (2 step), ||v|| = 1:
+            curvature at that scale, for any network.
+            "smoothed": exact on `net.smoothed(beta)`, at the same points.
+            "auto": exact if the network has no kinks, else finite differences.
+        step: length of the finite difference, image units; None: 10 sqrt(D) (max - min) / 512, as
+            in the released code of "With Friends Like These" (factor 10).
+        beta: sharpness of "smoothed", 1 / activation units; None: 10.
+        batch_size: points at a time; None: from memory. It bounds the peak memory and does not
+            change the result.
+        memory: bytes in which linearisations are kept for reuse; None: a quarter of the free
+            memory. What does not fit is made anew for every block of vectors.
+        progress: show a bar that counts Hessian-vector products.
+
+    Returns:
+        The operator, in the network's dtype. Its `note` tells if the network could not be traced
+        (products then cost twice as much) or, with "auto", has no second derivatives (finite
+        differences then). Cost of a product, in gradients over the same points: below 1 (exact,
+        smoothed) after a set-up of 2 and a trace of some seconds, below 2 (finite difference).
+
+    Raises:
+        InputError: hvp="exact" on a network with kinks; hvp="smoothed" on one without smooth form;
+            step or beta not positive and finite, or given with another hvp; no converged point;
+            points of another network; memory < 0, batch_size < 1; a network neither in float32
+            nor in float64.
+    """
+    used, choice, numbers, batch_size, memory = _prepare(
+        net, points, hvp, step, beta, batch_size, memory
+    )
+    chosen = points[numbers]
+    batches = batches_of(used, chosen, batch_size)
+    method = method_for(used, batches[0], choice)
+    products = Products(method.stem, batches, method.lineariser, memory)
+    return BoundaryOperator(used, products, numbers, method, progress=progress)
+
+
+def mean_shape_operator(
+    net: Classifier,
+    points: BoundaryPoints,
+    hvp: Hvp = "auto",
+    step: float | None = None,
+    *,
+    beta: float | None = None,
+    batch_size: int | None = None,
+    memory: int | None = None,
+    progress: bool = False,
+) -> BoundaryOperator:
+    """Mean shape operator of the decision boundary, as a (D, D) LinearOperator.
+
+    S(x) = P H(x) P / ||grad f(x)||, P = I - n n^T, averaged over the converged points. Its
+    eigenvalues are curvatures in 1 / image units: for f = ||x||^2 - r^2 every tangent curvature
+    at a point is +1/r. With finite differences the step is taken along P v at each point.
+
+    Arguments, errors and cost are those of `mean_hessian`; exact operators also hold one image
+    per point.
+
+    Raises:
+        InputError: as `mean_hessian`; or the gradient vanishes at a point.
+    """
+    used, choice, numbers, batch_size, memory = _prepare(
+        net, points, hvp, step, beta, batch_size, memory
+    )
+    chosen = points[numbers]
+    normals, lengths = _normals(used, chosen, numbers, batch_size)
+    batches = batches_of(used, chosen, batch_size, 1 / lengths)
+    method = method_for(used, batches[0], choice)
+    products = Products(method.stem, batches, method.lineariser, memory)
+    tangent: Tangent
+    if method.choice.kind == "finite-difference":
+        tangent = FiniteDifferenceTangent(normals)
+    else:
+        tangent = ExactTangent(products, normals)
+    return BoundaryOperator(used, products, numbers, method, tangent, progress)
+
+
+def _prepare(
+    net: Classifier,
+    points: BoundaryPoints,
+    hvp: str,
+    step: float | None,
+    beta: float | None,
+    batch_size: int | None,
+    memory: int | None,
+) -> tuple[Classifier, Choice, Tensor, int, int]:
+    """The network to differentiate, how, which points, batch size and memory budget."""
+    if net.dtype not in (torch.float32, torch.float64):
+        raise InputError(
+            f"network {net.name!r} is in {net.dtype}, too coarse for curvature. "
+            "Use net.to(dtype=torch.float32) or float64."
+        )
+    numbers = check_points(net, points)
+    choice = choose(net, hvp, step, beta)
+    used = net if choice.beta is None else net.smoothed(choice.beta)
+    return used, choice, numbers, check_batch_size(batch_size, used), check_memory(memory, used)
+
+
+def _normals(
+    net: Classifier, points: BoundaryPoints, numbers: Tensor, batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """Unit normals (N, D) and gradient norms (N,) of the network that is differentiated."""
+    x = points.points.detach().to(device=net.device, dtype=net.dtype)
+    source, target = points.source.to(net.device), points.target.to(net.device)
+    gradients = torch.cat(
+        [
+            boundary_gradient(net, x[i], source[i], target[i])[1]
+            for i in torch.arange(len(x), device=net.device).split(batch_size)
+        ]
+    )
+    norms = gradients.norm(dim=1, keepdim=True)
+    vanishing = ~((norms > torch.finfo(norms.dtype).tiny) & norms.isfinite()).squeeze(1)
+    if vanishing.any():
+        first = int(numbers[vanishing.nonzero()[0]])
+        raise InputError(
+            f"the gradient of network {net.name!r} vanishes or is not finite at boundary point "
+            f"{first}: there is no tangent plane. Leave that point out."
+        )
+    return gradients / norms, norms.squeeze(1)

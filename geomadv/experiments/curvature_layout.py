@@ -1,0 +1,239 @@
+"""What the result of the curvature experiment holds, and how it was asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+
+# Codes of the variable `kind`, as CF flag values.
+KINDS = ("exact", "finite-difference", "smoothed")
+ENDS = ("positive", "negative")
+OPERATORS = ("hessian", "shape")
+
+_HESSIAN = "score units / image units^2"
+# Grid on which the spectral density is given.
+DENSITY_POINTS = 500
+_UNITS = {"hessian": _HESSIAN, "shape": "1 / image units"}
+_NAMES = {"hessian": "mean boundary Hessian", "shape": "mean shape operator"}
+_IMAGE = ("channel", "row", "column")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvatureSettings:
+    """How the curvature of the boundaries around a class is measured.
+
+    The defaults take refined boundary points and the best product the network allows.
+
+    Attributes:
+        count: training images of other classes to start from.
+        position: "refine", or the share of DeepFool's perturbation to go.
+        overshoot, max_iter: of DeepFool.
+        hvp: "auto", "exact", "finite-difference" or "smoothed".
+        step: of the finite difference, image units; None: the library's choice.
+        beta: sharpness of the smoothed network, 1 / activation units; None: the library's choice.
+        pairs: eigenpairs at each end; None: the full spectrum.
+        tolerance: largest relative residual of a converged eigenpair.
+        half_dimensions: numbers d of leading directions whose span is compared between halves.
+        extremes: directions at each end with bootstrap intervals and a scale sweep.
+        draws: bootstrap resamplings.
+        random_draws: pairs of random subspaces beside the halves.
+        sweep_factors: steps of the scale sweep as multiples of `paper_step`.
+        sweep_draws: random directions in the scale sweep.
+        density_probes, density_steps: of the spectral density, which is estimated where the full
+            spectrum is not computed.
+        seed: of every random choice.
+    """
+
+    count: int = 400
+    position: Literal["refine"] | float = "refine"
+    overshoot: float = 0.02
+    max_iter: int = 50
+    hvp: str = "auto"
+    step: float | None = None
+    beta: float | None = None
+    pairs: int | None = None
+    tolerance: float = 1e-4
+    half_dimensions: tuple[int, ...] = (1, 2, 5, 10)
+    extremes: int = 3
+    draws: int = 1000
+    random_draws: int = 10
+    sweep_factors: tuple[float, ...] = tuple(10 ** (i / 2) for i in range(-4, 2))
+    sweep_draws: int = 4
+    density_probes: int = 2
+    density_steps: int = 40
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        wholes = ["count", "extremes", "draws", "random_draws", "sweep_draws"]
+        wholes += ["density_probes", "density_steps"]
+        small = [n for n in wholes if getattr(self, n) < 1]
+        if small or (self.pairs is not None and self.pairs < 1):
+            raise InputError(
+                f"{', '.join(small or ['pairs'])}: expected at least 1, found "
+                f"{', '.join(str(getattr(self, n)) for n in small or ['pairs'])}."
+            )
+        if not self.half_dimensions or min(self.half_dimensions) < 1:
+            raise InputError(
+                f"half_dimensions={self.half_dimensions} must be whole numbers >= 1, at least one."
+            )
+        if not self.sweep_factors or not all(0 < f < math.inf for f in self.sweep_factors):
+            raise InputError(f"sweep_factors={self.sweep_factors} must be positive, at least one.")
+
+    def fitted(self, dimension: int) -> CurvatureSettings:
+        """The same settings with numbers of directions that D = `dimension` has room for."""
+        full = self.pairs is None or 2 * self.pairs >= dimension
+        half = max(1, dimension // 2)
+        most = half if full else min(half, int(self.pairs or half))
+        dims = tuple(d for d in self.half_dimensions if d <= half) or (1,)
+        return replace(
+            self,
+            pairs=None if full else self.pairs,
+            half_dimensions=dims,
+            extremes=min(self.extremes, most),
+        )
+
+
+def paper_step(net: Classifier) -> float:
+    """Step of the paper's finite difference, 10 sqrt(D) (max - min) / 512, image units.
+
+    From the released code of "With Friends Like These" (Jetley, Lord and Torr, 2018).
+    """
+    low, high = net.bounds
+    return 10 * math.sqrt(net.dimension) * (high - low) / 512
+
+
+def paper_settings(net: Classifier, **changes: Any) -> CurvatureSettings:
+    """Settings of the released code of "With Friends Like These" (Jetley, Lord and Torr, 2018).
+
+    100 images a class, DeepFool of at most 5 steps with overshoot 0.05, points at 0.8 of the
+    perturbation, central difference with `paper_step`, tolerance 1e-5. The paper's D - 1 eigenpairs
+    are what its solver gives at most; the full spectrum holds them and one more.
+    """
+    paper: dict[str, Any] = {
+        "count": 100,
+        "position": 0.8,
+        "overshoot": 0.05,
+        "max_iter": 5,
+        "hvp": "finite-difference",
+        "step": paper_step(net),
+        "tolerance": 1e-5,
+    }
+    return CurvatureSettings(**{**paper, **changes})
+
+
+def blank_curvature(net: Classifier, settings: CurvatureSettings) -> xr.Dataset:
+    """The result of one class with nothing in it: NaN, 0 and False, with names, labels and units.
+
+    It is what a class without usable boundary points keeps, and tells the layout of the file.
+    """
+    settings = settings.fitted(net.dimension)
+    pairs = net.dimension if settings.pairs is None else 2 * settings.pairs
+    sizes = {
+        "class": 1,
+        "pair": pairs,
+        **dict(zip(_IMAGE, net.input_shape, strict=True)),
+        "end": 2,
+        "extreme": settings.extremes,
+        "bound": 2,
+        "half_dimension": len(settings.half_dimensions),
+        "angle": max(settings.half_dimensions),
+        "step": len(settings.sweep_factors),
+        "draw": settings.sweep_draws,
+        "grid": DENSITY_POINTS,
+    }
+    variables = {}
+    table = _table(net) | (_density_table() if settings.pairs is not None else {})
+    for name, (dims, dtype, long_name, units) in table.items():
+        shape = [sizes[d] for d in ("class", *dims)]
+        empty = np.nan if np.dtype(dtype).kind == "f" else 0
+        labels = {"long_name": long_name, "units": units}
+        variables[name] = (("class", *dims), np.full(shape, empty, dtype=dtype), labels)
+    ds = xr.Dataset(variables)
+    ds["kind"].attrs |= {
+        "flag_values": np.arange(-1, 3),
+        "flag_meanings": "none " + " ".join(KINDS),
+    }
+    ds["kind"][:] = -1
+    ds.coords["end"] = list(ENDS)
+    ds.coords["bound"] = [0.025, 0.975]
+    ds.coords["half_dimension"] = list(settings.half_dimensions)
+    ds.coords["step"] = paper_step(net) * np.array(settings.sweep_factors)
+    ds["step"].attrs = {"long_name": "step h of the finite difference", "units": "image units"}
+    ds["bound"].attrs = {"long_name": "quantile over resamplings of the points", "units": "1"}
+    ds["half_dimension"].attrs = {"long_name": "leading directions compared", "units": "1"}
+    return ds
+
+
+def _density_table() -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
+    """Further variables where only the ends of the spectrum are computed."""
+    inverse = "image units^2 / score units"
+    return {
+        "density_value": (("grid",), float, "eigenvalue at which the density is given", _HESSIAN),
+        "density": (("grid",), float, "density of the eigenvalues of the mean Hessian", inverse),
+        "density_spread": (("grid",), float, "standard deviation over probes", inverse),
+    }
+
+
+def _table(net: Classifier) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
+    """Per variable: dimensions after class, type, long name, units."""
+    single = torch.empty(0, dtype=net.dtype).numpy().dtype
+    angle = "principal angle between the leading directions of"
+    table: dict[str, tuple[tuple[str, ...], Any, str, str]] = {
+        "target": ((), np.int64, "class whose boundaries are measured", "1"),
+        "points_tried": ((), np.int64, "images that DeepFool started from", "1"),
+        "points_used": ((), np.int64, "boundary points that survived", "1"),
+        "median_distance": ((), float, "median distance of the points to images", "image units"),
+        "kind": ((), np.int8, "kind of Hessian-vector product", "1"),
+        "hvp_step": ((), float, "step of the finite difference; NaN if none", "image units"),
+        "beta": (
+            (),
+            float,
+            "sharpness of the smoothed network; NaN if none",
+            "1 / activation units",
+        ),
+        "fallback": ((), np.bool_, "the product fell back to another method", "1"),
+        "wall_time": ((), float, "duration", "s"),
+        "half_angle": (
+            ("end", "half_dimension", "angle"),
+            float,
+            f"{angle} the mean Hessians of two halves of the points",
+            "radian",
+        ),
+        "sweep": (
+            ("step", "end", "extreme"),
+            float,
+            "v^T H_h v by finite difference at step h, v extreme directions of the mean Hessian",
+            _HESSIAN,
+        ),
+        "sweep_random": (
+            ("step", "draw"),
+            float,
+            "v^T H_h v by finite difference at step h, v uniform random directions",
+            _HESSIAN,
+        ),
+    }
+    for name in OPERATORS:
+        what, units = _NAMES[name], _UNITS[name]
+        table |= {
+            f"{name}_value": (("pair",), float, f"eigenvalues of the {what}", units),
+            f"{name}_direction": (("pair", *_IMAGE), single, f"eigenvectors of the {what}", "1"),
+            f"{name}_residual": (("pair",), float, "||A v - value v|| / max |value|", "1"),
+            f"{name}_converged": (("pair",), np.bool_, "residual within the tolerance", "1"),
+            f"{name}_products": ((), np.int64, f"products with the {what}", "1"),
+            f"{name}_asymmetry": ((), float, "||A - A^T|| / (2 ||A||), Frobenius", "1"),
+            f"{name}_interval": (
+                ("end", "extreme", "bound"),
+                float,
+                "bootstrap interval of v^T A v over points, v the extreme directions held fixed",
+                units,
+            ),
+        }
+    return table

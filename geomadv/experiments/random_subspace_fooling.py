@@ -1,0 +1,153 @@
+"""Random vectors from the normals' leading subspace as universal perturbations."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from geomadv.batching import check_batch_size
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.linalg import Subspace, uniform_directions
+
+
+@torch.no_grad()
+def random_subspace_fooling(
+    net: Classifier,
+    images: Any,
+    directions: Any,
+    dimensions: Sequence[int],
+    norms: Sequence[float],
+    draws: int = 10,
+    seed: int = 0,
+    *,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Fooling rates of random vectors in leading normal subspaces, beside uniform ones.
+
+    The experiment of "Universal adversarial perturbations" (Moosavi-Dezfooli et al., CVPR 2017),
+    §4. Each draw is one unit vector, uniform on the sphere of the span of the first m directions;
+    it is scaled to every norm and added to all images. Published for CaffeNet, m = 100: 38 % of
+    the predicted labels change, against 10 % for vectors uniform in all of image space.
+
+    Args:
+        net: the network.
+        images: held-out images (N, C, H, W) in the bounds, not those the directions come from.
+        directions: (D, k) singular vectors of the normal matrix, leading first.
+        dimensions: the m to try, each at most k.
+        norms: Euclidean norms of the perturbation, image units.
+        draws: vectors per m, and uniform vectors.
+        seed: of the draws.
+        batch_size: images per pass; default from memory.
+        progress: show a progress bar.
+
+    Returns:
+        Dataset over m, norm, draw and sample: `fooling_rate` (m, norm, draw) and
+        `uniform_fooling_rate` (norm, draw); `fooled_share` (m, norm, sample) and
+        `uniform_fooled_share` (norm, sample), the share of draws that change an image's label;
+        `prediction` (sample); `mean_image_norm`.
+
+    Raises:
+        InputError: unusable images, m outside 1..k, norms that are not positive, draws < 1, or
+            directions of another dimension than the images.
+    """
+    x = net.check_images(images)
+    basis = torch.as_tensor(directions).to(device=net.device, dtype=x.dtype)
+    _check(net, basis, dimensions, norms, draws)
+    size = check_batch_size(batch_size, net)
+    clean = torch.cat([net.scores(part).argmax(1) for part in x.split(size)])
+    shape = (len(norms), draws, len(x))
+    with tqdm(
+        total=(len(dimensions) + 1) * len(norms) * draws,
+        desc="random subspace fooling",
+        unit="perturbation",
+        disable=not progress,
+    ) as bar:
+
+        def fooled(vectors: Tensor) -> Tensor:
+            """Vectors (draws, D) -> (norms, draws, N) bool: the predicted label changes."""
+            result = torch.zeros(shape, dtype=torch.bool)
+            for i, norm in enumerate(norms):
+                for j, vector in enumerate(vectors):
+                    shift = (norm * vector).reshape(net.input_shape)
+                    labels = [net.scores(part + shift).argmax(1) for part in x.split(size)]
+                    result[i, j] = (torch.cat(labels) != clean).cpu()
+                    bar.update()
+            return result
+
+        span = Subspace(basis)
+        inside = torch.stack(
+            [fooled(span.leading(m).random_unit(draws, seed=seed + m)) for m in dimensions]
+        )
+        uniform = fooled(uniform_directions(draws, net.dimension, seed=seed).to(x))
+    return _dataset(inside, uniform, clean, dimensions, norms, x)
+
+
+def _dataset(
+    inside: Tensor,
+    uniform: Tensor,
+    clean: Tensor,
+    dimensions: Sequence[int],
+    norms: Sequence[float],
+    x: Tensor,
+) -> xr.Dataset:
+    mean_norm = x.flatten(1).norm(dim=1).mean().item()
+
+    def share(fooled: Tensor, axis: int) -> Any:
+        return fooled.numpy().mean(axis=axis)
+
+    rate, per_image = "fooling rate of one perturbation", "share of draws that fool the image"
+    ds = xr.Dataset(
+        {
+            "fooling_rate": (("m", "norm", "draw"), share(inside, 3)),
+            "uniform_fooling_rate": (("norm", "draw"), share(uniform, 2)),
+            "fooled_share": (("m", "norm", "sample"), share(inside, 2)),
+            "uniform_fooled_share": (("norm", "sample"), share(uniform, 1)),
+            "prediction": ("sample", clean.cpu().numpy()),
+            "mean_image_norm": ((), mean_norm),
+        },
+        coords={
+            "m": ("m", np.asarray(dimensions, dtype=np.int64)),
+            "norm": ("norm", np.asarray(norms, dtype=np.float64)),
+        },
+    )
+    labels = {
+        "m": ("dimension of the leading normal subspace", "1"),
+        "norm": ("Euclidean norm of the perturbation", "image units"),
+        "fooling_rate": (f"{rate} from the normal subspace", "1"),
+        "uniform_fooling_rate": (f"{rate} uniform in image space", "1"),
+        "fooled_share": (f"{per_image}, normal subspace", "1"),
+        "uniform_fooled_share": (f"{per_image}, uniform in image space", "1"),
+        "prediction": ("class predicted at the clean image", "1"),
+        "mean_image_norm": ("mean Euclidean norm of the images", "image units"),
+    }
+    for name, (long_name, units) in labels.items():
+        ds[name].attrs = {"long_name": long_name, "units": units}
+    return ds
+
+
+def _check(
+    net: Classifier,
+    basis: Tensor,
+    dimensions: Sequence[int],
+    norms: Sequence[float],
+    draws: int,
+) -> None:
+    if basis.ndim != 2 or basis.shape[0] != net.dimension:
+        raise InputError(
+            f"directions have shape {tuple(basis.shape)}; images of network {net.name!r} have "
+            f"{net.dimension} dimensions: give one direction a column, ({net.dimension}, k)."
+        )
+    if not dimensions or min(dimensions) < 1 or max(dimensions) > basis.shape[1]:
+        raise InputError(
+            f"dimensions={list(dimensions)} must lie between 1 and the {basis.shape[1]} directions."
+        )
+    if not norms or not all(np.isfinite(n) and n > 0 for n in norms):
+        raise InputError(f"norms={list(norms)} must be positive numbers, in image units.")
+    if draws < 1:
+        raise InputError(f"draws={draws} must be at least 1.")

@@ -1,0 +1,107 @@
+"""Fetching data sets that are nowhere on this machine, verified, into the cache."""
+
+import contextlib
+import os
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+from requests import HTTPError, RequestException
+
+from geomadv.errors import InputError
+from geomadv.paths import CACHE_VARIABLE
+
+# Seconds to connect, and between two packets. There are no further attempts: without a network the
+# error comes at once.
+_TIMEOUT = (10, 60)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file to download: its address and the MD5 checksum (hex) that its publisher states."""
+
+    url: str
+    md5: str
+
+    @property
+    def name(self) -> str:
+        """File name, the last part of the address."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+def fetch(files: Sequence[RemoteFile], folder: Path, progress: bool) -> None:
+    """Downloads files into a folder, and unpacks those that are tar archives.
+
+    Nothing incomplete is ever seen under a final name: files and unpacked folders appear there by
+    rename, after their checksum was verified.
+
+    Args:
+        files: what to download.
+        folder: where to; created if need be.
+        progress: show a bar per file.
+
+    Raises:
+        InputError: no connection, another checksum, or a disk that refuses.
+    """
+    with _work_area(folder) as work:
+        for remote in files:
+            path = _download(remote, work, progress)
+            if remote.name.endswith((".tar.gz", ".tgz")):
+                _unpack(path, work, folder)
+            else:
+                os.replace(path, folder / remote.name)
+
+
+@contextlib.contextmanager
+def _work_area(folder: Path) -> Iterator[Path]:
+    """A temporary folder on the same file system; refusals of the disk become `InputError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as work:
+            yield Path(work)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {folder} ({error.strerror or error}). Free some space, or set "
+            f"{CACHE_VARIABLE} to a folder where geomadv may write."
+        ) from error
+
+
+def _download(remote: RemoteFile, work: Path, progress: bool) -> Path:
+    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT)
+    try:
+        return Path(
+            pooch.retrieve(
+                remote.url,
+                known_hash=f"md5:{remote.md5}",
+                fname=remote.name,
+                path=work,
+                downloader=downloader,
+            )
+        )
+    except RequestException as error:
+        raise InputError(f"the download of {remote.url} failed ({_brief(error)})") from error
+    except ValueError as error:
+        raise InputError(f"the download of {remote.url} has another checksum") from error
+
+
+def _brief(error: RequestException) -> str:
+    """The server's answer, or what kind of failure: those repeat the whole request in words."""
+    return str(error) if isinstance(error, HTTPError) else type(error).__name__
+
+
+def _unpack(archive: Path, work: Path, folder: Path) -> None:
+    """Moves the top folder of an archive into place as a whole."""
+    inside = work / "unpacked"
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(inside, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise InputError(f"{archive.name} cannot be unpacked ({error})") from error
+    for part in inside.iterdir():
+        # Another process may have been faster: what it put there is the same.
+        if not (folder / part.name).exists():
+            part.rename(folder / part.name)

@@ -1,0 +1,301 @@
+"""ImageSet: images with labels, wherever the pixels lie."""
+
+import copy
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geomadv.errors import InputError
+from geomadv.images.readers import ArrayReader, Reader, as_slice, chunks
+
+# Up to this size the float32 images of a set are kept once read, so that `set.images[i]` in a loop
+# does not convert or decode the whole set at each turn.
+_KEEP_BYTES = 2**30
+
+
+class ImageSet:
+    """Images, all of one shape, with class labels.
+
+    Slicing and other selections share the pixels of the set they come from. An array given is not
+    copied either: do not change it while the set is in use.
+
+    Args:
+        images: (N, C, H, W) array or tensor: floating values in the bounds, or uint8, which is
+            kept as it is and divided by 255 when read.
+        labels: (N,) integers >= 0, or None where there are none.
+        class_names: one name per class; default "0", "1", ... up to the largest label.
+        name: what results and figures call the images.
+        bounds: (low, high) of the pixel values.
+
+    Attributes:
+        name: as given.
+        bounds: as given, floats.
+        class_names: names, where the label is the position; empty without labels and names.
+
+    Raises:
+        InputError: another shape or dtype, no images, NaN or infinite pixels, pixels outside the
+            bounds (by more than rounding), labels that do not fit the images or the class names.
+
+    Example:
+        >>> pixels = np.zeros((3, 1, 8, 8), dtype=np.uint8)
+        >>> mine = ImageSet(pixels, labels=[0, 1, 1], class_names=["cat", "dog"])
+        >>> len(mine), mine.shape, len(mine.of_class("dog"))
+        (3, (1, 8, 8), 2)
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        labels: Any = None,
+        class_names: Sequence[str] | None = None,
+        name: str = "images",
+        bounds: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        if len(bounds) != 2 or not -np.inf < bounds[0] < bounds[1] < np.inf:
+            raise InputError(f"bounds={tuple(bounds)} must be finite (low, high) with low < high.")
+        self.bounds = (float(bounds[0]), float(bounds[1]))
+        self.name = name
+        self._reader = images if isinstance(images, Reader) else ArrayReader(images, self.bounds)
+        self._index = np.arange(self._reader.shape[0])
+        self._labels = None if labels is None else _check_labels(labels, len(self._index))
+        self.class_names = _check_names(class_names, self._labels)
+
+    # Contents
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self._reader.shape[1:]
+
+    @property
+    def images(self) -> Tensor:
+        """All images (N, C, H, W), float32 in the bounds, on the CPU; not to be changed in place.
+
+        Files are read here. Up to 1 GiB the tensor is kept for the next time; for larger sets
+        select first (`images[:100].images`) or walk over `batches`.
+
+        Raises:
+            InputError: a file cannot be read or holds unusable pixels.
+        """
+        return self._kept if 4 * len(self) * int(np.prod(self.shape)) <= _KEEP_BYTES else self._read
+
+    @cached_property
+    def _kept(self) -> Tensor:
+        return self._read
+
+    @property
+    def _read(self) -> Tensor:
+        return torch.from_numpy(self._reader.read(self._index))
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the images have labels."""
+        return self._labels is not None
+
+    @property
+    def labels(self) -> Tensor:
+        """Class labels (N,), int64; not to be changed in place.
+
+        Raises:
+            InputError: the images have no labels (see `has_labels`).
+        """
+        return torch.from_numpy(self._known_labels())
+
+    def _known_labels(self) -> NDArray[np.int64]:
+        if self._labels is None:
+            raise InputError(
+                f"image set {self.name!r} has no labels, and they are needed here. "
+                "Give them: ImageSet(images, labels)."
+            )
+        return self._labels
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum (hex) of shape, images and labels; not of names and bounds.
+
+        It is taken over the float32 pixels, so uint8 images and the same ones divided by 255 agree,
+        as do memory, .npz and HDF5. For image folders, which are not decoded for it, relative file
+        names, file sizes and the crop stand for the pixels.
+        """
+        digest = hashlib.sha256(repr((len(self), *self.shape)).encode())
+        short = self._reader.fingerprint(self._index)
+        if short is not None:
+            digest.update(short)
+        else:
+            for index in chunks(self._index, self._reader.shape):
+                digest.update(self._reader.read(index).astype("<f4", copy=False).data)
+        digest.update(b"labels")
+        if self._labels is not None:
+            digest.update(self._labels.astype("<i8", copy=False).data)
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        known = f"{len(self.class_names)} classes" if self.has_labels else "no labels"
+        return (
+            f"ImageSet({self.name!r}, {len(self)} images {self.shape}, {known}, "
+            f"bounds {self.bounds})"
+        )
+
+    # Selections
+
+    def __getitem__(self, index: Any) -> "ImageSet":
+        """A selection, always as an ImageSet and without copying pixels.
+
+        Args:
+            index: an int, a slice, a boolean mask (N,) or integer positions, as list, array or
+                tensor. Negative numbers count from the end.
+
+        Raises:
+            InputError: a position out of range, a mask of another length, an empty selection.
+        """
+        chosen = _positions(index, len(self))
+        if len(chosen) == 0:
+            raise InputError(
+                f"the selection from image set {self.name!r} ({len(self)} images) is empty. "
+                "Select at least one image."
+            )
+        part = copy.copy(self)
+        for kept in ("_kept", "sha256"):
+            part.__dict__.pop(kept, None)
+        where = as_slice(chosen)
+        part._index = self._index[where]
+        part._labels = None if self._labels is None else self._labels[where]
+        return part
+
+    def __iter__(self) -> Iterator["ImageSet"]:
+        return (self[i] for i in range(len(self)))
+
+    def sample(self, n: int, seed: int = 0) -> "ImageSet":
+        """Draws n different images at random; they come in random order.
+
+        With the same seed a smaller sample is the beginning of a larger one.
+
+        Raises:
+            InputError: n < 1 or n > len(self).
+        """
+        if not 1 <= n <= len(self):
+            raise InputError(
+                f"sample(n={n}) from image set {self.name!r}, which has {len(self)} images: "
+                f"n must be between 1 and {len(self)} (drawing is without replacement)."
+            )
+        return self[np.random.default_rng(seed).permutation(len(self))[:n]]
+
+    def of_class(self, c: int | str) -> "ImageSet":
+        """The images of one class, in order.
+
+        Args:
+            c: label, or class name where no other class has the same.
+
+        Raises:
+            InputError: no labels, no such class, or none of its images in this set.
+        """
+        labels = self._known_labels()
+        label = self._class_number(c)
+        if not (labels == label).any():
+            present = _listed([str(k) for k in np.unique(labels)])
+            raise InputError(
+                f"image set {self.name!r} has no image of class {c!r}; it has images of the "
+                f"classes {present}. Choose one of these, or select fewer images away before."
+            )
+        return self[labels == label]
+
+    def _class_number(self, c: int | str) -> int:
+        known = [f"{k} ({n})" if str(k) != n else n for k, n in enumerate(self.class_names)]
+        numbers = (
+            [k for k, n in enumerate(self.class_names) if n == c]
+            if isinstance(c, str)
+            else [k for k in range(len(known)) if k == c]
+        )
+        if len(numbers) > 1:
+            raise InputError(
+                f"class name {c!r} stands for several classes of image set {self.name!r}: "
+                f"{numbers}. Give the number."
+            )
+        if not numbers:
+            raise InputError(
+                f"class {c!r} does not exist in image set {self.name!r}; its classes are "
+                f"{_listed(known)}."
+            )
+        return numbers[0]
+
+    def batches(self, batch_size: int) -> Iterator["ImageSet"]:
+        """The whole set in order, as ImageSets of batch_size images; the last may be smaller.
+
+        Raises:
+            InputError: batch_size < 1.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size} must be at least 1.")
+        return (self[i : i + batch_size] for i in range(0, len(self), batch_size))
+
+
+def _listed(words: Sequence[str], most: int = 20) -> str:
+    rest = f", ... ({len(words)} in all)" if len(words) > most else ""
+    return ", ".join(words[:most]) + rest
+
+
+def _check_labels(labels: Any, n: int) -> NDArray[np.int64]:
+    """Labels as an own (n,) int64 array."""
+    try:
+        array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+    except ValueError as error:
+        raise InputError(f"labels are no array ({error}); expected shape ({n},).") from error
+    if array.shape != (n,):
+        raise InputError(
+            f"labels have shape {array.shape} for {n} images; expected ({n},), one class number "
+            "per image, in the same order."
+        )
+    if array.dtype.kind not in "iu":
+        raise InputError(
+            f"labels are {array.dtype}; expected integers. Convert them: labels.astype(int)."
+        )
+    if array.min() < 0:
+        raise InputError(
+            f"labels contain {int(array.min())}, first at position {int(array.argmin())}; class "
+            "numbers start at 0. Renumber them, or pass labels=None where there are none."
+        )
+    return array.astype(np.int64)
+
+
+def _check_names(names: Sequence[str] | None, labels: NDArray[np.int64] | None) -> tuple[str, ...]:
+    classes = 0 if labels is None else int(labels.max()) + 1
+    if names is None:
+        return tuple(str(c) for c in range(classes))
+    if len(names) < classes:
+        raise InputError(
+            f"labels go up to {classes - 1}, but class_names has {len(names)} names (labels 0 to "
+            f"{len(names) - 1}). Give one name per class, or none."
+        )
+    return tuple(str(name) for name in names)
+
+
+def _positions(index: Any, n: int) -> NDArray[np.int64]:
+    """Any index of a sequence of n as non-negative positions."""
+    if isinstance(index, slice):
+        return np.arange(n)[index]
+    array = np.asarray(index.detach().cpu() if isinstance(index, Tensor) else index)
+    if array.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    if array.dtype == bool and array.shape == (n,):
+        return np.flatnonzero(array)
+    if array.dtype.kind not in "iu" or array.ndim > 1:
+        raise InputError(
+            f"index of dtype {array.dtype} and shape {array.shape} cannot select from {n} images. "
+            f"Use an int, a slice, integer positions, or a boolean mask of length {n}."
+        )
+    array = np.atleast_1d(array).astype(np.int64)
+    wrong = (array < -n) | (array >= n)
+    if wrong.any():
+        raise InputError(
+            f"index {int(array[wrong.argmax()])} is out of range for {n} images (0 to {n - 1})."
+        )
+    return np.where(array < 0, array + n, array)

@@ -1,0 +1,23 @@
+"""Linear algebra that knows no networks: subspaces, SVD, eigensolvers, random baselines."""
+
+from geomadv.linalg.eigen import all_eigenpairs, extreme_eigenpairs
+from geomadv.linalg.pairs import EigenPairs
+from geomadv.linalg.random import baseline_spectrum, uniform_directions
+from geomadv.linalg.sign import fix_sign
+from geomadv.linalg.slq import SpectralDensity, spectral_density
+from geomadv.linalg.subspace import Subspace
+from geomadv.linalg.svd import NormalSVD, normal_svd
+
+__all__ = [
+    "EigenPairs",
+    "NormalSVD",
+    "SpectralDensity",
+    "Subspace",
+    "all_eigenpairs",
+    "baseline_spectrum",
+    "extreme_eigenpairs",
+    "fix_sign",
+    "normal_svd",
+    "spectral_density",
+    "uniform_directions",
+]

@@ -1,0 +1,105 @@
+"""The state of a long eigensolve on disk: whole or not at all, and only for the same solve."""
+
+import os
+import time
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geomadv.errors import InputError
+from geomadv.linalg.lanczos import KrylovSpace
+
+# Seconds between two writes, and the least share of the time between them spent without writing.
+_INTERVAL = 30.0
+_SPARE = 10
+# Another batch size or device changes products in their last digits, other boundary points or
+# another step by per cents.
+_SAME_PRODUCT = 1e-3
+
+
+class Checkpoint:
+    """A NumPy .npz file (no pickle) with the state of a Krylov space and the solve's settings.
+
+    Args:
+        path: the file; its folder is created.
+        settings: what must be the same when the solve goes on.
+
+    Raises:
+        InputError: the folder cannot be created or written to.
+    """
+
+    def __init__(self, path: Path, settings: str) -> None:
+        self._path = path
+        self._settings = settings
+        self._due = time.monotonic() + _INTERVAL
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writable = os.access(path.parent, os.W_OK) and not path.is_dir()
+        except OSError:
+            writable = False
+        if not writable:
+            raise InputError(f"checkpoint: cannot write {path}. Choose a file in another folder.")
+
+    def load_into(self, space: KrylovSpace) -> None:
+        """Restores the space from the file, if there is one.
+
+        Raises:
+            InputError: the file is damaged, or of a solve with other settings or operator.
+        """
+        if not self._path.exists():
+            return
+        try:
+            with np.load(self._path, allow_pickle=False) as file:
+                state = dict(file)
+            settings = str(state.pop("settings"))
+            size = state["projected"].shape[1]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"checkpoint: {self._path} cannot be read ({error}). Remove it to start anew."
+            ) from error
+        self._refuse_unless(settings == self._settings, f"of {settings}", self._settings)
+        fits = size <= space.capacity
+        self._refuse_unless(fits, f"of {size} products", f"at most {space.capacity}")
+        space.restore(state)
+        difference = space.product_error(0) if size > 0 else 0.0
+        self._refuse_unless(
+            difference <= _SAME_PRODUCT,
+            f"of another operator (products differ by {difference:.1g})",
+            "the operator that it was written for",
+        )
+
+    def save_if_due(self, space: KrylovSpace) -> None:
+        """Writes the state when the last time is half a minute and ten times the writing ago."""
+        if time.monotonic() >= self._due:
+            self.save(space)
+
+    def save(self, space: KrylovSpace) -> None:
+        """Writes the state; a disk that refuses costs a warning, not the solve."""
+        start = time.monotonic()
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        arrays: dict[str, Any] = {"settings": np.array(self._settings), **space.state()}
+        try:
+            with open(temporary, "wb") as file:
+                np.savez(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            warnings.warn(f"checkpoint {self._path} not written: {error}.", stacklevel=2)
+        now = time.monotonic()
+        self._due = now + max(_INTERVAL, _SPARE * (now - start))
+
+    def remove(self) -> None:
+        """Removes the file: the solve is done."""
+        self._path.unlink(missing_ok=True)
+
+    def _refuse_unless(self, condition: bool, found: str, expected: str) -> None:
+        if not condition:
+            raise InputError(
+                f"checkpoint: {self._path} is {found}, expected {expected}. Use another file, or "
+                "remove this one to start anew."
+            )

@@ -1,0 +1,58 @@
+"""Orthonormal bases in order, with dependent columns left out."""
+
+import torch
+from torch import Tensor
+
+# Columns orthonormalised together: wide enough for BLAS-3, narrow enough that the QR of one block
+# stays small beside the projection on the basis found so far.
+_BLOCK = 64
+
+
+def orthonormal_columns(columns: Tensor, tolerance: float) -> Tensor:
+    """Orthonormal basis of the span of (D, m) float64 `columns`, in their order.
+
+    Block classical Gram-Schmidt with reorthogonalisation (Barlow and Smoktunowicz, Numerische
+    Mathematik 123, 2013): each block is projected off the basis so far and factored by QR, twice.
+    A column of which less than `tolerance` (relative to its norm) remains is dropped; each basis
+    vector has a positive product with the column that it comes from.
+
+    Args:
+        columns: (D, m) finite float64 tensor; not changed.
+        tolerance: relative norm below which a remainder counts as zero.
+
+    Returns:
+        (D, d) tensor with d <= min(D, m) orthonormal columns.
+    """
+    # Scaling by the largest entry first keeps the norms of very small and large columns finite.
+    scale = columns.abs().amax(dim=0)
+    columns = columns[:, scale > 0] / scale[scale > 0]
+    columns = columns / torch.linalg.vector_norm(columns, dim=0)
+    d, m = columns.shape
+    basis = columns.new_empty(min(d, m), d).T
+    kept = start = 0
+    while start < m and kept < d:
+        stop = min(start + _BLOCK, start + d - kept, m)
+        block, used = _next_block(basis[:, :kept], columns[:, start:stop], tolerance)
+        basis[:, kept : kept + block.shape[1]] = block
+        kept += block.shape[1]
+        start += used
+    return basis[:, :kept].clone(memory_format=torch.contiguous_format)
+
+
+def _next_block(basis: Tensor, columns: Tensor, tolerance: float) -> tuple[Tensor, int]:
+    """Orthonormal vectors that extend `basis`, and the number of columns that were dealt with."""
+    remainder = columns - basis @ (basis.T @ columns)
+    independent = torch.linalg.vector_norm(remainder, dim=0) >= tolerance
+    positions = independent.nonzero().flatten()
+    q, r = torch.linalg.qr(remainder[:, independent])
+    small = (r.diagonal().abs() < tolerance).nonzero().flatten()
+    used = columns.shape[1]
+    if len(small) > 0:
+        # Behind a dependent column QR continues with an arbitrary vector: stop in front of it.
+        first = int(small[0])
+        q, used = q[:, :first], int(positions[first]) + 1
+        remainder, independent = remainder[:, :used], independent[:used]
+        positions = positions[:first]
+    q = torch.linalg.qr(q - basis @ (basis.T @ q))[0]
+    aligned = (q * columns[:, positions]).sum(dim=0)
+    return q * torch.where(aligned < 0, -1.0, 1.0), used

@@ -1,0 +1,17 @@
+"""Networks: the zoo, loading from anywhere, training."""
+
+from geomadv.networks.accuracy import accuracy
+from geomadv.networks.loading import load_network
+from geomadv.networks.spec import NetworkSpec, Recipe
+from geomadv.networks.training import train
+from geomadv.networks.zoo import ZOO, list_networks
+
+__all__ = [
+    "ZOO",
+    "NetworkSpec",
+    "Recipe",
+    "accuracy",
+    "list_networks",
+    "load_network",
+    "train",
+]

@@ -1,0 +1,42 @@
+"""How often a network is right."""
+
+from tqdm.auto import tqdm
+
+from geomadv.batching import default_batch_size
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.images import ImageSet
+
+
+def accuracy(
+    net: Classifier, images: ImageSet, batch_size: int = 256, progress: bool = False
+) -> float:
+    """Share of images whose predicted class is their label, from 0 to 1.
+
+    Args:
+        net: the network.
+        images: images with labels.
+        batch_size: images read at a time, and at most evaluated at a time; a large network gets
+            fewer. The result does not depend on it.
+        progress: show a bar.
+
+    Raises:
+        InputError: batch_size < 1, images without labels or that the network does not take, or
+            labels beyond its classes.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size} must be at least 1.")
+    evaluated = min(batch_size, default_batch_size(net))
+    right = 0
+    with tqdm(total=len(images), desc=f"accuracy of {net.name}", disable=not progress) as bar:
+        for batch in images.batches(batch_size):
+            labels = batch.labels
+            if int(labels.max()) >= net.num_classes:
+                raise InputError(
+                    f"images {images.name!r} have label {int(labels.max())}, but network "
+                    f"{net.name!r} knows classes 0 to {net.num_classes - 1}. "
+                    "Give images of the classes that it was trained on."
+                )
+            right += int((net.predict(batch, evaluated).cpu() == labels).sum())
+            bar.update(len(batch))
+    return right / len(images)

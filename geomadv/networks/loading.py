@@ -1,0 +1,147 @@
+"""load_network: any network, by name, as a Classifier."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.images import load_images
+from geomadv.images.formats import CIFAR10_NAMES
+from geomadv.networks.cache import trained
+from geomadv.networks.sources import Source, closest, open_source
+from geomadv.networks.spec import NetworkSpec
+from geomadv.networks.weights import (
+    check_sha256,
+    find_pretrained,
+    find_weights,
+    put_weights,
+    read_weights,
+)
+from geomadv.networks.zoo import ZOO, list_networks
+from geomadv.paths import data_dir
+
+
+def load_network(
+    name: str,
+    weights: str | Path | None = None,
+    input_shape: Sequence[int] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    class_names: Sequence[str] | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    progress: bool = True,
+) -> Classifier:
+    """A network by name, ready for analysis.
+
+    A network of the zoo comes from its pretrained file, or is trained on its first use (a
+    progress bar says so) and kept in the cache. What is not given (shape, normalisation, class
+    names) is taken from the zoo, from torchvision or from timm where they know it.
+
+    Args:
+        name: a name of `list_networks()`; `package.module:function`, where `function()` returns
+            an `nn.Module` of logits (the current folder is searched too); `torchvision:NAME` or
+            `timm:NAME`. The Classifier's name is NAME, or package.module.function.
+        weights: weight file (`.safetensors`, or `.pt`, `.pth`, `.th` that hold tensors only): a
+            path, or a name in `weights/` of GEOMADV_DATA or of the cache. Default: the
+            network's own weights.
+        input_shape: (C, H, W) of one image; needed for `package.module:function`.
+        mean: subtracted, in the units of the images, a number or one per channel.
+        std: divided out, likewise.
+        bounds: (low, high) of the pixel values. Known normalisations, made for [0, 1], are
+            carried over to other bounds.
+        class_names: one name per class.
+        device: where the network computes, and is trained if that happens now.
+        dtype: in which precision it computes; training is in float32.
+        progress: show a bar while images are downloaded and a network is trained.
+
+    Raises:
+        InputError: unknown name, missing or unfitting weights, missing data, or a network that
+            cannot be analysed (see `Classifier`).
+    """
+    if name in ZOO:
+        source = _from_zoo(ZOO[name], weights, device, progress)
+    elif ":" in name:
+        source = open_source(name, pretrained=weights is None)
+        if weights is not None:
+            _put_file(source, weights)
+    else:
+        raise InputError(
+            f"network {name!r} is not known.{closest(name, list_networks())} Known are "
+            f"{', '.join(list_networks())}; besides these 'package.module:function', "
+            "'torchvision:NAME' and 'timm:NAME'."
+        )
+    shape = input_shape or source.input_shape
+    if shape is None:
+        raise InputError(
+            f"input_shape is needed for network {name!r}: (channels, height, width) of one image."
+        )
+    known_mean, known_std = _in_bounds(source, bounds)
+    return Classifier(
+        source.module,
+        shape,
+        known_mean if mean is None else mean,
+        known_std if std is None else std,
+        bounds,
+        source.class_names if class_names is None else class_names,
+        name=source.name,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _from_zoo(
+    spec: NetworkSpec,
+    weights: str | Path | None,
+    device: torch.device | str | None,
+    progress: bool,
+) -> Source:
+    if weights is None and spec.weights is None:
+        images = load_images(spec.dataset, split="train", progress=progress)
+        module = trained(spec, images, progress, device)
+        names: Sequence[str] | None = images.class_names
+    else:
+        module, names = spec.build(), _class_names(spec)
+    source = Source(module, spec.name, spec.input_shape, spec.mean, spec.std, names)
+    if weights is not None:
+        _put_file(source, weights)
+    elif spec.weights is not None:
+        path = find_pretrained(spec.name, spec.weights)
+        if spec.weights_sha256 is not None:
+            check_sha256(path, spec.weights_sha256)
+        put_weights(module, read_weights(path), str(path), spec.name)
+    return source
+
+
+def _put_file(source: Source, weights: str | Path) -> None:
+    path = find_weights(weights)
+    put_weights(source.module, read_weights(path), str(path), source.name)
+
+
+def _class_names(spec: NetworkSpec) -> Sequence[str] | None:
+    """Names that can be had without reading or downloading images; None for plain numbers."""
+    if spec.dataset == "cifar10":
+        return CIFAR10_NAMES
+    folder = data_dir()
+    if spec.dataset == "imagenet-sample" and folder and (folder / spec.dataset).is_dir():
+        return load_images(spec.dataset).class_names
+    return None
+
+
+def _in_bounds(source: Source, bounds: tuple[float, float]) -> tuple[Any, Any]:
+    """The source's mean and std, made for [0, 1], for images in other bounds.
+
+    With u = (x - low) / (high - low) in [0, 1], (u - mean) / std is (x - mean') / std' for
+    mean' = low + mean (high - low) and std' = std (high - low).
+    """
+    low, high = bounds
+    if (low, high) == (0.0, 1.0) or source.input_shape is None:
+        return source.mean, source.std  # without a known shape nothing is known of its scale
+    channels, width = source.input_shape[0], high - low
+    mean = source.mean or (0.0,) * channels
+    std = source.std or (1.0,) * channels
+    return tuple(low + m * width for m in mean), tuple(s * width for s in std)

@@ -1,0 +1,178 @@
+"""Modules from outside the zoo: a function of a Python module, torchvision, timm."""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from geomadv.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module and what its origin says about it; None where it says nothing.
+
+    Attributes:
+        module: normalised images (N, C, H, W) -> logits.
+        name: what the network is called.
+        input_shape: (C, H, W).
+        mean, std: per channel, for images in [0, 1].
+        class_names: one per logit.
+    """
+
+    module: nn.Module
+    name: str
+    input_shape: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    class_names: Sequence[str] | None = None
+
+
+def open_source(name: str, pretrained: bool) -> Source:
+    """The module that `torchvision:NAME`, `timm:NAME` or `package.module:function` names.
+
+    pretrained: take the package's default weights (torchvision, timm), downloaded by the package.
+
+    Raises:
+        InputError: a package, module or function is missing or fails, or gives no `nn.Module`.
+    """
+    origin, _, model = name.partition(":")
+    if not origin or not model:
+        raise InputError(
+            f"network {name!r}: expected 'package.module:function', 'torchvision:NAME' or "
+            "'timm:NAME'."
+        )
+    if origin == "torchvision":
+        return _torchvision(model, pretrained)
+    if origin == "timm":
+        return _timm(model, pretrained)
+    return Source(_called(origin, model), name=f"{origin}.{model}")
+
+
+def closest(word: str, known: Sequence[str]) -> str:
+    """A sentence that suggests the most similar known word; empty where none is similar."""
+    matches = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+# A function of the user's
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    """A script's own folder is on the import path, the folder it is started from is not."""
+    folder = os.getcwd()
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _called(module_name: str, function_name: str) -> nn.Module:
+    module = _user_module(module_name)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        known = [n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n])]
+        raise InputError(
+            f"module {module_name!r} has no function {function_name!r}."
+            f"{closest(function_name, known)} The function takes no arguments and returns the "
+            "network as an nn.Module."
+        )
+    with _failures_named(f"{module_name}:{function_name}"):
+        network = function()
+    if not isinstance(network, nn.Module):
+        raise InputError(
+            f"{module_name}:{function_name} returned {type(network).__name__}; expected an "
+            "nn.Module that maps (N, C, H, W) images to logits."
+        )
+    return network
+
+
+def _user_module(name: str) -> ModuleType:
+    try:
+        with _current_folder_importable():
+            return importlib.import_module(name)
+    except Exception as error:  # importing runs the user's code: anything may be raised
+        raise InputError(
+            f"module {name!r} cannot be imported: {type(error).__name__}: {error}. Start from the "
+            "folder that holds it, install it, or add its folder to PYTHONPATH."
+        ) from error
+
+
+# Packages of networks
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # a wheel for another torch fails in ways of its own
+        raise InputError(
+            f"{name} cannot be imported: {type(error).__name__}: {error}. Install it with "
+            f"pip install 'geomadv[vision]', in the version made for the installed torch."
+        ) from error
+
+
+@contextmanager
+def _failures_named(what: str) -> Iterator[None]:
+    """Turns whatever foreign code raises into an InputError that names the network."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(
+            f"network {what!r} cannot be made: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_known(package: str, model: str, known: Callable[[], Sequence[str]]) -> None:
+    names = known()
+    # timm's names may carry a tag that selects the weights: resnet18.a1_in1k.
+    if model not in names and model.partition(".")[0] not in names:
+        raise InputError(
+            f"{package} has no network {model!r}.{closest(model, names)} "
+            f"It lists its {len(names)} networks with {package}."
+            f"{'models.list_models()' if package == 'torchvision' else 'list_models()'}."
+        )
+
+
+def _torchvision(model: str, pretrained: bool) -> Source:
+    """Input size, normalisation and class names are those of the default weights' transforms."""
+    models = _package("torchvision.models")
+    _check_known("torchvision", model, models.list_models)
+    with _failures_named(f"torchvision:{model}"):
+        weights = models.get_model_weights(model).DEFAULT
+        module = models.get_model(model, weights=weights if pretrained else None)
+        preset = weights.transforms()
+        side = preset.crop_size[0] if isinstance(preset.crop_size, Sequence) else preset.crop_size
+        return Source(
+            module,
+            name=model,
+            input_shape=(3, int(side), int(side)),
+            mean=tuple(preset.mean),
+            std=tuple(preset.std),
+            class_names=weights.meta.get("categories"),
+        )
+
+
+def _timm(model: str, pretrained: bool) -> Source:
+    """Input size and normalisation are those of the model's pretrained configuration."""
+    timm = _package("timm")
+    _check_known("timm", model, timm.list_models)
+    with _failures_named(f"timm:{model}"):
+        module = timm.create_model(model, pretrained=pretrained)
+        config = timm.data.resolve_model_data_config(module)
+        channels, height, width = config["input_size"]
+        return Source(
+            module,
+            name=model,
+            input_shape=(channels, height, width),
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+        )

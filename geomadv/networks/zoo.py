@@ -1,0 +1,183 @@
+"""The networks that are known by name."""
+
+from functools import partial
+
+from torch import nn
+
+from geomadv.networks import architectures
+from geomadv.networks.spec import NetworkSpec, Recipe
+
+# Mean and standard deviation of the training pixels, all in [0, 1]; those of the pretrained
+# networks are the ones they were trained with.
+_DIGITS = ((0.305,), (0.376,))
+_MNIST = ((0.1307,), (0.3081,))
+_CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+_CIFAR100 = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_WONG_CIFAR10 = ((0.485, 0.456, 0.406), (0.225, 0.225, 0.225))
+_MOBILENET = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # x / 127.5 - 1 for 8-bit pixels
+
+_DIGITS_RECIPE = Recipe(epochs=30, batch_size=64, learning_rate=3e-3, weight_decay=1e-4)
+_MNIST_RECIPE = Recipe(epochs=2, batch_size=256, learning_rate=4e-3)
+# Crops, mirroring and weight decay as in He et al. (2016), section 4.2; weight decay 5e-4 and
+# dropout (in the networks) as in Krizhevsky et al. (2012), section 5.
+_CIFAR_RECIPE = Recipe(
+    epochs=100,
+    batch_size=128,
+    learning_rate=0.05,
+    optimizer="sgd",
+    weight_decay=5e-4,
+    flip=True,
+    shift=4,
+)
+
+_TRAINED_HERE = (
+    NetworkSpec(
+        name="digits-cnn",
+        build=partial(architectures.digits_cnn, nn.GELU),
+        dataset="digits",
+        input_shape=(1, 8, 8),
+        mean=_DIGITS[0],
+        std=_DIGITS[1],
+        description="small smooth (GELU) network for 8x8 digits; trains in seconds",
+        recipe=_DIGITS_RECIPE,
+        accuracy=0.98,
+    ),
+    NetworkSpec(
+        name="digits-relu",
+        build=partial(architectures.digits_cnn, nn.ReLU),
+        dataset="digits",
+        input_shape=(1, 8, 8),
+        mean=_DIGITS[0],
+        std=_DIGITS[1],
+        description="digits-cnn with ReLU: piecewise linear; trains in seconds",
+        recipe=_DIGITS_RECIPE,
+        accuracy=0.98,
+    ),
+    NetworkSpec(
+        name="lenet-mnist",
+        build=architectures.lenet,
+        dataset="mnist",
+        input_shape=(1, 28, 28),
+        mean=_MNIST[0],
+        std=_MNIST[1],
+        description="LeNet (Caffe's variant) for MNIST; trains in about a minute",
+        recipe=_MNIST_RECIPE,
+        accuracy=0.99,
+    ),
+    NetworkSpec(
+        name="lenet-softplus-mnist",
+        build=architectures.lenet_softplus,
+        dataset="mnist",
+        input_shape=(1, 28, 28),
+        mean=_MNIST[0],
+        std=_MNIST[1],
+        description="LeNet made smooth (softplus, average pooling); trains in about a minute",
+        recipe=_MNIST_RECIPE,
+        accuracy=0.99,
+    ),
+    NetworkSpec(
+        name="nin-cifar10",
+        build=architectures.nin,
+        dataset="cifar10",
+        input_shape=(3, 32, 32),
+        mean=_CIFAR10[0],
+        std=_CIFAR10[1],
+        description="Network in Network for CIFAR-10; trains for hours without a GPU",
+        recipe=_CIFAR_RECIPE,
+    ),
+    NetworkSpec(
+        name="alexnet-cifar100",
+        build=architectures.alexnet_cifar,
+        dataset="cifar100",
+        input_shape=(3, 32, 32),
+        mean=_CIFAR100[0],
+        std=_CIFAR100[1],
+        description="AlexNet for 32x32 images, CIFAR-100; trains for hours without a GPU",
+        recipe=_CIFAR_RECIPE,
+    ),
+)
+
+
+def _resnet(layers: int, sha256: str, accuracy: float) -> NetworkSpec:
+    return NetworkSpec(
+        name=f"resnet{layers}-cifar10",
+        build=partial(architectures.cifar_resnet, (layers - 2) // 6),
+        dataset="cifar10",
+        input_shape=(3, 32, 32),
+        mean=_IMAGENET[0],
+        std=_IMAGENET[1],
+        description=f"ResNet-{layers} for CIFAR-10, pretrained (Y. Idelbayev)",
+        weights=f"resnet{layers}_cifar10.safetensors",
+        weights_sha256=sha256,
+        accuracy=accuracy,
+    )
+
+
+def _robust(dataset: str, radius: str, sha256: str, accuracy: float) -> NetworkSpec:
+    """A network of Wong and Kolter (2018) and Wong et al. (2018), provably robust."""
+    channels, side = (1, 28) if dataset == "mnist" else (3, 32)
+    file_radius = radius.replace("-", "_")
+    return NetworkSpec(
+        name=f"{dataset}-convsmall-robust-{radius}",
+        build=partial(architectures.conv_small, channels, side),
+        dataset=dataset,
+        input_shape=(channels, side, side),
+        mean=None if channels == 1 else _WONG_CIFAR10[0],
+        std=None if channels == 1 else _WONG_CIFAR10[1],
+        description=f"small network for {dataset}, provably robust training ({radius})",
+        weights=f"{dataset}_convsmall_robust_{file_radius}.safetensors",
+        weights_sha256=sha256,
+        accuracy=accuracy,
+    )
+
+
+# Accuracies of CIFAR-10 networks are those on the first 1,000 test images.
+_PRETRAINED = (
+    _resnet(20, "067e58d1f213d012fea54d151d17091064bd0debafb040f28a5c14e66845cf9a", 0.915),
+    _resnet(32, "b10ea2af3298ef1b9a07cc2bfc1e462c86e671566ac4bd7a5e90a13e42f2138c", 0.928),
+    _resnet(56, "73e01676011c14ce404ecdee11e01f072a6a6b0d0eae5fab6163c4481dbdc33d", 0.926),
+    NetworkSpec(
+        name="mobilenet-imagenet",
+        build=architectures.mobilenet_v1,
+        dataset="imagenet-sample",
+        input_shape=(3, 224, 224),
+        mean=_MOBILENET[0],
+        std=_MOBILENET[1],
+        description="MobileNet v1, width 0.75, for ImageNet, pretrained (Google)",
+        weights="mobilenet_v1_0.75_224_imagenet.safetensors",
+        weights_sha256="df68d146c249ccbaadeff288941e3b9642574c62636a205ef820f06c7c62b814",
+        accuracy=0.847,
+    ),
+    _robust(
+        "mnist",
+        "eps0.1",
+        "8c61e5e3bef2e11822295b4f6f766c953839f67b0c97f0f190d373e851cd2ad9",
+        0.9820,
+    ),
+    _robust(
+        "mnist",
+        "eps0.3",
+        "860af44c2c440c29c8145037d584109cd6e9e5149d7d1247d0a919b9e8a56c45",
+        0.8523,
+    ),
+    _robust(
+        "cifar10",
+        "linf8",
+        "8dd22cd9245cd605b430573789503bd3e98a6a1986280b0730c890455a5fba96",
+        0.312,
+    ),
+    _robust(
+        "cifar10",
+        "l2-36",
+        "f9287fb1b9f020fcf2304d00ab019d3e67b692d0e6eeeda73397289dfccbcd4b",
+        0.553,
+    ),
+)
+
+ZOO: dict[str, NetworkSpec] = {spec.name: spec for spec in (*_TRAINED_HERE, *_PRETRAINED)}
+
+
+def list_networks() -> list[str]:
+    """Names of the networks that `load_network` knows, those trained here first."""
+    return list(ZOO)

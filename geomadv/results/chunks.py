@@ -1,0 +1,255 @@
+"""Results that take long: computed chunk by chunk, resumable after a kill at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from geomadv.errors import InputError
+from geomadv.results.assembly import Schema, join, join_layouts, open_chunk
+from geomadv.results.disk import check_writable, refusals, replacing
+from geomadv.results.files import check_labels, prepare
+from geomadv.results.lock import LOCK, FolderLock
+from geomadv.results.provenance import differences, plain
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_MANIFEST = "manifest.json"
+
+
+class ChunkStore:
+    """The work area ``<path>.partial/`` in which a result grows until it is assembled.
+
+    Every finished chunk is one small HDF5 file that appeared by rename, so a process killed at any
+    moment loses at most the chunk in work. The next store with the same configuration continues.
+    The area is locked against a second process until `close`, the end of a ``with`` block, or
+    `assemble`::
+
+        with ChunkStore(path, config, chunks=len(batches)) as store:
+            for i in sorted(set(range(len(batches))) - store.done()):
+                store.write(i, compute(batches[i]))
+            store.assemble({"normal": (("sample", "pixel"), labels)}, provenance(...))
+
+    Args:
+        path: the final file.
+        config: everything that fixes the numbers, for example `identity` (...).
+        chunks: how many chunks there are; they are numbered from 0.
+        overwrite: discard a work area of another configuration instead of refusing it. One of
+            the same configuration is continued in either case.
+
+    Raises:
+        InputError: the area belongs to another configuration (the message lists the differences),
+            another process works in it, or the disk refuses.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        config: Mapping[str, Any],
+        chunks: int,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.chunks = chunks
+        self.folder = work_area(self.path)
+        self._manifest = {"config": plain(config), "chunks": chunks}
+        with refusals(self.folder):
+            self._lock = FolderLock(self.folder)
+        try:
+            self._open(overwrite)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, overwrite: bool) -> None:
+        found = _read_manifest(self.folder)
+        found.pop("assembled", None)
+        changed = differences(found, self._manifest) if found else []
+        if changed and not overwrite:
+            raise InputError(
+                f"the work area {self.folder} holds chunks of another configuration "
+                f"({'; '.join(changed)}): run with that configuration to finish it, use "
+                "--overwrite to discard it, or choose another --results folder."
+            )
+        with refusals(self.folder):
+            if changed or not found:
+                _clear(self.folder)
+                self._write_manifest()
+            for stray in self.folder.glob("*.tmp"):
+                stray.unlink()
+
+    def _write_manifest(self, **extra: Any) -> None:
+        target = self.folder / _MANIFEST
+        with replacing(target, target.with_name(f"{_MANIFEST}.tmp")) as output:
+            text = json.dumps({**self._manifest, **extra}, sort_keys=True, indent=1)
+            output.write(text.encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the work area as it is, for this or another process to continue."""
+        self._lock.release()
+
+    def done(self) -> set[int]:
+        """Numbers of the finished chunks."""
+        return {i for i in range(self.chunks) if self._file(i).is_file()}
+
+    def write(self, i: int, arrays: Mapping[str, Any]) -> None:
+        """Stores a finished chunk.
+
+        Args:
+            i: number of the chunk, 0 <= i < chunks.
+            arrays: name -> (n, ...) numbers or booleans; n, possibly 0, is the same for all
+                arrays of a chunk and may differ between chunks.
+
+        Raises:
+            InputError: no such chunk, arrays of unequal length or of another type, or the disk
+                refuses; chunks stored before remain.
+        """
+        target = self._file(i)
+        checked = _check_arrays(arrays)
+        with (
+            replacing(target, target.with_suffix(".h5.tmp")) as output,
+            h5py.File(output, "w") as file,
+        ):
+            for name, array in checked.items():
+                file.create_dataset(name, data=array)
+
+    def read(self, i: int) -> dict[str, Array]:
+        """The arrays of a finished chunk.
+
+        Raises:
+            InputError: the chunk is not finished, or its file is damaged.
+        """
+        target = self._file(i)
+        if not target.is_file():
+            raise InputError(f"chunk {i} of {self.path} is not computed yet: write it first.")
+        with open_chunk(target) as file:
+            return {name: data[...] for name, data in file.items()}
+
+    def _file(self, i: int) -> Path:
+        if not 0 <= i < self.chunks:
+            raise InputError(f"chunk {i} does not exist: there are {self.chunks}, from 0.")
+        return self.folder / f"chunk-{i:06d}.h5"
+
+    def assemble(
+        self,
+        schema: Schema,
+        attrs: Mapping[str, Any],
+        *,
+        constants: Mapping[str, Any] | None = None,
+        coords: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Joins all chunks to the final file, which appears by rename, and removes the work area.
+
+        Variables lie contiguously in the file (no HDF5 chunks); one array of one chunk is in
+        memory at a time.
+
+        Args:
+            schema: variable -> (dimensions, attributes with long_name and units). The first
+                dimension, the same for all, is the one along which chunks are joined.
+            attrs: root attributes, see `provenance`.
+            constants: further variables, as `xarray.Dataset` takes them, with labels.
+            coords: coordinates, as `xarray.Dataset` takes them.
+
+        Returns:
+            The path of the final file.
+
+        Raises:
+            InputError: chunks are missing or do not fit the schema or each other, labels are
+                missing, or the disk refuses; the chunks then remain.
+        """
+        missing = sorted(set(range(self.chunks)) - self.done())
+        if missing:
+            raise InputError(f"{self.path} lacks the chunks {missing}: write them first.")
+        check_labels((name, labels) for name, (_, labels) in schema.items())
+        rest = prepare(xr.Dataset(dict(constants or {}), dict(coords or {})), attrs)
+        files = [self._file(i) for i in range(self.chunks)]
+        layouts = join_layouts(files, schema)
+        check_writable(self.path.parent, sum(layout.nbytes for layout in layouts.values()))
+        with replacing(self.path, self.folder / "assembled.h5.tmp") as output:
+            join(files, output, schema, layouts, rest)
+            self._write_manifest(assembled=True)
+        with refusals(self.folder):
+            _remove(self.folder)
+        self.close()
+        return self.path
+
+
+def work_area(path: Path) -> Path:
+    """The folder in which the chunks of a result lie until it is assembled."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def discard_assembled(path: Path) -> None:
+    """Removes a work area whose process was killed after the final file had appeared."""
+    folder = work_area(path)
+    if not _read_manifest(folder).get("assembled"):
+        return
+    with contextlib.suppress(InputError, OSError):  # in use, or read-only: it does no harm
+        lock = FolderLock(folder)
+        _remove(folder)
+        lock.release()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a work area; empty if there is none."""
+    try:
+        text = (folder / _MANIFEST).read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    try:
+        return dict(json.loads(text))
+    except ValueError as error:
+        raise InputError(
+            f"{folder / _MANIFEST} is damaged ({error}): delete the folder {folder} to start anew."
+        ) from error
+
+
+def _clear(folder: Path) -> None:
+    """Removes all but the lock; the manifest last, so that what is left tells whose it is."""
+    for file in folder.iterdir():
+        if file.name not in (_MANIFEST, LOCK):
+            file.unlink()
+    (folder / _MANIFEST).unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    _clear(folder)
+    (folder / LOCK).unlink()
+    folder.rmdir()
+
+
+def _check_arrays(arrays: Mapping[str, Any]) -> dict[str, Array]:
+    """The arrays of a chunk as NumPy arrays of types that netCDF has, all of one length."""
+    checked = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in checked.items():
+        if array.ndim == 0 or array.dtype.kind not in "biuf" or array.dtype == np.float16:
+            raise InputError(
+                f"array {name!r} of a chunk has shape {array.shape} and type {array.dtype}: chunks "
+                "hold booleans, integers and float32 or float64 with rows along the first axis; "
+                "texts and single numbers belong to the constants of assemble()."
+            )
+    lengths = {name: array.shape[0] for name, array in checked.items()}
+    if len(set(lengths.values())) != 1:
+        raise InputError(f"the arrays of a chunk must have equally many rows, not {lengths}.")
+    return checked

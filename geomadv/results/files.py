@@ -1,0 +1,168 @@
+"""Writing and reading whole result files."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import h5py
+import numpy as np
+import xarray as xr
+from xarray.backends import H5NetCDFStore
+
+from geomadv.errors import InputError
+from geomadv.results.disk import refusals, replacing
+from geomadv.results.provenance import complete_attrs, storable
+
+_IN_MEMORY_BYTES = 256 * 2**20
+
+
+def save(
+    ds: xr.Dataset,
+    path: str | os.PathLike[str],
+    attrs: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = True,
+) -> Path:
+    """Writes a result as HDF5 that is also netCDF-4; the file appears whole or not at all.
+
+    Args:
+        ds: the result, with named dimensions; every data variable has the attributes long_name
+            and units (``"1"`` for pure numbers). A coordinate without them is taken for a plain
+            label: its own name and ``"1"`` are written.
+        path: the file; its folder is created.
+        attrs: root attributes, added to those of `ds` (see `provenance`).
+        overwrite: replace an existing file; otherwise refuse.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: a data variable lacks long_name or units, the file exists and `overwrite` is
+            off, or the disk refuses.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists: pass overwrite=True or choose another path.")
+    prepared = prepare(ds, attrs)
+    with refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_strays(path)
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    with replacing(path, temporary) as output, h5netcdf.File(output, "w") as file:
+        write_netcdf(prepared, file)
+    return path
+
+
+def write_netcdf(ds: xr.Dataset, file: h5netcdf.File) -> None:
+    """Adds the dataset to an open netCDF-4 file."""
+    ds.dump_to_store(H5NetCDFStore(file, lock=False))
+
+
+def prepare(ds: xr.Dataset, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
+    """A copy of the dataset with checked labels and the root attributes of the format."""
+    check_labels((str(name), var.attrs) for name, var in ds.data_vars.items())
+    prepared = ds.drop_encoding()  # of another file, perhaps with other shapes
+    prepared = prepared.compute() if prepared.chunks else prepared
+    for name, variable in prepared.variables.items():
+        if variable.dtype.kind == "c" or variable.dtype == np.float16:
+            raise InputError(
+                f"variable {str(name)!r} has type {variable.dtype}, which netCDF-4 lacks: store "
+                "complex numbers as real and imaginary part, half precision as float32."
+            )
+        label = {"long_name": str(name), "units": "1"} if name in ds.coords else {}
+        variable.attrs = label | storable(variable.attrs)
+    prepared.attrs = complete_attrs({**ds.attrs, **(attrs or {})})
+    return prepared
+
+
+def check_labels(variables: Iterable[tuple[str, Mapping[Any, Any]]]) -> None:
+    """Refuses variables (name, attributes) that do not say what they are and in which units."""
+    for name, attrs in variables:
+        missing = [key for key in ("long_name", "units") if not attrs.get(key)]
+        if missing:
+            raise InputError(
+                f"variable {name!r} has no {' and no '.join(missing)}: set its attributes, for "
+                f'example {{"long_name": "norm of the perturbation", "units": "image units"}}; '
+                'pure numbers have units "1".'
+            )
+
+
+def _remove_strays(path: Path) -> None:
+    """Removes what killed processes of this machine left of earlier attempts at this file."""
+    for stray in path.parent.glob(f".{path.name}.{socket.gethostname()}.*.tmp"):
+        process = stray.name.split(".")[-2]
+        if process.isdigit() and not _alive(int(process)):
+            stray.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # signal 0 would end the process there
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def load(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Reads a result file.
+
+    Args:
+        path: a file written by geomadv.
+
+    Returns:
+        The dataset. Files below 256 MiB are in memory and closed; of larger ones variables are
+        read when used, and ``close()`` closes the file.
+
+    Raises:
+        InputError: no such file, not HDF5, truncated or damaged, not written by geomadv, or
+            incomplete.
+    """
+    path = Path(path)
+    read_attrs(path)
+    try:
+        ds = xr.open_dataset(path, engine="h5netcdf", decode_times=False)
+        if path.stat().st_size >= _IN_MEMORY_BYTES:
+            return ds
+        with ds:
+            return ds.load()
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_attrs(path: Path) -> dict[str, Any]:
+    """Root attributes of a complete result file; raises `InputError` for any other file."""
+    if not path.is_file():
+        raise InputError(
+            f"no result file {path}: run the script of analysis/ that makes it, or check --results."
+        )
+    if not h5py.is_hdf5(path):
+        raise _damaged(path, "it is not HDF5")
+    try:
+        with h5py.File(path, "r") as file:
+            attrs = dict(file.attrs)
+    except (OSError, RuntimeError, KeyError) as error:
+        raise _damaged(path, error) from error
+    if "geomadv_version" not in attrs:
+        raise InputError(
+            f"{path} is HDF5 but not a geomadv result (it has no attribute geomadv_version): "
+            "choose another file; xarray.open_dataset may read this one."
+        )
+    if not np.array_equal(np.ravel(attrs.get("complete", 0)), [1]):
+        raise _damaged(path, "its attribute complete is not 1")
+    return attrs
+
+
+def _damaged(path: Path, reason: object) -> InputError:
+    return InputError(
+        f"{path} is not a complete result file ({reason}): restore it from a copy, or delete it "
+        "and run the script again, or use --overwrite."
+    )

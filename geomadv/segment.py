@@ -1,0 +1,77 @@
+"""Where a segment leaves the region of its source class."""
+
+import torch
+from torch import Tensor
+
+from geomadv.classifier import Classifier
+
+_MAX_EVALUATIONS = 80
+
+
+def rival_margin(scores: Tensor, source: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Margin of the rival over the source class, and who the rival is.
+
+    scores (n, classes), source (n,) -> max over k != s of F_k - F_s (n,) and its k (n,); with
+    targets (n,) only that class is the rival. Positive: the boundary has been crossed.
+    """
+    own = scores.gather(1, source[:, None]).squeeze(1)
+    if targets is not None:
+        return scores.gather(1, targets[:, None]).squeeze(1) - own, targets
+    best, rival = scores.scatter(1, source[:, None], -torch.inf).max(1)
+    return best - own, rival
+
+
+@torch.no_grad()
+def crossing(
+    net: Classifier,
+    x: Tensor,
+    delta: Tensor,
+    source: Tensor,
+    targets: Tensor | None,
+    tolerance: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Shares t in [0, 1] of delta at which the rival's margin vanishes.
+
+    Regula falsi (Illinois variant), with a bisection every third evaluation so that the bracket
+    shrinks whatever the shape of the function. Stops at |margin| <= tolerance (n,). An image that
+    lies on the boundary exactly crosses it at t = 0.
+
+    Returns:
+        t (n,), and whether the segment crosses the boundary at all (n,); where it does not, t = 1.
+    """
+
+    def margin(rows: Tensor, t: Tensor) -> Tensor:
+        points = x[rows] + t.reshape(-1, 1, 1, 1) * delta[rows]
+        rival = None if targets is None else targets[rows]
+        return rival_margin(net.scores(points), source[rows], rival)[0]
+
+    everyone = torch.arange(len(x), device=x.device)
+    low, high = x.new_zeros(len(x)), x.new_ones(len(x))
+    f_low, f_high = margin(everyone, low), margin(everyone, high)
+    crossed = (f_low <= 0) & (f_high >= 0)
+    at_start = crossed & (f_low == 0)
+    best, f_best = torch.where(at_start, low, high), torch.where(at_start, f_low, f_high)
+    active = everyone[crossed & (f_best > tolerance)]
+    side = torch.zeros_like(everyone)
+    for evaluation in range(_MAX_EVALUATIONS):
+        if len(active) == 0:
+            break
+        a, b, fa, fb = low[active], high[active], f_low[active], f_high[active]
+        middle = (a + b) / 2
+        t = middle if evaluation % 3 == 2 else a + (b - a) * fa / (fa - fb)
+        # Very unequal values round the secant to an end of a bracket that is still wide.
+        t = torch.where((t > a) & (t < b), t, middle)
+        f = margin(active, t)
+        closer = f.abs() < f_best[active].abs()
+        best[active[closer]], f_best[active[closer]] = t[closer], f[closer]
+        beyond = f >= 0
+        # Illinois: an end that stays put twice counts half, or regula falsi would creep.
+        now = torch.where(beyond, 1, -1)
+        weight = torch.where(side[active] == now, 0.5, 1.0).to(f.dtype)
+        side[active] = now
+        low[active] = torch.where(beyond, a, t)
+        high[active] = torch.where(beyond, t, b)
+        f_low[active] = torch.where(beyond, weight * fa, f)
+        f_high[active] = torch.where(beyond, f, weight * fb)
+        active = active[(f_best[active].abs() > tolerance[active]) & (t != a) & (t != b)]
+    return best, crossed

@@ -1,0 +1,31 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _find_data() -> Path | None:
+    """The folder of real data: GEOMADV_DATA, else the one beside the checkout's parent."""
+    named = os.environ.get("GEOMADV_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    return folder.resolve() if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real data and pretrained weights; skips where there are none."""
+    folder = _find_data()
+    if folder is None:
+        pytest.skip("real data not found: set GEOMADV_DATA to a folder with mnist/, cifar10/, ...")
+    return folder
+
+
+@pytest.fixture
+def real_data(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Like data_dir, and GEOMADV_DATA points there for the time of the test."""
+    monkeypatch.setenv("GEOMADV_DATA", str(data_dir))
+    return data_dir

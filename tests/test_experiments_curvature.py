@@ -1,0 +1,289 @@
+"""Principal curvatures of whole classes: known quadrics, resampling, halves, the digits."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from matplotlib.figure import Figure
+from networks_for_tests import gaussian, perceptron, quadric, sphere
+from test_distributed import torchrun
+
+from geomadv import ImageSet, InputError, experiments, plotting
+from geomadv.curvature import principal_curvatures
+from geomadv.experiments.uncertainty import bootstrap_interval, random_halves
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SCRIPT = REPOSITORY / "analysis" / "curvature.py"
+SETTINGS = experiments.CurvatureSettings(count=40, tolerance=1e-8, draws=200)
+
+
+def images_near_zero(net, n=40, spread=0.3):
+    """Images of class 0 around the origin, by construction of the pairs of networks_for_tests."""
+    x = spread * gaussian(n, *net.input_shape, seed=5)
+    return ImageSet(x, labels=np.zeros(n, dtype=int), bounds=net.bounds, class_names=["a", "b"])
+
+
+def test_a_quadric_is_found_exactly():
+    """With f = x^T A x / 2 + b.x + c: the mean Hessian is A, whatever the points."""
+    values = np.array([4.0, 2.0, 1.0, -0.5, -1.0, -3.0])
+    net = quadric(torch.diag(torch.from_numpy(values)), torch.full((6,), 0.5), -1.0)
+    images = images_near_zero(net)
+    ds = experiments.class_curvature(net, images, 1, SETTINGS)
+    assert int(ds["points_used"][0]) > 10
+    # Float64 sums over a few dozen points.
+    assert np.abs(ds["hessian_value"][0] - values).max() < 1e-12
+    directions = ds["hessian_direction"].to_numpy()[0].reshape(6, 6)
+    assert np.abs(np.abs(directions) - np.eye(6)).max() < 1e-10
+    assert ds["hessian_converged"].all()
+    # Every point has the same Hessian: halves agree and resampling changes nothing.
+    assert float(np.nanmax(ds["half_angle"])) < 1e-7
+    interval = ds["hessian_interval"].to_numpy()[0]
+    extremes = np.stack([values[:3], values[::-1][:3]])
+    assert np.abs(interval - extremes[:, :, None]).max() < 1e-12
+    # Central differences of a quadratic are exact but for rounding, eps |gradient| / h.
+    assert np.abs(ds["sweep"][0] - extremes).max() < 1e-10
+    assert ds["kind"].attrs["flag_meanings"].split()[1 + int(ds["kind"][0])] == "exact"
+
+
+@pytest.mark.parametrize("inside_target", [False, True])
+def test_the_shape_operator_of_a_sphere(inside_target):
+    """Mean of (I - n n^T) / r over the points: its trace is (D - 1) / r, with the sphere's sign."""
+    radius = 2.0
+    net = sphere(radius, inside_target=inside_target)
+    images = images_near_zero(net, spread=0.3 if not inside_target else 3.0)
+    ds = experiments.class_curvature(net, images, 1, SETTINGS)
+    sign = -1 if inside_target else 1
+    assert float(ds["shape_value"].sum()) == pytest.approx(sign * 5 / radius, rel=1e-9)
+    assert float(ds["hessian_value"].sum()) == pytest.approx(sign * 12, rel=1e-9)
+    assert (sign * ds["shape_value"] > 0).all()
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_classes_without_enough_points_are_recorded_not_solved(used):
+    net = perceptron(bounds=(-10.0, 10.0))
+    x = gaussian(30, *net.input_shape, seed=3)
+    labels = net.predict(x)
+    if used == 0:  # DeepFool of a class from where the network is in it already
+        x, labels = x[labels == 1], torch.zeros(int((labels == 1).sum()), dtype=torch.int64)
+    else:
+        x, labels = x[labels != 1], labels[labels != 1]
+    images = ImageSet(x, labels, bounds=net.bounds)
+    chosen = images
+    if used == 1:
+        single = (
+            i
+            for i in range(len(images))
+            if experiments.class_curvature(net, images[i : i + 2], 1, SETTINGS)["points_used"] == 1
+        )
+        first = next(single)
+        chosen = images[first : first + 2]
+    ds = experiments.class_curvature(net, chosen, 1, SETTINGS)
+    assert int(ds["points_used"][0]) == used
+    assert int(ds["points_tried"][0]) == len(chosen)
+    assert ds["hessian_value"].isnull().all()
+    assert int(ds["kind"][0]) == -1
+
+
+def test_ends_only_agree_with_the_full_spectrum_and_give_its_density():
+    net = perceptron(bounds=(-10.0, 10.0), shape=(1, 6, 7))
+    x = gaussian(40, *net.input_shape, seed=3)
+    images = ImageSet(x, net.predict(x), bounds=net.bounds)
+    full = experiments.class_curvature(net, images, 1, SETTINGS)
+    ends = experiments.class_curvature(
+        net, images, 1, experiments.CurvatureSettings(**{**vars(SETTINGS), "pairs": 4})
+    )
+    assert full.sizes["pair"] == 42
+    assert ends.sizes["pair"] == 8
+    expected = full["hessian_value"].to_numpy()[0]
+    found = ends["hessian_value"].to_numpy()[0]
+    # Values err by the square of the residual over the gap; 1e-8 is the residual.
+    assert np.abs(found - expected[np.r_[:4, -4:0]]).max() < 1e-7 * np.abs(expected).max()
+    grid, density = ends["density_value"].to_numpy()[0], ends["density"].to_numpy()[0]
+    assert np.trapezoid(density, grid) == pytest.approx(1, abs=1e-2)
+
+
+def test_bad_input():
+    net = perceptron(bounds=(-10.0, 10.0))
+    x = gaussian(6, *net.input_shape)
+    images = ImageSet(x, np.arange(6) % 5, bounds=net.bounds)
+    with pytest.raises(InputError, match="target=7"):
+        experiments.class_curvature(net, images, 7)
+    with pytest.raises(InputError, match="class 2 only"):
+        experiments.class_curvature(net, images.of_class(2), 2)
+    for name in ("count", "pairs", "extremes", "draws", "random_draws"):
+        with pytest.raises(InputError, match=name):
+            experiments.CurvatureSettings(**{name: 0})
+    for wrong in ((), (0.0,), (-1.0,), (float("inf"),)):
+        with pytest.raises(InputError, match="sweep_factors"):
+            experiments.CurvatureSettings(sweep_factors=wrong)
+    with pytest.raises(InputError, match="half_dimensions"):
+        experiments.CurvatureSettings(half_dimensions=(0,))
+
+
+def test_the_paper_preset_has_the_papers_numbers():
+    net = perceptron(bounds=(0.0, 255.0), shape=(1, 28, 28))
+    paper = experiments.paper_settings(net)
+    assert (paper.count, paper.position, paper.max_iter, paper.overshoot) == (100, 0.8, 5, 0.05)
+    assert (paper.hvp, paper.tolerance, paper.pairs) == ("finite-difference", 1e-5, None)
+    assert paper.step == pytest.approx(10 * 28 * 255 / 512)
+
+
+def test_bootstrap_intervals_cover_as_often_as_they_say():
+    """Means of 200 normal numbers: the interval is mean -+ 1.96 / sqrt(200)."""
+    values = np.random.default_rng(0).standard_normal((200, 300))
+    settings = experiments.CurvatureSettings(draws=1000)
+    interval = bootstrap_interval(values, np.array([0.025, 0.975]), settings)
+    assert interval.shape == (300, 2)
+    covered = ((interval[:, 0] < 0) & (interval[:, 1] > 0)).mean()
+    # 300 columns share the resampling, not the data: 3 standard deviations are 0.04.
+    assert abs(covered - 0.95) < 0.04
+    width = (interval[:, 1] - interval[:, 0]).mean()
+    assert width == pytest.approx(2 * 1.96 / np.sqrt(200), rel=0.05)
+
+
+@pytest.mark.parametrize("n", [4, 7])
+def test_halves_are_a_partition(n):
+    one, two = random_halves(n, 3)
+    assert sorted(torch.cat([one, two]).tolist()) == list(range(n))
+    assert abs(len(one) - len(two)) <= 1
+    again, _ = random_halves(n, 3)
+    assert torch.equal(one, again)
+
+
+def test_random_subspaces_of_the_plane():
+    """Two random lines in R^2: the angle is uniform on [0, pi / 2]."""
+    angles = experiments.random_subspace_angles(2, (1,), 2000, 0)[:, 0, 0]
+    assert angles.min() >= 0
+    # Standard deviation of the mean: (pi / 2) / sqrt(12 * 2000) = 0.0101.
+    assert abs(angles.mean() - np.pi / 4) < 4 * 0.0101
+
+
+def test_projected_accuracy_on_a_known_subspace():
+    """Scores depend on the first pixel alone: S_pos holds it, S_flat does not."""
+    matrix = torch.diag(torch.tensor([3.0, 0.1, -2.0, 0.2, 0.3, 0.0]))
+    net = quadric(matrix.double(), torch.zeros(6), -1.0)
+    pairs = principal_curvatures(matrix.double().numpy(), which="all")
+    x = torch.zeros(20, 1, 2, 3)
+    x[:10, 0, 0, 0] = 5
+    images = ImageSet(x, [1] * 10 + [0] * 10, bounds=net.bounds)
+    ds = experiments.projected_accuracy(net, images, torch.zeros(1, 2, 3), [pairs], (1, 2, 50))
+    assert ds["d"].to_numpy().tolist() == [1, 2]
+    accuracy = ds["accuracy"].to_pandas()
+    assert accuracy.loc["positive", 1] == 1
+    assert accuracy.loc["both", 1] == 1
+    assert accuracy.loc["flat", 1] == 0.5
+    assert accuracy.loc["negative", 1] == 0.5
+    assert float(ds["plain_accuracy"]) == 1
+    ends = principal_curvatures(np.diag(np.arange(-20.0, 20.0)), k=2)
+    with pytest.raises(InputError, match="dimensions"):
+        experiments.projected_accuracy(net, images, torch.zeros(1, 2, 3), [ends], (3,))
+    with pytest.raises(InputError, match="curvatures"):
+        experiments.projected_accuracy(net, images, torch.zeros(1, 2, 3), [])
+
+
+def without_classes(ds, skipped):
+    """The result as it would be had these classes had no boundary points."""
+    per_class = {n: v for n, v in ds.data_vars.items() if "class" in v.dims and v.dtype.kind == "f"}
+    blank = {name: v.where(~skipped).transpose(*v.dims) for name, v in per_class.items()}
+    blank["kind"] = ds["kind"].where(~skipped, -1).assign_attrs(ds["kind"].attrs)
+    return ds.assign({n: v.assign_attrs(ds[n].attrs) for n, v in blank.items()})
+
+
+# The script
+
+
+def curvature(results, *flags):
+    command = [sys.executable, str(SCRIPT), "--results", str(results), *map(str, flags)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    done = curvature(results, "--classes", "0", "3", "8", "--count", "60")
+    assert done.returncode == 0, done.stderr
+    return results
+
+
+def test_script_stores_classes_and_shows_the_headline(digits):
+    with xr.open_dataset(digits / "digits-cnn" / "curvature.h5") as ds:
+        assert ds["class"].to_numpy().tolist() == ["0", "3", "8"]
+        assert ds["target"].to_numpy().tolist() == [0, 3, 8]
+        assert (ds["points_used"] >= 10).all()
+        assert ds["hessian_converged"].all()
+        assert (ds["hessian_value"].diff("pair") <= 0).all()
+        # With three classes and three directions each: curved directions carry the label.
+        accuracy = ds["accuracy"].sel(d=3)
+        assert float(accuracy.sel(which="positive")) > 2 * float(accuracy.sel(which="flat"))
+        # Halves share their leading direction far better than chance.
+        first = ds["half_angle"].sel(half_dimension=1).isel(angle=0)
+        random = ds["random_angle"].sel(half_dimension=1).isel(angle=0)
+        assert float(first.median()) < float(random.median()) / 2
+
+
+@pytest.mark.parametrize(
+    "name", ["curvature_profile", "curvature_directions", "sharedness", "scale_sweep"]
+)
+def test_figures_are_drawn(digits, name):
+    with xr.open_dataset(digits / "digits-cnn" / "curvature.h5") as ds:
+        ds = ds.load()
+    figure = getattr(plotting, name)(ds)
+    assert isinstance(figure, Figure)
+    figure.canvas.draw()
+    # Classes that were skipped leave a gap, not an error; a result of such classes alone says so.
+    getattr(plotting, name)(without_classes(ds, ds["target"] != 3)).canvas.draw()
+    with pytest.raises(InputError, match="no class"):
+        getattr(plotting, name)(without_classes(ds, ds["target"] >= 0))
+
+
+def test_two_processes_store_what_one_stores(digits, tmp_path):
+    flags = ("--results", tmp_path, "--classes", "0", "3", "8", "--count", "60")
+    done = torchrun(2, SCRIPT, *flags)
+    assert done.returncode == 0, done.stderr
+    one = xr.load_dataset(digits / "digits-cnn" / "curvature.h5")
+    two = xr.load_dataset(tmp_path / "digits-cnn" / "curvature.h5")
+    assert two["points_used"].equals(one["points_used"])
+    for name in ("hessian_value", "shape_value", "hessian_interval", "sweep", "accuracy"):
+        scale = float(np.abs(one[name]).max())
+        # Float32 products: smaller batches round differently, and differences amplify by 1 / h.
+        tolerance = {"sweep": 1e-2, "accuracy": 0.01}.get(name, 1e-4)
+        assert float(np.abs(two[name] - one[name]).max()) < tolerance * scale
+
+
+def test_a_killed_run_continues_with_the_next_class(digits, tmp_path):
+    flags = ["--results", str(tmp_path), "--classes", "0", "3", "8", "--count", "60"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, str(SCRIPT), *flags]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as running:
+        assert running.stdout.readline().startswith("class 0:")
+        running.kill()
+    done = curvature(tmp_path, *flags[2:])
+    assert done.returncode == 0, done.stderr
+    assert "class 0:" not in done.stdout
+    assert "class 8:" in done.stdout
+    one = xr.load_dataset(digits / "digits-cnn" / "curvature.h5")
+    two = xr.load_dataset(tmp_path / "digits-cnn" / "curvature.h5")
+    xr.testing.assert_equal(one.drop_vars("wall_time"), two.drop_vars("wall_time"))
+
+
+def test_script_refuses_another_configuration_and_reuses_the_same(digits):
+    path = digits / "digits-cnn" / "curvature.h5"
+    before = path.stat().st_mtime_ns
+    assert curvature(digits, "--classes", "0", "3", "8", "--count", "60").returncode == 0
+    assert path.stat().st_mtime_ns == before
+    for flags, words in (
+        (("--classes", "0", "--count", "60"), "--overwrite"),
+        (("--classes", "cat"), "no class cat"),
+    ):
+        done = curvature(digits, *flags)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr

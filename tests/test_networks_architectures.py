@@ -1,0 +1,118 @@
+"""Architectures: shapes, sizes, smoothness, and the published files' parameter names."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from geomadv.classifier import Classifier
+from geomadv.images import ImageSet, load_images
+from geomadv.networks import ZOO, NetworkSpec, accuracy, list_networks, load_network
+from geomadv.networks import architectures as arch
+
+PRETRAINED = [name for name, spec in ZOO.items() if spec.weights]
+
+
+def stored_values(module: nn.Module) -> int:
+    """Parameters and batch-norm statistics, as in a weight file."""
+    state = module.state_dict()
+    return sum(v.numel() for k, v in state.items() if not k.endswith("num_batches_tracked"))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("lenet-mnist", 431_080),  # Caffe: 520 + 25,050 + 400,500 + 5,010
+        ("lenet-softplus-mnist", 431_080),
+        ("nin-cifar10", 966_986),
+        ("resnet20-cifar10", 271_098),
+        ("resnet32-cifar10", 466_426),
+        ("resnet56-cifar10", 857_082),
+        ("mobilenet-imagenet", 2_601_976),
+        ("mnist-convsmall-robust-eps0.1", 166_406),
+        ("cifar10-convsmall-robust-linf8", 214_918),
+    ],
+)
+def test_stored_values(name: str, values: int) -> None:
+    assert stored_values(ZOO[name].build()) == values
+
+
+@pytest.mark.parametrize("spec", ZOO.values(), ids=list_networks())
+def test_logits_of_the_stated_shape(spec: NetworkSpec) -> None:
+    classes = {"cifar100": 100, "imagenet-sample": 1000}.get(spec.dataset, 10)
+    net = Classifier(spec.build(), spec.input_shape, spec.mean, spec.std)
+    assert net.num_classes == classes
+
+
+@pytest.mark.parametrize("name", ["digits-cnn", "lenet-softplus-mnist"])
+def test_smooth_networks_have_no_kinks(name: str) -> None:
+    spec = ZOO[name]
+    net = Classifier(spec.build(), spec.input_shape, spec.mean, spec.std)
+    assert net.kinks == ()
+    assert not net.is_piecewise_linear
+
+
+@pytest.mark.parametrize(
+    "name", ["digits-relu", "lenet-mnist", "resnet20-cifar10", "mnist-convsmall-robust-eps0.1"]
+)
+def test_relu_networks_are_piecewise_linear(name: str) -> None:
+    spec = ZOO[name]
+    net = Classifier(spec.build(), spec.input_shape, spec.mean, spec.std)
+    assert net.is_piecewise_linear
+
+
+def test_shortcut_takes_every_second_pixel_and_pads_channels_on_both_sides() -> None:
+    block = arch.BasicBlock(2, 4, stride=2).eval()
+    nn.init.zeros_(block.bn2.weight)  # the convolution path adds zero
+    x = torch.rand(1, 2, 4, 4)
+    out = block(x)
+    assert out.shape == (1, 4, 2, 2)
+    torch.testing.assert_close(out[:, 1:3], x[:, :, ::2, ::2], rtol=0, atol=0)
+    assert not out[:, [0, 3]].any()
+
+
+def test_mobilenet_pads_stride_two_at_bottom_and_right() -> None:
+    net = arch.mobilenet_v1().eval()
+    pad, convolution = net.get_submodule("conv1_pad"), net.get_submodule("conv1")
+    assert isinstance(convolution, nn.Conv2d)
+    nn.init.zeros_(convolution.weight)
+    with torch.no_grad():
+        convolution.weight[0, 0, 0, 0] = 1.0  # picks the window's first pixel
+    x = torch.rand(1, 3, 8, 8)
+    picked = convolution(pad(x))[0, 0]
+    torch.testing.assert_close(picked, x[0, 0, ::2, ::2], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_published_files_fit_strictly(name: str, data_dir: Path) -> None:
+    spec = ZOO[name]
+    state = load_file(data_dir / "weights" / str(spec.weights))
+    spec.build().load_state_dict(state, strict=True)
+
+
+def first_images(spec: NetworkSpec) -> ImageSet:
+    limit = 10_000 if spec.dataset == "mnist" else 1_000
+    return load_images(spec.dataset, split="test", limit=limit)
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_pretrained_accuracy(name: str, real_data: Path) -> None:
+    """Within 0.1 % of the accuracy stated with the files."""
+    spec = ZOO[name]
+    assert spec.accuracy is not None
+    images = first_images(spec)
+    net = load_network(name)
+    assert net.class_names == images.class_names
+    # One image in a thousand may change sides by rounding; 1e-9 for the decimal fractions.
+    assert abs(accuracy(net, images) - spec.accuracy) <= 0.001 + 1e-9
+
+
+def test_accuracy_is_weighted_by_images_not_by_batches() -> None:
+    pixels = torch.zeros(7, 1, 1, 2)
+    pixels[:, 0, 0, 1] = 1.0  # class 1 everywhere
+    module = nn.Flatten()
+    net = Classifier(module, input_shape=(1, 1, 2))
+    images = ImageSet(pixels, labels=[1, 1, 0, 1, 1, 1, 0])
+    assert accuracy(net, images, batch_size=3) == accuracy(net, images, batch_size=7) == 5 / 7

@@ -1,0 +1,67 @@
+"""Files of released layouts stay readable.
+
+The file in tests/archive/ was made by ``python tests/test_results_layout.py`` with version 0.1.0;
+a new layout gets a further file beside it, and this one is never made anew.
+"""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from geomadv.results import ChunkStore, load, provenance
+
+ARCHIVED = Path(__file__).parent / "archive" / "results-0.1.0.h5"
+CONFIG = {"overshoot": 0.02, "seed": 5}
+NORMALS = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+def make(path: Path) -> None:
+    """A small result with every feature of the layout."""
+    pure = {"units": "1"}
+    with ChunkStore(path, CONFIG, chunks=2) as store:
+        for i in range(2):
+            rows = slice(2 * i, 2 * i + 2)
+            store.write(i, {"normal": NORMALS[rows], "converged": np.array([True, False])})
+        store.assemble(
+            {
+                "normal": (("sample", "pixel"), {"long_name": "unit boundary normal", **pure}),
+                "converged": (("sample",), {"long_name": "label changed", **pure}),
+            },
+            provenance("boundary", config=CONFIG, wall_time_s=0.5),
+            constants={"step": ((), 0.25, {"long_name": "step", "units": "image units"})},
+            coords={"class": ("class", ["zero", "one"], {"long_name": "class name", **pure})},
+        )
+
+
+def test_the_first_layout_is_read() -> None:
+    ds = load(ARCHIVED)
+    np.testing.assert_array_equal(ds["normal"], NORMALS)
+    np.testing.assert_array_equal(ds["converged"], [True, False, True, False])
+    assert ds["converged"].dtype == bool
+    assert (ds["normal"].dims, float(ds["step"])) == (("sample", "pixel"), 0.25)
+    assert list(ds["class"].values) == ["zero", "one"]
+    assert (ds.attrs["experiment"], ds.attrs["seed"], ds.attrs["complete"]) == ("boundary", 5, 1)
+    assert json.loads(ds.attrs["config"]) == CONFIG
+
+
+def test_the_present_layout_is_the_archived_one(tmp_path: Path) -> None:
+    make(tmp_path / "now.h5")
+    now, then = load(tmp_path / "now.h5"), load(ARCHIVED)
+    assert set(now.attrs) == set(then.attrs)
+    then.attrs = now.attrs
+    xr.testing.assert_identical(now, then)
+
+
+def test_the_archived_file_opens_without_geomadv() -> None:
+    with h5py.File(ARCHIVED) as file:
+        assert [dim[0].name for dim in file["normal"].dims] == ["/sample", "/pixel"]
+        assert all({"long_name", "units"} <= set(file[name].attrs) for name in ("normal", "class"))
+    with xr.open_dataset(ARCHIVED) as ds:
+        assert ds["normal"].attrs["long_name"] == "unit boundary normal"
+
+
+if __name__ == "__main__":
+    make(ARCHIVED)

@@ -1,0 +1,125 @@
+"""The scripts as a user runs them: results, reuse, and one-paragraph errors with status 2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+import xarray as xr
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def script(name, *flags, **environment):
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / name), *map(str, flags)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    done = script("analysis/paper.py", "--results", results)
+    assert done.returncode == 0, done.stderr
+    return results, done.stdout
+
+
+def test_paper_makes_results_and_figures(paper):
+    results, output = paper
+    folder = results / "digits-cnn"
+    assert str(folder / "figures") in output
+    for name in ("train", "boundary", "normal_svd", "random_subspace_fooling", "curvature"):
+        with xr.open_dataset(folder / f"{name}.h5") as ds:
+            assert ds.attrs["complete"] == 1
+            assert ds.attrs["network"] == "digits-cnn"
+        with h5py.File(folder / f"{name}.h5") as file:
+            assert len(file.attrs["weights_sha256"]) > 0
+    for name in (
+        *("normal_spectrum", "leading_directions", "random_subspace_fooling"),
+        *("curvature_profile", "curvature_directions", "sharedness", "scale_sweep"),
+    ):
+        for suffix in ("pdf", "png"):
+            assert (folder / "figures" / f"{name}.{suffix}").stat().st_size > 5000
+
+
+def test_what_the_digits_show(paper):
+    """Published claims: the normals' spectrum decays faster than random, their span fools more."""
+    results, _ = paper
+    with xr.open_dataset(results / "digits-cnn" / "train.h5") as ds:
+        assert float(ds["correct"].mean()) >= 0.96
+    with xr.open_dataset(results / "digits-cnn" / "boundary.h5") as ds:
+        assert float(ds["converged"].mean()) > 0.99
+    with xr.open_dataset(results / "digits-cnn" / "normal_svd.h5") as ds:
+        assert float(ds["normal_effective_rank"]) < 0.5 * float(ds["baseline_effective_rank"].min())
+    with xr.open_dataset(results / "digits-cnn" / "random_subspace_fooling.h5") as ds:
+        # From 5 % of the mean image norm on: below, hardly a label changes either way.
+        felt = ds.isel(norm=slice(1, None))
+        inside = felt["fooling_rate"].sel(m=5).mean("draw")
+        uniform = felt["uniform_fooling_rate"].mean("draw")
+        assert bool((inside > 2 * uniform).all())
+
+
+def test_a_second_run_reuses_everything(paper):
+    results, _ = paper
+    files = sorted((results / "digits-cnn").glob("*.h5"))
+    before = [f.stat().st_mtime_ns for f in files]
+    assert script("analysis/paper.py", "--results", results).returncode == 0
+    assert [f.stat().st_mtime_ns for f in files] == before
+
+
+def one_paragraph(done):
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    return message
+
+
+def test_another_configuration_is_refused_and_nothing_lost(paper):
+    results, _ = paper
+    before = (results / "digits-cnn" / "boundary.h5").stat().st_mtime_ns
+    done = script("analysis/boundary.py", "--results", results, "--overshoot", "0.1")
+    assert "--overwrite" in one_paragraph(done)
+    assert (results / "digits-cnn" / "boundary.h5").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("analysis/boundary.py", ("--network", "digit-cnn"), "digits-cnn"),
+        ("analysis/boundary.py", ("--network", "a.module:function"), "--images"),
+        ("analysis/boundary.py", ("--weights", "nowhere.safetensors"), "nowhere"),
+        ("analysis/normal_svd.py", (), "boundary.h5"),
+        ("figures/normal_spectrum.py", ("nowhere",), "normal_svd.h5"),
+    ],
+)
+def test_bad_input_ends_with_status_2(name, flags, words, tmp_path):
+    where = () if name.startswith("figures") else ("--results", tmp_path / "new")
+    assert words in one_paragraph(script(name, *flags, *where))
+
+
+def test_missing_data_says_where_to_put_it(tmp_path):
+    done = script(
+        "analysis/boundary.py",
+        *("--network", "lenet-mnist", "--results", tmp_path / "results"),
+        GEOMADV_DATA=str(tmp_path),
+        GEOMADV_CACHE=str(tmp_path / "cache"),
+        # No download: the answer must not depend on a network.
+        HTTPS_PROXY="http://127.0.0.1:9",
+        HTTP_PROXY="http://127.0.0.1:9",
+    )
+    assert "GEOMADV_DATA" in one_paragraph(done)
+
+
+def test_help_explains_every_flag():
+    for name in ("boundary", "paper"):
+        done = script(f"analysis/{name}.py", "--help")
+        assert done.returncode == 0
+        for flag in ("network", "weights", "images", "results", "seed", "device", "batch-size"):
+            assert f"--{flag}" in done.stdout
+        assert "--overwrite" in done.stdout
