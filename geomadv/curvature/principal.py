@@ -106,6 +106,13 @@ def class_subspace(
         InputError: no classes, operators of different D, d out of range, ends that were not
             computed, or "flat" without the full spectrum.
     """
+    return Subspace(class_directions(curvatures_per_class, d, which))
+
+
+def class_directions(
+    curvatures_per_class: Sequence[PrincipalCurvatures], d: int, which: Family
+) -> Tensor:
+    """(D, m) directions that span `class_subspace`, in its order; arguments and errors as there."""
     if which not in get_args(Family):
         raise InputError(f"which: expected one of {get_args(Family)}, found {which!r}.")
     if len(curvatures_per_class) == 0:
@@ -117,7 +124,7 @@ def class_subspace(
             f"{sorted(dimensions)}. Compare networks with the same input only."
         )
     chosen = [_chosen(c, d, which) for c in curvatures_per_class]
-    return Subspace(torch.stack(chosen, dim=2).flatten(1))
+    return torch.stack(chosen, dim=2).flatten(1)
 
 
 def _chosen(curvatures: PrincipalCurvatures, d: int, which: Family) -> Tensor:

@@ -6,6 +6,7 @@ from geomadv.experiments.curvature_layout import (
     paper_settings,
     paper_step,
 )
+from geomadv.experiments.families import curvature_families, stored_curvatures
 from geomadv.experiments.normal_spectrum import normal_spectrum
 from geomadv.experiments.principal_curvature import class_curvature
 from geomadv.experiments.projected_accuracy import projected_accuracy
@@ -16,10 +17,12 @@ __all__ = [
     "CurvatureSettings",
     "blank_curvature",
     "class_curvature",
+    "curvature_families",
     "normal_spectrum",
     "paper_settings",
     "paper_step",
     "projected_accuracy",
     "random_subspace_angles",
     "random_subspace_fooling",
+    "stored_curvatures",
 ]

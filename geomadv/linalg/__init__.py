@@ -1,6 +1,7 @@
 """Linear algebra that knows no networks: subspaces, SVD, eigensolvers, random baselines."""
 
 from geomadv.linalg.eigen import all_eigenpairs, extreme_eigenpairs
+from geomadv.linalg.nested import NestedSubspaces
 from geomadv.linalg.pairs import EigenPairs
 from geomadv.linalg.random import baseline_spectrum, uniform_directions
 from geomadv.linalg.sign import fix_sign
@@ -10,6 +11,7 @@ from geomadv.linalg.svd import NormalSVD, normal_svd
 
 __all__ = [
     "EigenPairs",
+    "NestedSubspaces",
     "NormalSVD",
     "SpectralDensity",
     "Subspace",

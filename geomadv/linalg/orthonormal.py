@@ -8,7 +8,7 @@ from torch import Tensor
 _BLOCK = 64
 
 
-def orthonormal_columns(columns: Tensor, tolerance: float) -> Tensor:
+def orthonormal_columns(columns: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     """Orthonormal basis of the span of (D, m) float64 `columns`, in their order.
 
     Block classical Gram-Schmidt with reorthogonalisation (Barlow and Smoktunowicz, Numerische
@@ -21,26 +21,30 @@ def orthonormal_columns(columns: Tensor, tolerance: float) -> Tensor:
         tolerance: relative norm below which a remainder counts as zero.
 
     Returns:
-        (D, d) tensor with d <= min(D, m) orthonormal columns.
+        (D, d) tensor with d <= min(D, m) orthonormal columns, and the numbers (d,) of the columns
+        that they come from, ascending.
     """
     # Scaling by the largest entry first keeps the norms of very small and large columns finite.
     scale = columns.abs().amax(dim=0)
-    columns = columns[:, scale > 0] / scale[scale > 0]
+    numbers = (scale > 0).nonzero().flatten()
+    columns = columns[:, numbers] / scale[numbers]
     columns = columns / torch.linalg.vector_norm(columns, dim=0)
     d, m = columns.shape
     basis = columns.new_empty(min(d, m), d).T
+    origin = numbers.new_empty(min(d, m))
     kept = start = 0
     while start < m and kept < d:
         stop = min(start + _BLOCK, start + d - kept, m)
-        block, used = _next_block(basis[:, :kept], columns[:, start:stop], tolerance)
-        basis[:, kept : kept + block.shape[1]] = block
+        block, positions, used = _next_block(basis[:, :kept], columns[:, start:stop], tolerance)
+        fresh = slice(kept, kept + block.shape[1])
+        basis[:, fresh], origin[fresh] = block, numbers[start + positions]
         kept += block.shape[1]
         start += used
-    return basis[:, :kept].clone(memory_format=torch.contiguous_format)
+    return basis[:, :kept].clone(memory_format=torch.contiguous_format), origin[:kept]
 
 
-def _next_block(basis: Tensor, columns: Tensor, tolerance: float) -> tuple[Tensor, int]:
-    """Orthonormal vectors that extend `basis`, and the number of columns that were dealt with."""
+def _next_block(basis: Tensor, columns: Tensor, tolerance: float) -> tuple[Tensor, Tensor, int]:
+    """Orthonormal vectors that extend `basis`, which columns they are, how many were dealt with."""
     remainder = columns - basis @ (basis.T @ columns)
     independent = torch.linalg.vector_norm(remainder, dim=0) >= tolerance
     positions = independent.nonzero().flatten()
@@ -55,4 +59,4 @@ def _next_block(basis: Tensor, columns: Tensor, tolerance: float) -> tuple[Tenso
         positions = positions[:first]
     q = torch.linalg.qr(q - basis @ (basis.T @ q))[0]
     aligned = (q * columns[:, positions]).sum(dim=0)
-    return q * torch.where(aligned < 0, -1.0, 1.0), used
+    return q * torch.where(aligned < 0, -1.0, 1.0), positions, used

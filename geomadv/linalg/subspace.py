@@ -34,19 +34,20 @@ class Subspace:
     def __init__(self, directions: Tensor | NDArray[np.floating]) -> None:
         columns = _as_columns(directions)
         tolerance = 100 * columns.shape[1] ** 0.5 * torch.finfo(columns.dtype).eps
-        basis = orthonormal_columns(columns.detach().double(), tolerance)
+        basis, origin = orthonormal_columns(columns.detach().double(), tolerance)
         if basis.shape[1] == 0:
             raise InputError(
                 f"directions: all {columns.shape[1]} columns are zero, expected at least one "
                 "direction. Remove zero rows or columns before building a subspace."
             )
-        self._basis = basis.to(columns.dtype)
+        self._basis, self._origin = basis.to(columns.dtype), origin
 
     @classmethod
     def _of_basis(cls, basis: Tensor) -> Subspace:
         """A subspace whose basis is orthonormal already."""
         subspace = cls.__new__(cls)
         subspace._basis = basis
+        subspace._origin = torch.arange(basis.shape[1], device=basis.device)
         return subspace
 
     def __repr__(self) -> str:
@@ -69,6 +70,11 @@ class Subspace:
     def ambient_dimension(self) -> int:
         """Number D of coordinates of the surrounding space."""
         return self._basis.shape[0]
+
+    @property
+    def origin(self) -> Tensor:
+        """(d,) int64 number of the direction that each basis column comes from, ascending."""
+        return self._origin
 
     def coordinates(self, x: Vectors) -> Vectors:
         """Coordinates Q^T x in the basis: (d,) for x of shape (D,), else (N, d).

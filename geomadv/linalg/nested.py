@@ -1,0 +1,73 @@
+"""A growing sequence of subspaces in one basis, so that a sweep over d projects its data once."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geomadv.errors import InputError
+from geomadv.linalg.subspace import Subspace
+
+
+class NestedSubspaces:
+    """Subspaces S_0 = {0}, S_1, S_2, ... of which S_d is spanned by the first d groups of columns.
+
+    Args:
+        directions: (D, m) floating-point tensor or array, one direction per column, any norms, in
+            groups of `width`. Dependent columns are dropped, as in `Subspace`.
+        width: columns that each step adds, for example one per class; m is a multiple of it.
+        description: what the directions are, for labels of results and figures.
+
+    Raises:
+        InputError: unusable directions (see `Subspace`), or a width that does not divide m.
+    """
+
+    def __init__(
+        self, directions: Tensor | NDArray[np.floating], width: int = 1, description: str = ""
+    ) -> None:
+        self._subspace = Subspace(directions)
+        columns = directions.shape[1]
+        if width < 1 or columns % width:
+            raise InputError(
+                f"width: expected a divisor of the {columns} directions, found {width}. Give the "
+                "same number of directions for every class."
+            )
+        self.width, self.description = width, description
+        ends = width * torch.arange(columns // width + 1, device=self._subspace.origin.device)
+        sizes = torch.searchsorted(self._subspace.origin, ends)
+        self._sizes: NDArray[np.int64] = sizes.cpu().numpy()
+
+    @property
+    def steps(self) -> int:
+        """Largest d."""
+        return len(self._sizes) - 1
+
+    @property
+    def basis(self) -> Tensor:
+        """(D, r) orthonormal columns; the first `sizes[d]` of them span S_d."""
+        return self._subspace.basis
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(steps + 1,) dimensions of S_0, S_1, ..."""
+        return self._sizes
+
+    @property
+    def ambient_dimension(self) -> int:
+        """Number D of coordinates of the surrounding space."""
+        return self._subspace.ambient_dimension
+
+    def subspace(self, d: int) -> Subspace:
+        """S_d as a view of the common basis.
+
+        Raises:
+            InputError: d is not between 1 and `steps`.
+        """
+        if not 1 <= d <= self.steps:
+            raise InputError(
+                f"d: expected 1 to {self.steps}, found {d}. Give more directions, or ask for "
+                "fewer dimensions."
+            )
+        return self._subspace.leading(int(self._sizes[d]))
