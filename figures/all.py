@@ -9,6 +9,7 @@ import normal_spectrum
 import random_subspace_fooling
 import scale_sweep
 import sharedness
+import spectral_density
 from drawing import main
 
 import geomadv as ga
@@ -21,6 +22,7 @@ FIGURES = (
     curvature_directions,
     sharedness,
     scale_sweep,
+    spectral_density,
 )
 
 
@@ -32,11 +34,14 @@ def draw_all(folder: Path) -> None:
     """
     drawn = 0
     for figure in FIGURES:
-        if (folder / f"{figure.EXPERIMENT}.h5").exists():
+        path, variable = folder / f"{figure.EXPERIMENT}.h5", getattr(figure, "VARIABLE", None)
+        if not path.exists():
+            print(f"{figure.__name__}: no {path.name} yet")
+        elif variable is not None and variable not in ga.load(path):
+            print(f"{figure.__name__}: {path.name} holds no {variable}")
+        else:
             figure.draw_figure(folder)
             drawn += 1
-        else:
-            print(f"{figure.__name__}: no {figure.EXPERIMENT}.h5 yet")
     if drawn == 0:
         raise ga.InputError(f"{folder} holds no results: run analysis/paper.py first.")
 

@@ -84,8 +84,8 @@ def test_bad_arguments_are_refused():
 
 @pytest.mark.parametrize(("which", "k"), [("both", 2), ("all", 2), ("positive", 3)])
 def test_pairs_of_an_operator_that_is_not_linear_are_measured(which, k):
-    # f = sum_i |q_i^T x| - 4, q_i orthonormal: the curvature at scale h along v depends on the kinks
-    # that h v crosses, which no combination of products with other vectors tells.
+    # f = sum_i |q_i^T x| - 4, q_i orthonormal: the curvature at scale h along v depends on the
+    # kinks that h v crosses, which no combination of products with other vectors tells.
     net = nets.classifier(nets.Pair(AbsoluteSum()), (1, 4, 4), torch.float64)
     x = nets.gaussian(30, 1, 4, 4) * 0.1
     points = ga.boundary_points(net, x)

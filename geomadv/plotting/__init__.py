@@ -10,6 +10,7 @@ from geomadv.plotting.second_order import (
     curvature_profile,
     scale_sweep,
     sharedness,
+    spectral_density,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "random_subspace_fooling",
     "scale_sweep",
     "sharedness",
+    "spectral_density",
 ]
