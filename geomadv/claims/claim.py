@@ -1,0 +1,86 @@
+"""What a claim of the literature is, and how a network's results answer it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import xarray as xr
+
+Relation = Literal[">=", "<="]
+
+
+class NotMeasured(Exception):
+    """The result holds what the claim is about only in part; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of a paper as an inequality between a number of a result and a threshold.
+
+    Thresholds turn words such as "most" or "near" into numbers; they are chosen before any network
+    is looked at, and a claim that fails on a network is a finding about that network.
+
+    Attributes:
+        paper: whose sentence it is, with the section or figure.
+        sentence: the claim in words.
+        experiment: name of the result file that answers it.
+        quantity: what the number is, with its unit.
+        measure: the number from the result; raises `NotMeasured` where the result cannot tell.
+        relation, threshold: the claim holds if number relation threshold.
+    """
+
+    paper: str
+    sentence: str
+    experiment: str
+    quantity: str
+    measure: Callable[[xr.Dataset], float]
+    relation: Relation
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of one network.
+
+    Attributes:
+        claim: the claim.
+        value: its number; NaN if it was not measured.
+        note: why it was not measured, else "".
+    """
+
+    claim: Claim
+    value: float
+    note: str = ""
+
+    @property
+    def answer(self) -> Literal["holds", "does not hold", "not measured"]:
+        """In words."""
+        if math.isnan(self.value):
+            return "not measured"
+        over = self.claim.relation == ">="
+        meets = self.value >= self.claim.threshold if over else self.value <= self.claim.threshold
+        return "holds" if meets else "does not hold"
+
+
+def judge(results: Mapping[str, xr.Dataset], claims: Sequence[Claim]) -> list[Verdict]:
+    """Every claim's verdict, in order.
+
+    Args:
+        results: a network's results by name of the experiment; those that are absent leave their
+            claims unmeasured.
+        claims: the claims.
+    """
+    return [_verdict(claim, results.get(claim.experiment)) for claim in claims]
+
+
+def _verdict(claim: Claim, result: xr.Dataset | None) -> Verdict:
+    if result is None:
+        return Verdict(claim, math.nan, f"no {claim.experiment}.h5 yet")
+    try:
+        value = float(claim.measure(result))
+    except NotMeasured as reason:
+        return Verdict(claim, math.nan, str(reason))
+    return Verdict(claim, value, "" if math.isfinite(value) else "the result holds no number")

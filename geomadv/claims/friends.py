@@ -1,0 +1,178 @@
+"""Claims of "With Friends Like These, Who Needs Adversaries?" (Jetley, Lord and Torr, 2018)."""
+
+from functools import partial
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from geomadv.claims.claim import Claim, NotMeasured
+
+_PAPER = "Jetley et al. 2018"
+
+
+def _flat_gain(ds: xr.Dataset) -> float:
+    """Best accuracy on S_flat up to half of image space, between chance (0) and full (1)."""
+    _need_families(ds, "flat")
+    test = ds.sel(split="test", family="flat")
+    low, high = float(test["constant_accuracy"]), float(test["plain_accuracy"])
+    size = test["subspace_dimension"]
+    inside = test["accuracy"].where((size > 0) & (size <= ds["image_dimension"] / 2))
+    return (float(inside.max()) - low) / (high - low)
+
+
+def _share_for_accuracy(ds: xr.Dataset, family: str) -> float:
+    """Smallest share of the dimensions on which a family reaches 95 % of the plain accuracy."""
+    _need_families(ds, family)
+    test = ds.sel(split="test", family=family)
+    enough = test["accuracy"] >= 0.95 * test["plain_accuracy"]
+    share = test["subspace_dimension"].where(enough) / ds["image_dimension"]
+    return float(share.min()) if bool(enough.any()) else np.inf
+
+
+def _rising_score(ds: xr.Dataset) -> float:
+    """Rank correlation of the target score with |scale|, both ways, median over the classes."""
+    _need_families(ds, "positive")
+    score = ds["target_score"].sel(population="other classes", family="positive", quantile=0.5)
+    score = score.isel(direction=0)
+    scale = ds["scale"].to_numpy()
+    found = [
+        _rank_correlation(np.abs(scale[side]), score.isel({"class": c}).to_numpy()[side])
+        for c in range(ds.sizes["class"])
+        for side in (scale >= 0, scale <= 0)
+    ]
+    return float(np.median(found))
+
+
+def _kept_on_flat(ds: xr.Dataset) -> float:
+    """Share of predictions that flat directions leave alone, over all classes and scales."""
+    _need_families(ds, "flat")
+    kept = ds["prediction"].sel(family="flat") == ds["source"]
+    return float(kept.mean())
+
+
+def _curved_fraction(ds: xr.Dataset) -> float:
+    """Mean share of DeepFool's norm in the largest S_neg∪pos of at most half of image space."""
+    _need_families(ds, "both")
+    # A random direction has sqrt(dim S_d / D) of its norm in S_d.
+    random = ds["random_fraction"].sel(family="both")
+    fitting = (random > 0) & (random <= np.sqrt(0.5))
+    if not bool(fitting.any()):
+        raise NotMeasured("no S_neg∪pos of at most half of the dimensions is stored")
+    last = int(np.flatnonzero(fitting.to_numpy())[-1])
+    return float(ds["mean_fraction"].sel(kind="DeepFool", family="both").isel(d=last))
+
+
+def _twin_difference(ds: xr.Dataset) -> float:
+    """Mean difference over d of the test accuracies on S_hi and S_lo of the perturbations."""
+    high, low = "perturbation_hi", "perturbation_lo"
+    _need_families(ds, high)
+    _need_families(ds, low)
+    test = ds["accuracy"].sel(split="test")
+    return float((test.sel(family=high) - test.sel(family=low)).mean())
+
+
+def _confined_against_projected(ds: xr.Dataset) -> float:
+    """Rank correlation over d of the mean confined norm and the mean projected image norm."""
+    _need_families(ds, "positive")
+    one = ds.sel(family="positive")
+    confined = one["norm"].where(one["converged"] == 1).mean("sample").to_numpy()
+    projected = one["projected_norm"].mean("sample").to_numpy()
+    known = np.isfinite(confined) & np.isfinite(projected)
+    if known.sum() < 3:
+        raise NotMeasured("fewer than three d have converged confined perturbations")
+    return _rank_correlation(projected[known], confined[known])
+
+
+def _restored_fooling(ds: xr.Dataset) -> float:
+    """Smallest fooling rate over d_low at the largest factor."""
+    return float(ds["fooling_rate"].isel(factor=int(ds["factor"].to_numpy().argmax())).min())
+
+
+def _need_families(ds: xr.Dataset, family: str) -> None:
+    if family not in ds["family"].to_numpy().tolist():
+        raise NotMeasured(f"the result holds no family {family!r}")
+
+
+def _rank_correlation(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
+    return float(spearmanr(x, y).statistic)
+
+
+FRIENDS: tuple[Claim, ...] = (
+    Claim(
+        f"{_PAPER}, Fig. 3",
+        "S_flat stays near chance until d approaches D",
+        "subspace_accuracy",
+        "gain over chance on at most D/2 flat directions (0: chance, 1: full)",
+        _flat_gain,
+        "<=",
+        0.1,
+    ),
+    *(
+        Claim(
+            f"{_PAPER}, Fig. 3",
+            f"{name} reaches 95 % of full accuracy within a small share of D",
+            "subspace_accuracy",
+            "smallest sufficient share of D",
+            partial(_share_for_accuracy, family=family),
+            "<=",
+            0.25,
+        )
+        for name, family in (("S_pos", "positive"), ("S_neg", "negative"))
+    ),
+    Claim(
+        f"{_PAPER}, Fig. 2",
+        "sweeps along positive directions raise the target class monotonically, both ways",
+        "direction_sweep",
+        "rank correlation of |scale| and median target score, median over classes",
+        _rising_score,
+        ">=",
+        0.9,
+    ),
+    Claim(
+        f"{_PAPER}, supplement",
+        "flat directions leave predictions alone",
+        "direction_sweep",
+        "share of predictions kept over all scales",
+        _kept_on_flat,
+        ">=",
+        0.9,
+    ),
+    Claim(
+        f"{_PAPER}, Fig. 3",
+        "most of DeepFool's norm lies in the curved subspace",
+        "norm_fractions",
+        "share of the norm in S_neg∪pos of at most D/2 dimensions",
+        _curved_fraction,
+        ">=",
+        0.9,
+    ),
+    Claim(
+        f"{_PAPER}, Fig. 4",
+        "leading directions of the perturbations carry the accuracy, trailing ones do not",
+        "first_order_twin",
+        "mean difference of the accuracies on S_hi and S_lo over d",
+        _twin_difference,
+        ">=",
+        0.1,
+    ),
+    Claim(
+        f"{_PAPER}, Fig. 5",
+        "confined norms fall as projected image norms rise",
+        "confined_deepfool",
+        "rank correlation of the two mean norms over d",
+        _confined_against_projected,
+        "<=",
+        -0.9,
+    ),
+    Claim(
+        f"{_PAPER}, Table 1",
+        "scaling the perturbation restores the fooling rate after resampling",
+        "resampling",
+        "smallest fooling rate at the largest factor",
+        _restored_fooling,
+        ">=",
+        0.8,
+    ),
+)
