@@ -6,11 +6,16 @@ from geomadv.experiments.curvature_layout import (
     paper_settings,
     paper_step,
 )
-from geomadv.experiments.families import curvature_families, stored_curvatures
+from geomadv.experiments.families import (
+    curvature_families,
+    singular_families,
+    stored_curvatures,
+)
+from geomadv.experiments.norm_fractions import norm_fractions
 from geomadv.experiments.normal_spectrum import normal_spectrum
 from geomadv.experiments.principal_curvature import class_curvature
-from geomadv.experiments.projected_accuracy import projected_accuracy
 from geomadv.experiments.random_subspace_fooling import random_subspace_fooling
+from geomadv.experiments.subspace_accuracy import subspace_accuracy
 from geomadv.experiments.uncertainty import random_subspace_angles
 
 __all__ = [
@@ -18,11 +23,13 @@ __all__ = [
     "blank_curvature",
     "class_curvature",
     "curvature_families",
+    "norm_fractions",
     "normal_spectrum",
     "paper_settings",
     "paper_step",
-    "projected_accuracy",
     "random_subspace_angles",
     "random_subspace_fooling",
+    "singular_families",
     "stored_curvatures",
+    "subspace_accuracy",
 ]
