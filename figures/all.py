@@ -4,11 +4,14 @@ from pathlib import Path
 
 import curvature_directions
 import curvature_profile
+import first_order_twin
 import leading_directions
+import norm_fractions
 import normal_spectrum
 import random_subspace_fooling
 import scale_sweep
 import sharedness
+import subspace_accuracy
 from drawing import main
 
 import geomadv as ga
@@ -21,6 +24,9 @@ FIGURES = (
     curvature_directions,
     sharedness,
     scale_sweep,
+    subspace_accuracy,
+    norm_fractions,
+    first_order_twin,
 )
 
 

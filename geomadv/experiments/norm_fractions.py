@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.errors import InputError
-from geomadv.experiments.sweep import check_families, subspace_sizes, sweep_dimensions
-from geomadv.linalg import NestedSubspaces
+from geomadv.experiments.sweep import Families, check_families, subspace_sizes, sweep_dimensions
 
 _QUANTILES = (0.1, 0.5, 0.9)
 _BLOCK = 1024
@@ -21,7 +21,7 @@ _BLOCK = 1024
 
 def norm_fractions(
     perturbations: Mapping[str, Tensor | NDArray[np.floating]],
-    families: Mapping[str, NestedSubspaces],
+    families: Families,
     dimensions: Sequence[int] | None = None,
 ) -> xr.Dataset:
     """||Q^T v|| / ||v|| of perturbations v for every S_d of every family.
@@ -71,9 +71,9 @@ def norm_fractions(
 def _fractions(vectors: Tensor, basis: Tensor, sizes: NDArray[np.int64]) -> Tensor:
     """(dimensions, N) fractions, NaN for zero vectors and where the size is -1."""
     squares = (vectors @ basis).square().cumsum(1)
-    held = torch.nn.functional.pad(squares, (1, 0))[:, np.maximum(sizes, 0)].T
+    held: Tensor = torch.nn.functional.pad(squares, (1, 0))[:, np.maximum(sizes, 0)].T
     # A float32 basis is orthonormal to 1e-7 only.
-    shares = (held.sqrt() / torch.linalg.vector_norm(vectors, dim=1)).clamp(max=1.0)
+    shares: Tensor = (held.sqrt() / torch.linalg.vector_norm(vectors, dim=1)).clamp(max=1.0)
     shares[sizes < 0] = torch.nan
     return shares
 
@@ -102,7 +102,7 @@ def _rows(kind: str, value: Any, dimension: int) -> Tensor:
 
 def _dataset(
     rows: Mapping[str, Tensor],
-    families: Mapping[str, NestedSubspaces],
+    families: Families,
     visited: NDArray[np.int64],
     sizes: NDArray[np.int64],
     fraction: NDArray[np.float64],
@@ -124,7 +124,9 @@ def _dataset(
         coords={"kind": list(rows), "family": list(families), "d": visited},
     )
     ds["mean_fraction"] = ds["fraction"].mean("sample")
-    quantiles = ds["fraction"].quantile(_QUANTILES, "sample")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN")
+        quantiles = ds["fraction"].quantile(_QUANTILES, "sample")
     ds["fraction_quantile"] = quantiles.transpose(*curve, "quantile")
     for name, long_name in _LABELS.items():
         ds[name].attrs = {"long_name": long_name, "units": "1"}

@@ -15,9 +15,8 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.sweep import check_families, subspace_sizes, sweep_dimensions
+from geomadv.experiments.sweep import Families, check_families, subspace_sizes, sweep_dimensions
 from geomadv.images import ImageSet
-from geomadv.linalg import NestedSubspaces
 
 Array = NDArray[Any]
 
@@ -27,7 +26,7 @@ def subspace_accuracy(
     net: Classifier,
     images: ImageSet | Mapping[str, ImageSet],
     mean: Tensor | NDArray[np.floating],
-    families: Mapping[str, NestedSubspaces],
+    families: Families,
     dimensions: Sequence[int] | None = None,
     *,
     batch_size: int | None = None,
@@ -147,7 +146,7 @@ def _check_mean(mean: Tensor | NDArray[np.floating], net: Classifier) -> Tensor:
 def _dataset(
     net: Classifier,
     splits: Mapping[str, ImageSet],
-    families: Mapping[str, NestedSubspaces],
+    families: Families,
     visited: NDArray[np.int64],
     sizes: NDArray[np.int64],
     clean: Array,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 from geomadv.errors import InputError
 from geomadv.linalg import NestedSubspaces
 
+# Mappings are invariant in their keys: Any lets those with literal names pass.
+Families = Mapping[Any, NestedSubspaces]
+
 # Up to this last d a sweep visits all, beyond it a grid of about so many.
 _ALL, _GRID = 64, 48
 
 
-def check_families(families: Mapping[str, NestedSubspaces], dimension: int) -> None:
+def check_families(families: Families, dimension: int) -> None:
     """Raises `InputError` without families, or where one is of another image size."""
     if not families:
         raise InputError("families: expected at least one family of subspaces, found none.")
@@ -26,13 +30,11 @@ def check_families(families: Mapping[str, NestedSubspaces], dimension: int) -> N
             )
 
 
-def sweep_dimensions(
-    families: Mapping[str, NestedSubspaces], dimensions: Sequence[int] | None
-) -> NDArray[np.int64]:
+def sweep_dimensions(families: Families, dimensions: Sequence[int] | None) -> NDArray[np.int64]:
     """The d of a sweep, ascending: as given, else from 0 to where no family grows any more.
 
-    The default visits every d where there are at most 65; beyond, a geometric grid from either end, because
-    curved families change at small d and flat ones at large d.
+    The default visits every d where there are at most 65; beyond, a geometric grid from either end,
+    because curved families change at small d and flat ones at large d.
 
     Raises:
         InputError: d below 0 or beyond the last step of all families, or no d.
@@ -50,9 +52,7 @@ def sweep_dimensions(
     return np.array(chosen, dtype=np.int64)
 
 
-def subspace_sizes(
-    families: Mapping[str, NestedSubspaces], dimensions: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def subspace_sizes(families: Families, dimensions: NDArray[np.int64]) -> NDArray[np.int64]:
     """(families, dimensions) dimension of each S_d; -1 where the family has no S_d.
 
     A family whose last step is all of image space stays there.

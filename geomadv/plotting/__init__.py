@@ -11,13 +11,17 @@ from geomadv.plotting.second_order import (
     scale_sweep,
     sharedness,
 )
+from geomadv.plotting.subspaces import first_order_twin, norm_fractions, subspace_accuracy
 
 __all__ = [
     "curvature_directions",
     "curvature_profile",
+    "first_order_twin",
     "leading_directions",
+    "norm_fractions",
     "normal_spectrum",
     "random_subspace_fooling",
     "scale_sweep",
     "sharedness",
+    "subspace_accuracy",
 ]
