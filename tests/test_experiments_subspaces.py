@@ -110,7 +110,7 @@ def test_float32_steps_stay_within_the_bound_of_one_projection(monkeypatch):
 
     monkeypatch.setattr(net, "scores", recording)
     steps = list(range(dimension + 1))
-    experiments.subspace_accuracy(net, images, mean, {"f": nested}, steps)
+    experiments.subspace_accuracy(net, images, mean, {"f": nested}, steps, batch_size=n)
     last = seen[-1].double().flatten(1)
     assert len(seen) == dimension + 2
     basis = nested.basis.double()

@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from geomadv.plotting.style import (
     BLUE,
@@ -15,7 +16,6 @@ from geomadv.plotting.style import (
     GREY,
     ORANGE,
     PAGE,
-    PURPLE,
     SKY,
     VERMILION,
     new_figure,
@@ -23,17 +23,20 @@ from geomadv.plotting.style import (
     title,
 )
 
-# The paper's names of the subspaces, and one colour each in all figures.
+# The paper's names of the subspaces, with one colour and line width each in all figures. The lines
+# of perturbations and normals may coincide: thin ones lie on wide ones.
 _LOOKS = {
-    "positive": (r"$S_\mathrm{pos}$", BLUE),
-    "negative": (r"$S_\mathrm{neg}$", VERMILION),
-    "both": (r"$S_{\mathrm{neg} \cup \mathrm{pos}}$", GREEN),
-    "flat": (r"$S_\mathrm{flat}$", ORANGE),
-    "perturbation_hi": (r"$S_\mathrm{hi}$, DeepFool", BLUE),
-    "perturbation_lo": (r"$S_\mathrm{lo}$, DeepFool", ORANGE),
-    "normal_hi": (r"$S_\mathrm{hi}$, normals", SKY),
-    "normal_lo": (r"$S_\mathrm{lo}$, normals", PURPLE),
+    "positive": (r"$S_\mathrm{pos}$", BLUE, 1.2),
+    "negative": (r"$S_\mathrm{neg}$", VERMILION, 1.2),
+    "both": (r"$S_{\mathrm{neg} \cup \mathrm{pos}}$", GREEN, 1.2),
+    "flat": (r"$S_\mathrm{flat}$", ORANGE, 1.2),
+    "perturbation_hi": (r"$S_\mathrm{hi}$, DeepFool", SKY, 2.4),
+    "perturbation_lo": (r"$S_\mathrm{lo}$, DeepFool", ORANGE, 2.4),
+    "normal_hi": (r"$S_\mathrm{hi}$, normals", BLUE, 0.9),
+    "normal_lo": (r"$S_\mathrm{lo}$, normals", VERMILION, 0.9),
 }
+
+_DASHES = (0, (3, 1.5))
 
 # From this d on a linear axis would hide what happens at the first few.
 _LINEAR = 100
@@ -52,7 +55,9 @@ def subspace_accuracy(ds: xr.Dataset) -> Figure:
         _scale(axes, ds, symlog=_is_long(ds))
         axes.set_xlabel("directions per class d" if _per_class(ds) else "directions d")
         axes.set_title(f"{title(ds)}: images projected on $S_d$")
-        figure.legend(handles=_handles(ds), loc="outside lower center", ncols=2)
+        figure.legend(
+            handles=[*_family_handles(ds), *_split_handles(ds)], loc="outside lower center", ncols=2
+        )
         return figure
 
 
@@ -68,7 +73,9 @@ def first_order_twin(ds: xr.Dataset) -> Figure:
         _scale(axes, ds, symlog=False)
         axes.set_xlabel("singular directions d")
         axes.set_title(f"{title(ds)}: images projected\non leading and trailing singular vectors")
-        figure.legend(handles=_handles(ds), loc="outside lower center", ncols=2)
+        figure.legend(
+            handles=[*_family_handles(ds), *_split_handles(ds)], loc="outside lower center", ncols=2
+        )
         return figure
 
 
@@ -92,7 +99,7 @@ def norm_fractions(ds: xr.Dataset, accuracy: xr.Dataset | None = None) -> Figure
             axes.set_title("accuracy of projected images")
             legend = figure.add_subplot(grid[0, columns // 2 :])
             legend.set_axis_off()
-            lines = [*_handles(accuracy), *_fraction_handles()]
+            lines = [*_family_handles(accuracy), _random_handle(), *_split_handles(accuracy)]
             legend.legend(handles=lines, loc="center", ncols=2)
         first: Axes | None = None
         for i, kind in enumerate(kinds):
@@ -108,30 +115,33 @@ def norm_fractions(ds: xr.Dataset, accuracy: xr.Dataset | None = None) -> Figure
                 axes.tick_params(labelleft=False)
         figure.supxlabel("directions per class d" if _per_class(ds) else "directions d", fontsize=8)
         if accuracy is None:
-            lines = [*_family_handles(ds), *_fraction_handles()]
-            figure.legend(handles=lines, loc="outside upper center", ncols=len(lines))
+            lines = [*_family_handles(ds), _random_handle()]
+            figure.legend(handles=lines, loc="outside lower center", ncols=len(lines))
         figure.suptitle(title(ds), fontsize=8)
         return figure
 
 
-def _look(family: Any) -> tuple[str, str]:
-    """Label and colour of a family; those of one's own are grey under their own name."""
-    return _LOOKS.get(str(family), (str(family), GREY))
+def _look(ds: xr.Dataset, family: Any) -> dict[str, Any]:
+    """Label, colour and width of a family; those of one's own are grey under their own name."""
+    label, color, width = _LOOKS.get(str(family), (str(family), GREY, 1.2))
+    if str(ds["description"].sel(family=family).item()).startswith("random"):
+        label += " (random)"
+    return {"label": label, "color": color, "linewidth": width}
 
 
 def _accuracy(axes: Axes, ds: xr.Dataset) -> None:
     splits = ds["split"].to_numpy().tolist()
     shown = splits[-1]
     for family in ds["family"].to_numpy():
-        color = _look(family)[1]
+        look = _look(ds, family)
         for split in splits:
             line = 100 * ds["accuracy"].sel(split=split, family=family).dropna("d")
-            dashes = "-" if split == shown else (0, (3, 1.5))
-            axes.plot(line["d"], line, color=color, linestyle=dashes)
+            dashes = "-" if split == shown else _DASHES
+            axes.plot(line["d"], line, linestyle=dashes, **look)
         one = ds.sel(split=shown, family=family)
         low = 100 * (one["accuracy"] - 2 * one["standard_error"])
         high = 100 * (one["accuracy"] + 2 * one["standard_error"])
-        axes.fill_between(ds["d"], low, high, color=color, alpha=0.2, linewidth=0)
+        axes.fill_between(ds["d"], low, high, color=look["color"], alpha=0.2, linewidth=0)
     plain, constant = ds["plain_accuracy"].sel(split=shown), ds["constant_accuracy"]
     axes.axhline(100 * float(plain), color=GREY, linestyle=":", linewidth=0.8, zorder=0)
     level = 100 * float(constant.sel(split=shown))
@@ -142,7 +152,7 @@ def _accuracy(axes: Axes, ds: xr.Dataset) -> None:
 
 def _fractions(axes: Axes, ds: xr.Dataset) -> None:
     for family in ds["family"].to_numpy():
-        one, color = ds.sel(family=family), _look(family)[1]
+        one, color = ds.sel(family=family), _look(ds, family)["color"]
         axes.plot(ds["d"], one["mean_fraction"], color=color)
         low, high = one["fraction_quantile"].isel(quantile=0), one["fraction_quantile"][..., -1]
         axes.fill_between(ds["d"], low, high, color=color, alpha=0.15, linewidth=0)
@@ -161,6 +171,8 @@ def _scale(axes: Axes, ds: xr.Dataset, symlog: bool) -> None:
         powers = 10 ** np.arange(int(np.log10(last)) + 1)
         axes.set_xticks([0, *powers], ["0", *map(str, powers)])
         axes.minorticks_off()
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0, last)
 
 
@@ -169,23 +181,19 @@ def _per_class(ds: xr.Dataset) -> bool:
 
 
 def _family_handles(ds: xr.Dataset) -> list[Line2D]:
-    return [
-        Line2D([], [], color=color, label=label)
-        for label, color in map(_look, ds["family"].to_numpy())
-    ]
+    return [Line2D([], [], **_look(ds, family)) for family in ds["family"].to_numpy()]
 
 
-def _handles(ds: xr.Dataset) -> list[Line2D]:
+def _split_handles(ds: xr.Dataset) -> list[Line2D]:
     splits = ds["split"].to_numpy().tolist()
     lines = [Line2D([], [], color="black", label=f"{splits[-1]} images")]
     if len(splits) > 1:
         names = ", ".join(splits[:-1])
-        dashes = (0, (3, 1.5))
-        lines.append(Line2D([], [], color="black", linestyle=dashes, label=f"{names} images"))
+        lines.append(Line2D([], [], color="black", linestyle=_DASHES, label=f"{names} images"))
     lines.append(Line2D([], [], color=GREY, linestyle=":", label="unprojected images"))
     lines.append(Line2D([], [], color=GREY, linestyle="-.", label="most frequent class"))
-    return [*_family_handles(ds), *lines]
+    return lines
 
 
-def _fraction_handles() -> list[Line2D]:
-    return [Line2D([], [], color="black", linestyle=":", linewidth=0.8, label="random direction")]
+def _random_handle() -> Line2D:
+    return Line2D([], [], color="black", linestyle=":", linewidth=0.8, label="random direction")
