@@ -107,13 +107,13 @@ def norm_fractions(ds: xr.Dataset, accuracy: xr.Dataset | None = None) -> Figure
             _fractions(axes, ds.sel(kind=kind))
             _scale(axes, ds if accuracy is None else accuracy, symlog)
             axes.set_title(f"{kind} ({int(ds['count'][i])})")
+            axes.set_xlabel("directions per class d" if _per_class(ds) else "directions d")
             axes.set_ylim(0, 1.03)
             if first is None:
                 first = axes
                 axes.set_ylabel("share of the norm in $S_d$")
             else:
                 axes.tick_params(labelleft=False)
-        figure.supxlabel("directions per class d" if _per_class(ds) else "directions d", fontsize=8)
         if accuracy is None:
             lines = [*_family_handles(ds), _random_handle()]
             figure.legend(handles=lines, loc="outside lower center", ncols=len(lines))
