@@ -14,7 +14,7 @@ import geomadv as ga
 from geomadv.batching import check_batch_size
 from geomadv.linalg import NestedSubspaces, uniform_directions
 
-# An experiment's share of the bare forward throughput that CONTRIBUTING expects at least.
+# Share of the bare forward throughput that an experiment should reach.
 GOAL = 0.8
 
 

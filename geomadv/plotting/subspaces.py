@@ -172,7 +172,7 @@ def _scale(axes: Axes, ds: xr.Dataset, symlog: bool) -> None:
         axes.set_xticks([0, *powers], ["0", *map(str, powers)])
         axes.minorticks_off()
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlim(0, last)
 
 
