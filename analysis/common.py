@@ -163,7 +163,8 @@ def tell_accuracy(ds: xr.Dataset, share: float = 0.95) -> None:
             where = f"from d = {int(first['d'])} on, {size} of {pixels} dimensions"
         else:
             where = f"not reached, best {100 * float(one['accuracy'].max()):.1f} %"
-        print(f"{family}: {100 * share:.0f} % of it {where}")
+        width = int(one["directions_per_step"])
+        print(f"{family} ({width} directions a step): {100 * share:.0f} % of it {where}")
 
 
 def compute_once(

@@ -54,7 +54,7 @@ def subspace_accuracy(ds: xr.Dataset) -> Figure:
         _accuracy(axes, ds)
         _scale(axes, ds, symlog=_is_long(ds))
         axes.set_xlabel("directions per class d" if _per_class(ds) else "directions d")
-        axes.set_title(f"{title(ds)}: images projected on $S_d$")
+        axes.set_title(f"{title(ds)}\nimages projected on $S_d$")
         figure.legend(
             handles=[*_family_handles(ds), *_split_handles(ds)], loc="outside lower center", ncols=2
         )
@@ -72,7 +72,7 @@ def first_order_twin(ds: xr.Dataset) -> Figure:
         _accuracy(axes, ds)
         _scale(axes, ds, symlog=False)
         axes.set_xlabel("singular directions d")
-        axes.set_title(f"{title(ds)}: images projected\non leading and trailing singular vectors")
+        axes.set_title(f"{title(ds)}\nimages projected on singular vectors")
         figure.legend(
             handles=[*_family_handles(ds), *_split_handles(ds)], loc="outside lower center", ncols=2
         )
