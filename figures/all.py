@@ -11,6 +11,7 @@ import normal_spectrum
 import random_subspace_fooling
 import scale_sweep
 import sharedness
+import spectral_density
 import subspace_accuracy
 from drawing import main
 
@@ -24,6 +25,7 @@ FIGURES = (
     curvature_directions,
     sharedness,
     scale_sweep,
+    spectral_density,
     subspace_accuracy,
     norm_fractions,
     first_order_twin,
@@ -38,11 +40,14 @@ def draw_all(folder: Path) -> None:
     """
     drawn = 0
     for figure in FIGURES:
-        if (folder / f"{figure.EXPERIMENT}.h5").exists():
+        path, variable = folder / f"{figure.EXPERIMENT}.h5", getattr(figure, "VARIABLE", None)
+        if not path.exists():
+            print(f"{figure.__name__}: no {path.name} yet")
+        elif variable is not None and variable not in ga.load(path):
+            print(f"{figure.__name__}: {path.name} holds no {variable}")
+        else:
             figure.draw_figure(folder)
             drawn += 1
-        else:
-            print(f"{figure.__name__}: no {figure.EXPERIMENT}.h5 yet")
     if drawn == 0:
         raise ga.InputError(f"{folder} holds no results: run analysis/paper.py first.")
 

@@ -32,6 +32,8 @@ class PointSums(Protocol):
 
     @property
     def points_used(self) -> int: ...  # noqa: D102
+    @property
+    def linear(self) -> bool: ...  # noqa: D102
     def products_sum(self, vectors: Tensor, /) -> Tensor: ...  # noqa: D102
 
 
@@ -135,6 +137,8 @@ class SharedMean(LinearOperator):  # type: ignore[misc]
         device: torch.device | str,
     ) -> None:
         self._local, self._dtype, self._device = local, dtype, device
+        # The main process, which asks, always has points.
+        self.linear = local is None or local.linear
         count = torch.tensor([0 if local is None else local.points_used])
         self.points_used = int(sum_over_processes(count))
         super().__init__(torch.empty(0, dtype=dtype).numpy().dtype, (dimension, dimension))

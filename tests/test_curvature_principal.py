@@ -1,9 +1,11 @@
 """Principal curvatures of operators with known spectra, and subspaces stacked over classes."""
 
+import networks_for_tests as nets
 import numpy as np
 import pytest
 import torch
 
+import geomadv as ga
 from geomadv.curvature import PrincipalCurvatures, class_subspace, principal_curvatures
 from geomadv.errors import InputError
 from geomadv.linalg import Subspace
@@ -78,6 +80,35 @@ def test_bad_arguments_are_refused():
         principal_curvatures(matrix, which="top")
     with pytest.raises(InputError, match="square"):
         principal_curvatures(np.ones((3, 4)), which="all")
+
+
+@pytest.mark.parametrize(("which", "k"), [("both", 2), ("all", 2), ("positive", 3)])
+def test_pairs_of_an_operator_that_is_not_linear_are_measured(which, k):
+    # f = sum_i |q_i^T x| - 4, q_i orthonormal: the curvature at scale h along v depends on the
+    # kinks that h v crosses, which no combination of products with other vectors tells.
+    net = nets.classifier(nets.Pair(AbsoluteSum()), (1, 4, 4), torch.float64)
+    x = nets.gaussian(30, 1, 4, 4) * 0.1
+    points = ga.boundary_points(net, x)
+    points = points[points.converged]
+    operator = ga.mean_hessian(net, points, hvp="finite-difference", step=0.5)
+    assert not operator.linear
+    with pytest.warns(UserWarning, match="measured with the directions themselves"):
+        found = principal_curvatures(operator, k=k, which=which)
+    assert found.products == operator.products
+    directions = found.directions.numpy()
+    image = operator @ directions
+    values = (directions * image).sum(0)
+    norms = np.linalg.norm(image - values * directions, axis=0)
+    # Rounding of sums over 30 points of numbers of size 1 / step.
+    np.testing.assert_allclose(found.values, values, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.residuals, norms / np.abs(values).max(), rtol=0, atol=1e-12)
+    assert np.all(np.diff(found.values) <= 0)
+    assert len(values) == {"both": 4, "all": 16, "positive": 3}[which]
+
+
+class AbsoluteSum(torch.nn.Module):
+    def forward(self, x):
+        return (x.flatten(1) @ nets.orthogonal_frame(16, 16)).abs().sum(1) - 4
 
 
 # Subspaces of all classes

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from networks_for_tests import gaussian, perceptron, quadric, sphere
 from test_distributed import torchrun
 
-from geomadv import ImageSet, InputError, experiments, plotting
+from geomadv import ImageSet, InputError, experiments, load, load_images, load_network, plotting
 from geomadv.experiments.uncertainty import bootstrap_interval, random_halves
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -213,6 +213,20 @@ def test_figures_are_drawn(digits, name):
     getattr(plotting, name)(without_classes(ds, ds["target"] != 3)).canvas.draw()
     with pytest.raises(InputError, match="no class"):
         getattr(plotting, name)(without_classes(ds, ds["target"] >= 0))
+
+
+def test_the_spectral_density_is_drawn_where_only_the_ends_are_known(digits):
+    net, images = load_network("digits-cnn"), load_images("digits", split="train")
+    settings = experiments.CurvatureSettings(count=30, pairs=2, draws=10, density_steps=10)
+    ds = experiments.class_curvature(net, images, 3, settings).assign_coords({"class": ["3"]})
+    figure = plotting.spectral_density(ds)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    drawn = [line for line in axes.get_lines() if len(line.get_xdata()) == ds.sizes["grid"]]
+    np.testing.assert_array_equal(drawn[0].get_ydata(), ds["density"][0])
+    full = load(digits / "digits-cnn" / "curvature.h5")
+    with pytest.raises(InputError, match="no spectral density"):
+        plotting.spectral_density(full)
 
 
 def test_two_processes_store_what_one_stores(digits, tmp_path):

@@ -29,7 +29,8 @@ class BoundaryOperator(LinearOperator):  # type: ignore[misc]
     (`products_sum`). Points are summed in the network's precision inside a batch and in float64
     over batches. Exact operators are symmetric to rounding; a finite difference is symmetric up to
     its truncation error (on a piecewise-linear network only roughly), and its adjoint is taken to
-    be itself.
+    be itself. Nor is it linear there: the product with a sum of vectors crosses other kinks than
+    the products with each of them.
 
     Attributes:
         kind: "exact", "finite-difference" or "smoothed".
@@ -58,6 +59,11 @@ class BoundaryOperator(LinearOperator):  # type: ignore[misc]
         self._bar = tqdm(desc="curvature", unit="product", disable=not progress)
         dtype = torch.empty(0, dtype=net.dtype).numpy().dtype
         super().__init__(dtype=dtype, shape=(net.dimension, net.dimension))
+
+    @property
+    def linear(self) -> bool:
+        """Whether products are linear in the vector to rounding; finite differences are not."""
+        return self.kind != "finite-difference"
 
     def _matmat(self, X: NDArray[Any]) -> NDArray[Any]:
         vectors = torch.from_numpy(np.array(X, dtype=self.dtype))

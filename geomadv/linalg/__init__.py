@@ -2,7 +2,7 @@
 
 from geomadv.linalg.eigen import all_eigenpairs, extreme_eigenpairs
 from geomadv.linalg.nested import NestedSubspaces
-from geomadv.linalg.pairs import EigenPairs
+from geomadv.linalg.pairs import EigenPairs, measured_pairs
 from geomadv.linalg.random import baseline_spectrum, uniform_directions
 from geomadv.linalg.sign import fix_sign
 from geomadv.linalg.slq import SpectralDensity, spectral_density
@@ -19,6 +19,7 @@ __all__ = [
     "baseline_spectrum",
     "extreme_eigenpairs",
     "fix_sign",
+    "measured_pairs",
     "normal_svd",
     "spectral_density",
     "uniform_directions",

@@ -6,10 +6,14 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from geomadv.linalg.operators import Array
+from geomadv.linalg.operators import Array, CountedOperator
 from geomadv.linalg.sign import fix_sign
+
+# Directions multiplied together.
+_BLOCK = 128
 
 Norm = TypeVar("Norm", float, Array)
 
@@ -62,6 +66,49 @@ def eigenpairs(
         products=products,
         asymmetry=asymmetry,
     )
+
+
+def measured_pairs(operator: LinearOperator, pairs: EigenPairs, tolerance: float) -> EigenPairs:
+    """The same directions with values and residuals from one more product each.
+
+    For an operator that is not linear, such as a finite difference across kinks: solvers combine
+    products with other vectors, and what they find out in this way about a direction need not be
+    what the product with the direction itself says.
+
+    Returns:
+        Values v^T H(v), most positive first, with residuals ||H(v) - value v|| / max|value|.
+    """
+    counted = CountedOperator(operator)
+    directions = pairs.directions.numpy()
+    image = np.concatenate(
+        [
+            counted(np.ascontiguousarray(directions[:, i : i + _BLOCK]))
+            for i in range(0, directions.shape[1], _BLOCK)
+        ],
+        axis=1,
+    )
+    values = (directions * image).sum(axis=0)
+    norms = np.linalg.norm(image - values * directions, axis=0)
+    order = np.argsort(-values, kind="stable")
+    found = eigenpairs(
+        values[order],
+        directions[:, order],
+        norms[order],
+        float(np.abs(values).max()),
+        tolerance,
+        pairs.products + counted.products,
+        pairs.asymmetry,
+    )
+    failed = int((~found.converged).sum())
+    if failed:
+        warnings.warn(
+            f"{failed} of {len(values)} eigenpairs have residuals above {tolerance:g}, up to "
+            f"{float(found.residuals.max()):.2g}, measured with the directions themselves: the "
+            "operator is not linear, or asymmetric. More points, a larger finite-difference step "
+            "or a smooth network help.",
+            stacklevel=3,
+        )
+    return found
 
 
 def warn_of_unconverged(pairs: EigenPairs, tolerance: float, floor: float) -> None:

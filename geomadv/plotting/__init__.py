@@ -10,6 +10,7 @@ from geomadv.plotting.second_order import (
     curvature_profile,
     scale_sweep,
     sharedness,
+    spectral_density,
 )
 from geomadv.plotting.subspaces import first_order_twin, norm_fractions, subspace_accuracy
 
@@ -23,5 +24,6 @@ __all__ = [
     "random_subspace_fooling",
     "scale_sweep",
     "sharedness",
+    "spectral_density",
     "subspace_accuracy",
 ]

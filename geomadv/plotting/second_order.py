@@ -175,6 +175,45 @@ def scale_sweep(ds: xr.Dataset) -> Figure:
         return figure
 
 
+def spectral_density(ds: xr.Dataset) -> Figure:
+    """Density of all D eigenvalues of the mean Hessian, a line per class.
+
+    ds: the result of analysis/curvature.py where only the ends of the spectrum were computed. The
+    density comes from stochastic Lanczos quadrature; bands reach one standard deviation over probes
+    up; ticks on top the eigenvalues that were computed.
+
+    Raises:
+        InputError: no class has curvatures, or the full spectrum is known and no density was made.
+    """
+    if "density" not in ds:
+        raise InputError(
+            "the result has no spectral density, since the full spectrum is known: draw "
+            "curvature_profile instead."
+        )
+    with style():
+        figure = new_figure(COLUMN, 2.8)
+        axes = figure.add_subplot()
+        for one, look in _classes(ds):
+            grid, density, spread = (
+                one[name].to_numpy() for name in ("density_value", "density", "density_spread")
+            )
+            axes.fill_between(
+                grid, density, density + spread, color=look["color"], alpha=0.2, linewidth=0
+            )
+            axes.plot(grid, density, **look)
+            values = one["hessian_value"].to_numpy()
+            top = np.full(len(values), 0.985)
+            axes.plot(values, top, "|", color=look["color"], transform=axes.get_xaxis_transform())
+        peak = float(ds["density"].max())
+        axes.set_yscale("log")
+        axes.set_ylim(1e-5 * peak, 5 * peak)
+        axes.set_xlabel(f"eigenvalue ({_units(ds['hessian_value'])})")
+        axes.set_ylabel(f"density ({_units(ds['density'])})")
+        axes.set_title(f"{title(ds)}\n{_how(ds)}", fontsize=7)
+        _class_legend(figure, ds)
+        return figure
+
+
 def _classes(ds: xr.Dataset) -> Iterator[tuple[xr.Dataset, dict[str, Any]]]:
     """The classes that have curvatures, each with the look of its line."""
     solved = [i for i in range(ds.sizes["class"]) if np.isfinite(ds["hessian_value"][i]).any()]
