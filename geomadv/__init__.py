@@ -21,7 +21,7 @@ from geomadv.errors import InputError
 from geomadv.images import ImageSet, list_images, load_images
 from geomadv.linalg import NormalSVD, Subspace, normal_svd
 from geomadv.networks import accuracy, list_networks, load_network
-from geomadv.perturbations import DeepFoolResult, deepfool
+from geomadv.perturbations import DeepFoolResult, Perturbations, deepfool, fgsm, saliency
 from geomadv.results import load, save
 
 __version__ = version("geomadv")
@@ -33,6 +33,7 @@ __all__ = [
     "ImageSet",
     "InputError",
     "NormalSVD",
+    "Perturbations",
     "PrincipalCurvatures",
     "Subspace",
     "accuracy",
@@ -41,6 +42,7 @@ __all__ = [
     "collect_boundary_points",
     "deepfool",
     "experiments",
+    "fgsm",
     "list_images",
     "list_networks",
     "load",
@@ -52,5 +54,6 @@ __all__ = [
     "plotting",
     "principal_curvatures",
     "results",
+    "saliency",
     "save",
 ]
