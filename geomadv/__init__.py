@@ -21,7 +21,15 @@ from geomadv.errors import InputError
 from geomadv.images import ImageSet, list_images, load_images
 from geomadv.linalg import NormalSVD, Subspace, normal_svd
 from geomadv.networks import accuracy, list_networks, load_network
-from geomadv.perturbations import DeepFoolResult, Perturbations, deepfool, fgsm, saliency
+from geomadv.perturbations import (
+    DeepFoolResult,
+    Perturbations,
+    UniversalPerturbation,
+    deepfool,
+    fgsm,
+    saliency,
+    universal_perturbation,
+)
 from geomadv.results import load, save
 
 __version__ = version("geomadv")
@@ -36,6 +44,7 @@ __all__ = [
     "Perturbations",
     "PrincipalCurvatures",
     "Subspace",
+    "UniversalPerturbation",
     "accuracy",
     "boundary_points",
     "class_subspace",
@@ -56,4 +65,5 @@ __all__ = [
     "results",
     "saliency",
     "save",
+    "universal_perturbation",
 ]

@@ -97,10 +97,25 @@ def deepfool(
     _check_settings(net, subspace, candidates, overshoot, max_iter, clip, rival_slack)
     rivals = 1 if targets is not None else min(candidates, net.num_classes) - 1
     walk = _Walk(net, x, targets, rivals, subspace, overshoot, clip, rival_slack)
-    size = check_batch_size(batch_size, net)
-    with tqdm(total=len(x), desc="DeepFool", unit="image", disable=not progress) as bar:
+    return _run(walk, max_iter, check_batch_size(batch_size, net), progress)
+
+
+def deepfool_from(
+    net: Classifier, x: Tensor, candidates: int, overshoot: float, max_iter: int, size: int
+) -> DeepFoolResult:
+    """Untargeted DeepFool from any points (N, C, H, W) of image space, `size` at a time.
+
+    For points that are perturbed already and may lie outside the bounds: nothing is checked.
+    """
+    rivals = min(candidates, net.num_classes) - 1
+    return _run(_Walk(net, x, None, rivals, None, overshoot, False, 1.5), max_iter, size, False)
+
+
+def _run(walk: "_Walk", max_iter: int, size: int, progress: bool) -> DeepFoolResult:
+    total = len(walk.x)
+    with tqdm(total=total, desc="DeepFool", unit="image", disable=not progress) as bar:
         active = walk.start(size)
-        bar.update(len(x) - len(active))
+        bar.update(total - len(active))
         for step in range(max_iter):
             if len(active) == 0:
                 break
