@@ -7,17 +7,23 @@ from geomadv.experiments.curvature_layout import (
     paper_step,
 )
 from geomadv.experiments.families import curvature_families, stored_curvatures
+from geomadv.experiments.label_graph import label_graph
+from geomadv.experiments.norm_comparison import norm_comparison
 from geomadv.experiments.normal_spectrum import normal_spectrum
 from geomadv.experiments.principal_curvature import class_curvature
 from geomadv.experiments.projected_accuracy import projected_accuracy
 from geomadv.experiments.random_subspace_fooling import random_subspace_fooling
+from geomadv.experiments.transfer import transfer
 from geomadv.experiments.uncertainty import random_subspace_angles
+from geomadv.experiments.universal import universal
 
 __all__ = [
     "CurvatureSettings",
     "blank_curvature",
     "class_curvature",
     "curvature_families",
+    "label_graph",
+    "norm_comparison",
     "normal_spectrum",
     "paper_settings",
     "paper_step",
@@ -25,4 +31,6 @@ __all__ = [
     "random_subspace_angles",
     "random_subspace_fooling",
     "stored_curvatures",
+    "transfer",
+    "universal",
 ]

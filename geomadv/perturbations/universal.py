@@ -25,7 +25,7 @@ from geomadv.perturbations.universal_pass import (
 from geomadv.statefile import StateFile
 
 # Images in one DeepFool call of the batched variant: see benchmarks/README.md.
-_BLOCK = 32
+_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def universal_perturbation(
 
     `method="sequential"` is that algorithm. `method="batched"` takes `block` images that v does
     not fool, calls DeepFool once for all of them, adds their steps one after the other (those to
-    the most frequent label first) and keeps the point of this path that fools most of 128 images
+    the most frequent label first) and keeps the point of this path that fools most of 64 images
     of the sample set, unless v itself fools more. Both return the best v at the end of a pass.
 
     Args:
