@@ -1,5 +1,6 @@
 """The experiments of the literature: plain functions, arrays in, xarray.Dataset out."""
 
+from geomadv.experiments.categories import categories
 from geomadv.experiments.curvature_layout import (
     CurvatureSettings,
     blank_curvature,
@@ -20,6 +21,7 @@ from geomadv.experiments.universal import universal
 __all__ = [
     "CurvatureSettings",
     "blank_curvature",
+    "categories",
     "class_curvature",
     "curvature_families",
     "label_graph",
