@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 import tyro
 import xarray as xr
 from common import Flags, load_images, load_network, main, result_path
 
 import geomadv as ga
 from geomadv import distributed
-from geomadv.curvature import PrincipalCurvatures
 from geomadv.experiments import CurvatureSettings
 
 EXPERIMENT = "curvature"
@@ -26,6 +24,8 @@ EXPERIMENT = "curvature"
 # The full spectrum takes D products and D^2 numbers a class: on a CPU up to MNIST's D = 784, on a
 # GPU up to the largest dense matrix that is supported.
 _FULL_CPU, _FULL_GPU, _PAIRS = 1024, 4096, 20
+
+_ENDS = ("positive", "negative")
 
 
 @dataclass(kw_only=True)
@@ -53,7 +53,7 @@ class Curvature(Flags):
 
 
 def run(flags: Curvature) -> None:
-    """One class after the other, then accuracy on curved and flat directions."""
+    """One class after the other, then how far two halves of the points agree."""
     # The line of each class tells how many pairs converged, and the file each residual.
     warnings.filterwarnings("ignore", message=".* eigenpairs have residuals above")
     distributed.start()
@@ -128,15 +128,7 @@ def _join(
     """All classes in one file, with what takes them together."""
     blank = ga.experiments.blank_curvature(net, settings)
     together = _random_angles(net, settings)
-    solved = [c for c in map(_pairs, map(store.read, range(len(targets)))) if c is not None]
-    if solved:
-        mean = torch.stack([part.images.sum(0) for part in images.batches(512)]).sum(0)
-        accuracy = ga.experiments.projected_accuracy(
-            net, load_images(flags, "test", None), mean / len(images), solved
-        )
-        together = xr.merge([together, accuracy])
     names = [net.class_names[c] for c in targets]
-    coords = {**blank.coords, **together.coords}
     store.assemble(
         {str(name): ([*map(str, v.dims)], v.attrs) for name, v in blank.data_vars.items()},
         ga.results.provenance(
@@ -147,23 +139,7 @@ def _join(
             wall_time_s=time.perf_counter() - started,
         ),
         constants={str(name): v for name, v in together.data_vars.items()},
-        coords={str(name): v for name, v in coords.items()} | {"class": names},
-    )
-
-
-def _pairs(chunk: dict[str, Any]) -> PrincipalCurvatures | None:
-    """The eigenpairs of the mean Hessian of a stored class; None if it was skipped."""
-    if not np.isfinite(chunk["hessian_value"]).all():
-        return None
-    directions = chunk["hessian_direction"][0]
-    return PrincipalCurvatures(
-        values=torch.from_numpy(chunk["hessian_value"][0]),
-        directions=torch.from_numpy(directions.reshape(len(directions), -1).T.copy()),
-        residuals=torch.from_numpy(chunk["hessian_residual"][0]),
-        converged=torch.from_numpy(chunk["hessian_converged"][0]),
-        products=int(chunk["hessian_products"][0]),
-        which="both",
-        asymmetry=float(chunk["hessian_asymmetry"][0]),
+        coords={str(name): v for name, v in blank.coords.items()} | {"class": names},
     )
 
 
@@ -222,16 +198,19 @@ def _tell(ds: xr.Dataset, name: str) -> None:
 
 
 def _report(ds: xr.Dataset) -> None:
-    """Accuracy on curved and on flat directions."""
-    if "accuracy" not in ds:
+    """How far the leading directions of two halves of the boundary points agree."""
+    if not ds["hessian_value"].notnull().any():
         print("no class had enough boundary points", file=sys.stderr)
         return
-    for d in ds["d"].to_numpy():
-        shares = ", ".join(
-            f"{which} {100 * float(ds['accuracy'].sel(which=which, d=d)):.1f} %"
-            for which in ("positive", "negative", "flat")
+    for d in ds["half_dimension"].to_numpy():
+        one = {"half_dimension": d}
+        angles = ds["half_angle"].sel(one)
+        shown = {end: float(np.degrees(angles.sel(end=end).median())) for end in _ENDS}
+        random = float(np.degrees(ds["random_angle"].sel(one).median()))
+        print(
+            f"{d} leading directions of two halves of the points, median principal angle: positive "
+            f"{shown['positive']:.0f}°, negative {shown['negative']:.0f}°, random {random:.0f}°"
         )
-        print(f"accuracy on {d} directions a class: {shares}")
 
 
 if __name__ == "__main__":

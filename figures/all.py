@@ -4,12 +4,15 @@ from pathlib import Path
 
 import curvature_directions
 import curvature_profile
+import first_order_twin
 import leading_directions
+import norm_fractions
 import normal_spectrum
 import random_subspace_fooling
 import scale_sweep
 import sharedness
 import spectral_density
+import subspace_accuracy
 from drawing import main
 
 import geomadv as ga
@@ -23,6 +26,9 @@ FIGURES = (
     sharedness,
     scale_sweep,
     spectral_density,
+    subspace_accuracy,
+    norm_fractions,
+    first_order_twin,
 )
 
 

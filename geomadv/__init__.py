@@ -21,7 +21,15 @@ from geomadv.errors import InputError
 from geomadv.images import ImageSet, list_images, load_images
 from geomadv.linalg import NormalSVD, Subspace, normal_svd
 from geomadv.networks import accuracy, list_networks, load_network
-from geomadv.perturbations import DeepFoolResult, deepfool
+from geomadv.perturbations import (
+    DeepFoolResult,
+    Perturbations,
+    UniversalPerturbation,
+    deepfool,
+    fgsm,
+    saliency,
+    universal_perturbation,
+)
 from geomadv.results import load, save
 
 __version__ = version("geomadv")
@@ -33,14 +41,17 @@ __all__ = [
     "ImageSet",
     "InputError",
     "NormalSVD",
+    "Perturbations",
     "PrincipalCurvatures",
     "Subspace",
+    "UniversalPerturbation",
     "accuracy",
     "boundary_points",
     "class_subspace",
     "collect_boundary_points",
     "deepfool",
     "experiments",
+    "fgsm",
     "list_images",
     "list_networks",
     "load",
@@ -52,5 +63,7 @@ __all__ = [
     "plotting",
     "principal_curvatures",
     "results",
+    "saliency",
     "save",
+    "universal_perturbation",
 ]

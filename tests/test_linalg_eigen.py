@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from geomadv import statefile
 from geomadv.errors import InputError
 from geomadv.linalg import EigenPairs, Subspace, all_eigenpairs, checkpoint, extreme_eigenpairs
 
@@ -436,7 +437,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(statefile.os, "fsync", full)
     with pytest.warns(UserWarning, match="not written.*No space left"):
         pairs = extreme_eigenpairs(matrix, 8, checkpoint=tmp_path / "state.npz")
     assert pairs.converged.all()

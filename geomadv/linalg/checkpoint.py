@@ -1,16 +1,11 @@
 """The state of a long eigensolve on disk: whole or not at all, and only for the same solve."""
 
-import os
 import time
-import warnings
-import zipfile
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from geomadv.errors import InputError
 from geomadv.linalg.lanczos import KrylovSpace
+from geomadv.statefile import StateFile
 
 # Seconds between two writes, and the least share of the time between them spent without writing.
 _INTERVAL = 30.0
@@ -33,15 +28,8 @@ class Checkpoint:
 
     def __init__(self, path: Path, settings: str) -> None:
         self._path = path
-        self._settings = settings
+        self._file = StateFile(path, settings)
         self._due = time.monotonic() + _INTERVAL
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            writable = os.access(path.parent, os.W_OK) and not path.is_dir()
-        except OSError:
-            writable = False
-        if not writable:
-            raise InputError(f"checkpoint: cannot write {path}. Choose a file in another folder.")
 
     def load_into(self, space: KrylovSpace) -> None:
         """Restores the space from the file, if there is one.
@@ -49,18 +37,15 @@ class Checkpoint:
         Raises:
             InputError: the file is damaged, or of a solve with other settings or operator.
         """
-        if not self._path.exists():
+        state = self._file.load()
+        if state is None:
             return
         try:
-            with np.load(self._path, allow_pickle=False) as file:
-                state = dict(file)
-            settings = str(state.pop("settings"))
             size = state["projected"].shape[1]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (KeyError, IndexError) as error:
             raise InputError(
                 f"checkpoint: {self._path} cannot be read ({error}). Remove it to start anew."
             ) from error
-        self._refuse_unless(settings == self._settings, f"of {settings}", self._settings)
         fits = size <= space.capacity
         self._refuse_unless(fits, f"of {size} products", f"at most {space.capacity}")
         space.restore(state)
@@ -79,23 +64,13 @@ class Checkpoint:
     def save(self, space: KrylovSpace) -> None:
         """Writes the state; a disk that refuses costs a warning, not the solve."""
         start = time.monotonic()
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
-        arrays: dict[str, Any] = {"settings": np.array(self._settings), **space.state()}
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            warnings.warn(f"checkpoint {self._path} not written: {error}.", stacklevel=2)
+        self._file.save(space.state())
         now = time.monotonic()
         self._due = now + max(_INTERVAL, _SPARE * (now - start))
 
     def remove(self) -> None:
         """Removes the file: the solve is done."""
-        self._path.unlink(missing_ok=True)
+        self._file.remove()
 
     def _refuse_unless(self, condition: bool, found: str, expected: str) -> None:
         if not condition:

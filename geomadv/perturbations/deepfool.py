@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.perturbations.result import Perturbations, check_classes
 from geomadv.segment import rival_margin
 
 if TYPE_CHECKING:
@@ -30,22 +31,14 @@ _SHARED = 0.5
 
 
 @dataclass(frozen=True)
-class DeepFoolResult:
+class DeepFoolResult(Perturbations):
     """Perturbations found by DeepFool, one per image, in the order of the images.
 
     Nothing is dropped: an image whose label could not be changed is kept with `converged` False.
     """
 
-    delta: Tensor  # (N, C, H, W)  perturbation, image units
-    adversarial: Tensor  # (N, C, H, W)  the perturbed images as they were tested
-    norm: Tensor  # (N,)  Euclidean norm of delta, image units
-    source: Tensor  # (N,)  int64, the class predicted at the clean image
-    label: Tensor  # (N,)  int64, the class predicted at `adversarial`
     converged: Tensor  # (N,)  bool: label changed (untargeted), label is the target (targeted)
     iterations: Tensor  # (N,)  int64, steps taken
-
-    def __len__(self) -> int:
-        return len(self.norm)
 
 
 def deepfool(
@@ -100,14 +93,29 @@ def deepfool(
     two forward and usually one or two backward passes a step.
     """
     x = net.check_images(images).detach()
-    targets = _check_targets(target, len(x), net)
+    targets = check_classes("target", target, len(x), net)
     _check_settings(net, subspace, candidates, overshoot, max_iter, clip, rival_slack)
     rivals = 1 if targets is not None else min(candidates, net.num_classes) - 1
     walk = _Walk(net, x, targets, rivals, subspace, overshoot, clip, rival_slack)
-    size = check_batch_size(batch_size, net)
-    with tqdm(total=len(x), desc="DeepFool", unit="image", disable=not progress) as bar:
+    return _run(walk, max_iter, check_batch_size(batch_size, net), progress)
+
+
+def deepfool_from(
+    net: Classifier, x: Tensor, candidates: int, overshoot: float, max_iter: int, size: int
+) -> DeepFoolResult:
+    """Untargeted DeepFool from any points (N, C, H, W) of image space, `size` at a time.
+
+    For points that are perturbed already and may lie outside the bounds: nothing is checked.
+    """
+    rivals = min(candidates, net.num_classes) - 1
+    return _run(_Walk(net, x, None, rivals, None, overshoot, False, 1.5), max_iter, size, False)
+
+
+def _run(walk: "_Walk", max_iter: int, size: int, progress: bool) -> DeepFoolResult:
+    total = len(walk.x)
+    with tqdm(total=total, desc="DeepFool", unit="image", disable=not progress) as bar:
         active = walk.start(size)
-        bar.update(len(x) - len(active))
+        bar.update(total - len(active))
         for step in range(max_iter):
             if len(active) == 0:
                 break
@@ -325,26 +333,6 @@ class _Walk:
             converged=reached,
             iterations=self.iterations,
         )
-
-
-def _check_targets(target: int | Tensor | None, n: int, net: Classifier) -> Tensor | None:
-    if target is None:
-        return None
-    targets = torch.as_tensor(target, device=net.device)
-    if targets.is_floating_point() or targets.dtype == torch.bool:
-        raise InputError(f"target must be integer classes, not {targets.dtype}.")
-    if targets.ndim > 1 or (targets.ndim == 1 and len(targets) != n):
-        raise InputError(
-            f"target has shape {tuple(targets.shape)} for {n} images: give one class for all, or "
-            "one per image."
-        )
-    unknown = targets[(targets < 0) | (targets >= net.num_classes)]
-    if len(unknown) > 0:
-        raise InputError(
-            f"target: class {int(unknown[0])} does not exist; network {net.name!r} has classes 0 "
-            f"to {net.num_classes - 1}."
-        )
-    return targets.to(torch.int64).expand(n).clone()
 
 
 def _check_settings(

@@ -12,14 +12,18 @@ from geomadv.plotting.second_order import (
     sharedness,
     spectral_density,
 )
+from geomadv.plotting.subspaces import first_order_twin, norm_fractions, subspace_accuracy
 
 __all__ = [
     "curvature_directions",
     "curvature_profile",
+    "first_order_twin",
     "leading_directions",
+    "norm_fractions",
     "normal_spectrum",
     "random_subspace_fooling",
     "scale_sweep",
     "sharedness",
     "spectral_density",
+    "subspace_accuracy",
 ]

@@ -1,0 +1,154 @@
+"""Four categories of vulnerability: what it takes to fool a network at a given norm."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from geomadv.batching import check_batch_size
+from geomadv.boundary import boundary_points
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.experiments.universal import random_perturbations
+from geomadv.experiments.variables import mean_norm, variable
+from geomadv.perturbations.fooling import labels_at, labels_under
+from geomadv.perturbations.universal import universal_perturbation
+
+NAMES = {
+    1: "no adversarial perturbations",
+    2: "adversarial perturbations",
+    3: "universal perturbations",
+    4: "all perturbations are adversarial",
+}
+
+
+def categories(
+    net: Classifier,
+    images: Any,
+    radii: Sequence[float],
+    levels: Sequence[float] = (0.5,),
+    draws: int = 20,
+    seed: int = 0,
+    *,
+    nearest: bool = True,
+    search: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Shares of images fooled by their own, by one common and by a random vector, against norm.
+
+    After "The geometry of adversarial perturbations" (a reading of Moosavi-Dezfooli et al., 2017).
+    At Euclidean norm ε and on the same images: A(ε), the share that some perturbation of norm at
+    most ε fools; U(ε), the largest share that one perturbation fools; R(ε), the mean share that a
+    uniform random direction of norm ε fools. A and U are lower bounds: A counts the images whose
+    nearest boundary found lies within ε and those that any vector tried for U or R fools; U is the
+    best of all vectors tried up to ε. Hence A ≥ U ≥ R, and A and U do not fall.
+
+    At level q the category is 1 if A < q, 2 if A ≥ q > U, 3 if U ≥ q > R, 4 if R ≥ q.
+
+    Args:
+        net: the network.
+        images: (N, C, H, W) in the bounds.
+        radii: norms ε, image units, ascending.
+        levels: shares q in (0, 1].
+        draws: random directions; the same ones at every norm.
+        seed: of the directions and of the searches.
+        nearest: polish the boundary points towards the nearest ones (slower, tighter A).
+        search: further keyword arguments of `universal_perturbation`.
+        batch_size: images per pass; default from memory.
+        progress: show a progress bar.
+
+    Returns:
+        Dataset over radius, level, draw and sample: `adversarial_share`, `universal_share` and
+        `random_share` (radius); `category` (level, radius), 1 to 4; `boundary_distance` (sample),
+        infinite where no boundary was found; `random_fooling_rate` (radius, draw); `search_rate`
+        (radius), what the search at that radius alone reached; `prediction` (sample);
+        `mean_image_norm`.
+
+    Raises:
+        InputError: unusable images, radii that are not positive and ascending, levels outside
+            (0, 1], draws < 1.
+    """
+    x = net.check_images(images)
+    _check(radii, levels, draws)
+    size = check_batch_size(batch_size, net)
+    clean = labels_at(net, x, size)
+    points = boundary_points(net, x, nearest=nearest, batch_size=size, progress=progress)
+    distance = torch.where(points.converged, points.distance, torch.inf).double().cpu().numpy()
+    search_rate: list[float] = []
+    random_rate: list[NDArray[np.float64]] = []
+    shares: dict[str, list[float]] = {"adversarial": [], "universal": [], "random": []}
+    reached = np.zeros(len(x), dtype=bool)
+    best = 0.0
+
+    def fooled(v: Tensor) -> NDArray[np.bool_]:
+        changed = labels_under(net, x, v.to(x), size) != clean
+        return np.asarray(changed.cpu().numpy(), dtype=bool)
+
+    for radius in tqdm(radii, desc="categories", unit="norm", disable=not progress):
+        found = universal_perturbation(
+            net, x, radius, seed=seed, batch_size=size, **{"target_rate": 1.0, **(search or {})}
+        )
+        common = fooled(found.delta)
+        noise = np.stack([fooled(v) for v in random_perturbations(net, draws, radius, 2, seed)])
+        rates = noise.mean(1)
+        reached |= common | noise.any(0) | (distance <= radius)
+        best = max(best, float(common.mean()), float(rates.max()))
+        search_rate.append(float(common.mean()))
+        random_rate.append(rates)
+        shares["adversarial"].append(float(reached.mean()))
+        shares["universal"].append(best)
+        shares["random"].append(float(rates.mean()))
+    ds = _shares(shares, levels)
+    ds["boundary_distance"] = variable(
+        "sample", distance, "distance to the nearest boundary found", "image units"
+    )
+    ds["random_fooling_rate"] = variable(
+        ("radius", "draw"), np.stack(random_rate), "share fooled by one random direction"
+    )
+    ds["search_rate"] = variable(
+        "radius", search_rate, "share fooled by the universal perturbation sought at this norm"
+    )
+    ds["prediction"] = variable("sample", clean, "class predicted at the clean image")
+    ds["mean_image_norm"] = variable(
+        (), mean_norm(x), "mean Euclidean norm of the images", "image units"
+    )
+    ds.coords["radius"] = variable(
+        "radius", np.asarray(radii, np.float64), "Euclidean norm of the perturbation", "image units"
+    )
+    return ds
+
+
+def _shares(shares: Mapping[str, Sequence[float]], levels: Sequence[float]) -> xr.Dataset:
+    """The three curves and the category that they give at each level."""
+    level = np.asarray(levels, dtype=np.float64)
+    # Each curve that reaches the level moves a network on by one category.
+    category = 1 + sum((np.asarray(c) >= level[:, None]).astype(np.int64) for c in shares.values())
+    meanings = {
+        "adversarial": "share fooled by some perturbation up to the norm, A",
+        "universal": "largest share fooled by one perturbation up to the norm, U",
+        "random": "mean share fooled by a random direction of the norm, R",
+    }
+    ds = xr.Dataset(
+        {f"{name}_share": variable("radius", shares[name], meanings[name]) for name in shares}
+    )
+    ds["category"] = variable(("level", "radius"), category, "category of vulnerability, 1 to 4")
+    ds["category"].attrs |= {f"category_{k}": name for k, name in NAMES.items()}
+    ds.coords["level"] = variable("level", level, "share of images q that counts as fooled")
+    return ds
+
+
+def _check(radii: Sequence[float], levels: Sequence[float], draws: int) -> None:
+    ascending = all(a < b for a, b in itertools.pairwise(radii))
+    if not radii or not all(np.isfinite(r) and r > 0 for r in radii) or not ascending:
+        raise InputError(f"radii={list(radii)} must be positive, finite and ascending.")
+    if not levels or not all(0 < q <= 1 for q in levels):
+        raise InputError(f"levels={list(levels)} must lie in (0, 1].")
+    if draws < 1:
+        raise InputError(f"draws={draws} must be at least 1.")

@@ -1,0 +1,156 @@
+"""Universal perturbations beside others of the same norm."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from geomadv.batching import check_batch_size
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.experiments.variables import mean_norm, variable
+from geomadv.linalg import Subspace, uniform_directions
+from geomadv.perturbations.deepfool import deepfool
+from geomadv.perturbations.fgsm import fgsm
+from geomadv.perturbations.fooling import check_perturbation, labels_at, labels_under
+
+
+def norm_comparison(
+    net: Classifier,
+    images: Any,
+    held_out: Any,
+    perturbation: Any,
+    norms: Sequence[float],
+    subspaces: Mapping[str, Subspace] | None = None,
+    draws: int = 10,
+    seed: int = 0,
+    *,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Fooling rates of single vectors on held-out images, all scaled to the same Euclidean norms.
+
+    "Universal adversarial perturbations" (Moosavi-Dezfooli et al., CVPR 2017), figure 9, with
+    random vectors of given subspaces beside. The vectors: the universal perturbation; uniform
+    random directions; DeepFool's and FGSM's perturbation of one image; the sums of both over all
+    images; the mean image, relative to its mean pixel per channel; random vectors of each subspace.
+
+    Args:
+        net: the network.
+        images: images (N, C, H, W) that DeepFool, FGSM and the mean are taken on.
+        held_out: images that all vectors are tried on.
+        perturbation: universal perturbation (C, H, W) made on `images`.
+        norms: Euclidean norms, image units.
+        subspaces: of image space, by name, for example the leading normals.
+        draws: random vectors of each kind, and images whose own perturbation is tried.
+        seed: of the random vectors and of the choice of images.
+        batch_size: images per pass; default from memory.
+        progress: show a progress bar.
+
+    Returns:
+        Dataset over kind, norm, draw and channel, row, column: `fooling_rate`
+        (kind, norm, draw), NaN beyond a kind's draws; `draws` (kind); `direction`
+        (kind, channel, row, column), the unit vector of the first draw; `mean_image_norm`.
+
+    Raises:
+        InputError: unusable images, perturbation or norms, draws < 1, subspaces of another image
+            size or named like another kind, or a vector that vanishes.
+    """
+    x, unseen = net.check_images(images), net.check_images(held_out)
+    delta = check_perturbation(net, perturbation)
+    subspaces = {} if subspaces is None else subspaces
+    _check(net, norms, subspaces, draws)
+    size = check_batch_size(batch_size, net)
+    vectors = _vectors(net, x, delta, draws, seed, size)
+    for number, (name, subspace) in enumerate(subspaces.items()):
+        if name in vectors:
+            raise InputError(f"subspaces: {name!r} is the name of another kind; choose another.")
+        vectors[name] = subspace.random_unit(draws, seed=seed + 1 + number)
+    units = {name: _unit(name, v).to(x) for name, v in vectors.items()}
+    clean = labels_at(net, unseen, size)
+    rate = np.full((len(units), len(norms), draws), np.nan)
+    total = len(norms) * sum(len(v) for v in units.values())
+    with tqdm(total=total, desc="norm comparison", unit="vector", disable=not progress) as bar:
+        for i, directions in enumerate(units.values()):
+            for j, norm in enumerate(norms):
+                for k, direction in enumerate(directions):
+                    shift = (norm * direction).reshape(net.input_shape)
+                    labels = labels_under(net, unseen, shift, size)
+                    rate[i, j, k] = float((labels != clean).double().mean())
+                    bar.update()
+    first = torch.stack([v[0] for v in units.values()]).reshape(-1, *net.input_shape)
+    ds = xr.Dataset(
+        {
+            "fooling_rate": variable(
+                ("kind", "norm", "draw"), rate, "fooling rate of one vector on held-out images"
+            ),
+            "draws": variable("kind", [len(v) for v in units.values()], "vectors tried"),
+            "direction": variable(
+                ("kind", "channel", "row", "column"), first, "unit vector of the first draw"
+            ),
+            "mean_image_norm": variable(
+                (), mean_norm(x), "mean Euclidean norm of the images", "image units"
+            ),
+        }
+    )
+    ds.coords["kind"] = variable("kind", np.asarray(list(units), np.str_), "kind of vector")
+    ds.coords["norm"] = variable(
+        "norm", np.asarray(norms, np.float64), "Euclidean norm of the perturbation", "image units"
+    )
+    return ds
+
+
+def _vectors(
+    net: Classifier, x: Tensor, delta: Tensor, draws: int, seed: int, size: int
+) -> dict[str, Tensor]:
+    """Vectors (k, D) of any norm, by kind."""
+    # Without its mean pixel: that part only brightens, and would be nearly all of the vector.
+    mean = x.mean(0) - x.mean((0, 2, 3))[:, None, None]
+    walks = deepfool(net, x, batch_size=size)
+    if not walks.converged.any():
+        raise InputError(
+            f"images: DeepFool changes none of the {len(x)} labels of network {net.name!r}; give "
+            "images with a boundary in reach."
+        )
+    # A step of one per pixel: only its direction is used.
+    signs = fgsm(net, x, 1.0, batch_size=size).delta.flatten(1)
+    steps = walks.delta[walks.converged].flatten(1)
+    generator = np.random.default_rng(seed)
+    some = torch.from_numpy(generator.permutation(len(x))[:draws])
+    walked = torch.from_numpy(generator.permutation(len(steps))[:draws])
+    return {
+        "universal": delta.reshape(1, -1),
+        "DeepFool, sum": steps.sum(0, keepdim=True),
+        "FGSM, sum": signs.sum(0, keepdim=True),
+        "DeepFool, one image": steps[walked],
+        "FGSM, one image": signs[some],
+        "mean image": mean.reshape(1, -1),
+        "random": uniform_directions(draws, net.dimension, seed=seed),
+    }
+
+
+def _unit(name: str, vectors: Tensor) -> Tensor:
+    norms = torch.linalg.vector_norm(vectors.double(), dim=1, keepdim=True)
+    if (norms == 0).any():
+        raise InputError(f"the vector {name!r} is zero and has no direction to scale.")
+    unit: Tensor = vectors.double() / norms
+    return unit
+
+
+def _check(
+    net: Classifier, norms: Sequence[float], subspaces: Mapping[str, Subspace], draws: int
+) -> None:
+    if not norms or not all(np.isfinite(n) and n > 0 for n in norms):
+        raise InputError(f"norms={list(norms)} must be positive numbers, in image units.")
+    if draws < 1:
+        raise InputError(f"draws={draws} must be at least 1.")
+    for name, subspace in subspaces.items():
+        if subspace.ambient_dimension != net.dimension:
+            raise InputError(
+                f"subspace {name!r} lies in {subspace.ambient_dimension} dimensions, images of "
+                f"network {net.name!r} have {net.dimension}."
+            )

@@ -1,0 +1,148 @@
+"""Share of a perturbation's norm inside growing subspaces of curved or flat directions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geomadv.errors import InputError
+from geomadv.experiments.sweep import Families, check_families, subspace_sizes, sweep_dimensions
+
+_QUANTILES = (0.1, 0.5, 0.9)
+_BLOCK = 1024
+
+
+def norm_fractions(
+    perturbations: Mapping[str, Tensor | NDArray[np.floating]],
+    families: Families,
+    dimensions: Sequence[int] | None = None,
+) -> xr.Dataset:
+    """||Q^T v|| / ||v|| of perturbations v for every S_d of every family.
+
+    "With Friends Like These" (Jetley, Lord and Torr, 2018), §4.3, figure 3 (bottom). All d come
+    from one product per family, by cumulative sums of squared coordinates. A uniformly random v
+    has E ||Q^T v||^2 / ||v||^2 = dim S_d / D: its square root stands beside the measured ones.
+
+    Args:
+        perturbations: by kind; (N, C, H, W) or (N, D), or one of shape (C, H, W) or (D,). The
+            kinds may have different N. Only directions count.
+        families: nested subspaces of image space by name.
+        dimensions: the d to visit; default as in `subspace_accuracy`.
+
+    Returns:
+        Dataset over kind, family, d, sample and quantile (float64): `fraction`
+        (kind, family, d, sample), NaN beyond the N of a kind, where a family has no S_d and where
+        the perturbation is zero; `mean_fraction` (kind, family, d) and `fraction_quantile`
+        (kind, family, d, quantile) over the others; `count` and `zero_count` (kind);
+        `random_fraction` and `subspace_dimension` (family, d); `description` (family).
+
+    Raises:
+        InputError: no perturbations or none that is not zero, NaN or infinite ones, another image
+            size, or d that no family has.
+    """
+    if not families:
+        raise InputError("families: expected at least one family of subspaces, found none.")
+    dimension = next(iter(families.values())).ambient_dimension
+    check_families(families, dimension)
+    rows = {kind: _rows(kind, value, dimension) for kind, value in perturbations.items()}
+    if not rows:
+        raise InputError("perturbations: expected at least one kind, found none.")
+    visited = sweep_dimensions(families, dimensions)
+    sizes = subspace_sizes(families, visited)
+    most = max(map(len, rows.values()))
+    fraction = np.full((len(rows), len(families), len(visited), most), np.nan)
+    for j, nested in enumerate(families.values()):
+        basis = nested.basis.double()
+        for i, vectors in enumerate(rows.values()):
+            for start in range(0, len(vectors), _BLOCK):
+                part = vectors[start : start + _BLOCK].to(basis.device)
+                found = _fractions(part, basis, sizes[j])
+                fraction[i, j, :, start : start + len(part)] = found.cpu().numpy()
+    return _dataset(rows, families, visited, sizes, fraction)
+
+
+def _fractions(vectors: Tensor, basis: Tensor, sizes: NDArray[np.int64]) -> Tensor:
+    """(dimensions, N) fractions, NaN for zero vectors and where the size is -1."""
+    squares = (vectors @ basis).square().cumsum(1)
+    held: Tensor = torch.nn.functional.pad(squares, (1, 0))[:, np.maximum(sizes, 0)].T
+    # A float32 basis is orthonormal to 1e-7 only.
+    shares: Tensor = (held.sqrt() / torch.linalg.vector_norm(vectors, dim=1)).clamp(max=1.0)
+    shares[sizes < 0] = torch.nan
+    return shares
+
+
+def _rows(kind: str, value: Any, dimension: int) -> Tensor:
+    """(N, D) float64, scaled to largest entries of 1: squares of tiny gradients do not vanish."""
+    vectors = torch.as_tensor(value).detach().double()
+    vectors = vectors.reshape(1, -1) if vectors.ndim in (1, 3) else vectors.flatten(1)
+    if vectors.ndim != 2 or vectors.shape[1] != dimension:
+        raise InputError(
+            f"perturbations[{kind!r}]: expected shape (N, C, H, W) with C H W = {dimension}, the "
+            f"dimension of the subspaces, found {tuple(value.shape)}."
+        )
+    if len(vectors) == 0 or not vectors.isfinite().all():
+        raise InputError(
+            f"perturbations[{kind!r}]: expected finite numbers and at least one perturbation, "
+            "found NaN, infinite values or none. Leave out those that did not converge."
+        )
+    largest = vectors.abs().amax(1, keepdim=True)
+    if not (largest > 0).any():
+        raise InputError(
+            f"perturbations[{kind!r}]: all are zero, and zero has no direction. Check the attack."
+        )
+    return vectors / largest.where(largest > 0, 1.0)
+
+
+def _dataset(
+    rows: Mapping[str, Tensor],
+    families: Families,
+    visited: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    fraction: NDArray[np.float64],
+) -> xr.Dataset:
+    dimension = next(iter(families.values())).ambient_dimension
+    dims = np.where(sizes < 0, np.nan, sizes)
+    curve = ("kind", "family", "d")
+    zeros = [int((vectors == 0).all(1).sum()) for vectors in rows.values()]
+    ds = xr.Dataset(
+        {
+            "fraction": ((*curve, "sample"), fraction),
+            "subspace_dimension": (("family", "d"), dims),
+            "random_fraction": (("family", "d"), np.sqrt(dims / dimension)),
+            "count": (("kind",), [len(v) - z for v, z in zip(rows.values(), zeros, strict=True)]),
+            "zero_count": (("kind",), zeros),
+            "description": (("family",), [n.description or name for name, n in families.items()]),
+            "directions_per_step": (("family",), [n.width for n in families.values()]),
+        },
+        coords={"kind": list(rows), "family": list(families), "d": visited},
+    )
+    ds["mean_fraction"] = ds["fraction"].mean("sample")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN")
+        quantiles = ds["fraction"].quantile(_QUANTILES, "sample")
+    ds["fraction_quantile"] = quantiles.transpose(*curve, "quantile")
+    for name, long_name in _LABELS.items():
+        ds[name].attrs = {"long_name": long_name, "units": "1"}
+    return ds
+
+
+_LABELS = {
+    "fraction": "share of the perturbation's norm inside S_d",
+    "subspace_dimension": "dimension of S_d",
+    "random_fraction": "root mean squared share of a uniformly random direction",
+    "count": "perturbations that are not zero",
+    "zero_count": "perturbations that are zero and left out",
+    "description": "directions of the family",
+    "directions_per_step": "directions that each step of d adds",
+    "mean_fraction": "mean share of the perturbations' norm inside S_d",
+    "fraction_quantile": "quantiles of the share over the perturbations",
+    "d": "number of steps d into the family",
+    "quantile": "quantile over the perturbations",
+}

@@ -1,0 +1,207 @@
+"""Accuracy of images projected on growing subspaces of curved, flat or singular directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from geomadv.batching import check_batch_size
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.experiments.sweep import Families, check_families, subspace_sizes, sweep_dimensions
+from geomadv.images import ImageSet
+
+Array = NDArray[Any]
+
+
+@torch.no_grad()
+def subspace_accuracy(
+    net: Classifier,
+    images: ImageSet | Mapping[str, ImageSet],
+    mean: Tensor | NDArray[np.floating],
+    families: Families,
+    dimensions: Sequence[int] | None = None,
+    *,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Accuracy on true labels of images projected on S_d, family by family, for growing d.
+
+    "With Friends Like These" (Jetley, Lord and Torr, 2018), §4.2, figure 3 (top) and figure 4. The
+    projection acts on mean-centred images, x -> mean + Q Q^T (x - mean); the result may leave the
+    bounds.
+
+    The coordinates Q^T (x - mean) are computed once per family, and each d adds to the image of
+    the d before it the new coordinates times the new basis vectors: all d together cost one
+    product with Q Q^T beside the forward passes. Adding up in steps is one order of summation of
+    the r terms of a pixel, so it obeys the bound of any order, r eps ||x - mean|| / 2 (Higham,
+    Accuracy and Stability of Numerical Algorithms, 2002, §3.1): rounding does not build up beyond
+    that of a projection from scratch.
+
+    Args:
+        net: the network.
+        images: labelled images, or several sets by name, such as {"train": ..., "test": ...}.
+        mean: mean training image (C, H, W), image units.
+        families: nested subspaces of image space by name.
+        dimensions: the d to visit, 0 (the mean image alone) to the last step; default: all where
+            they are few, else a grid that is fine at both ends.
+        batch_size: images per pass; default from memory.
+        progress: show a progress bar.
+
+    Returns:
+        Dataset over split, family, d and sample (the images of all splits, one after the other):
+        `accuracy`, its binomial `standard_error` and `unchanged_share` (split, family, d);
+        `prediction` (family, d, sample), -1 where a family has no S_d (there the shares are NaN);
+        `clean_prediction`, `label` and `sample_split` (sample); `subspace_dimension` (family, d);
+        `plain_accuracy`, `constant_accuracy` and `count` (split); `description` (family).
+
+    Raises:
+        InputError: no images, labels missing or beyond the network's classes, a mean image or
+            subspaces of another size, or d that no family has.
+    """
+    splits = {images.name: images} if isinstance(images, ImageSet) else dict(images)
+    _check_images(splits, net)
+    centre = _check_mean(mean, net)
+    check_families(families, net.dimension)
+    visited = sweep_dimensions(families, dimensions)
+    sizes = subspace_sizes(families, visited)
+    used = [max(0, int(row.max())) for row in sizes]
+    rows = [
+        nested.basis[:, :r].T.to(net.device, centre.dtype).contiguous()
+        for nested, r in zip(families.values(), used, strict=True)
+    ]
+    size = check_batch_size(batch_size, net)
+    clean, swept = [], []
+    total = sum(map(len, splits.values()))
+    with tqdm(total=total, desc="subspace accuracy", unit="image", disable=not progress) as bar:
+        for part in (part for split in splits.values() for part in split.batches(size)):
+            x = net.check_images(part)
+            clean.append(net.scores(x).argmax(1).cpu())
+            swept.append(_predictions(net, x, centre, rows, sizes).cpu())
+            bar.update(len(part))
+    return _dataset(
+        net,
+        splits,
+        families,
+        visited,
+        sizes,
+        torch.cat(clean).numpy(),
+        torch.cat(swept, dim=2).numpy(),
+    )
+
+
+def _predictions(
+    net: Classifier, x: Tensor, centre: Tensor, rows: list[Tensor], sizes: NDArray[np.int64]
+) -> Tensor:
+    """Predicted classes (families, dimensions, N) of the projections of a batch."""
+    kind = torch.int8 if net.num_classes <= 128 else torch.int16
+    found = torch.full((*sizes.shape, len(x)), -1, dtype=kind, device=net.device)
+    offsets = (x - centre).flatten(1)
+    for basis, ends, result in zip(rows, sizes.tolist(), found, strict=True):
+        coordinates = offsets @ basis.T
+        projected = centre.flatten().repeat(len(x), 1)
+        before: int | None = None
+        for i, end in enumerate(ends):
+            if end < 0:
+                break
+            if end == before:
+                result[i] = result[i - 1]
+                continue
+            new = slice(before or 0, end)
+            projected.addmm_(coordinates[:, new], basis[new])
+            result[i] = net.scores(projected.reshape(x.shape)).argmax(1)
+            before = end
+    return found
+
+
+def _check_images(splits: Mapping[str, ImageSet], net: Classifier) -> None:
+    if not splits:
+        raise InputError("images: expected at least one image set, found none.")
+    for name, images in splits.items():
+        largest = int(images.labels.max())
+        if largest >= net.num_classes:
+            raise InputError(
+                f"images[{name!r}]: labels go up to {largest}, but network {net.name!r} has the "
+                f"classes 0 to {net.num_classes - 1}. Give the images that the network is for."
+            )
+
+
+def _check_mean(mean: Tensor | NDArray[np.floating], net: Classifier) -> Tensor:
+    centre = torch.as_tensor(mean).to(net.device, net.dtype)
+    if centre.shape != net.input_shape or not centre.isfinite().all():
+        raise InputError(
+            f"mean: expected a finite image of shape {tuple(net.input_shape)}, found shape "
+            f"{tuple(centre.shape)}. Give the mean of the training images."
+        )
+    return centre
+
+
+def _dataset(
+    net: Classifier,
+    splits: Mapping[str, ImageSet],
+    families: Families,
+    visited: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    clean: Array,
+    swept: Array,
+) -> xr.Dataset:
+    counts = np.array([len(images) for images in splits.values()])
+    split_of = np.repeat(np.arange(len(splits)), counts)
+    labels = np.concatenate([images.labels.numpy() for images in splits.values()])
+    missing = sizes < 0
+
+    def share(hits: Array) -> Array:
+        """(..., sample) -> (split, ...) share of hits among the images of each split."""
+        return np.stack([hits[..., split_of == i].mean(-1) for i in range(len(splits))])
+
+    accuracy = np.where(missing, np.nan, share(swept == labels))
+    common = [np.bincount(labels[split_of == i]).max() for i in range(len(splits))]
+    curve, sample = ("split", "family", "d"), ("sample",)
+    ds = xr.Dataset(
+        {
+            "accuracy": (curve, accuracy),
+            "standard_error": (curve, np.sqrt(accuracy * (1 - accuracy) / counts[:, None, None])),
+            "unchanged_share": (curve, np.where(missing, np.nan, share(swept == clean))),
+            "prediction": (("family", "d", "sample"), swept),
+            "clean_prediction": (sample, clean.astype(swept.dtype)),
+            "label": (sample, labels.astype(swept.dtype)),
+            "sample_split": (sample, split_of.astype(np.int8)),
+            "subspace_dimension": (("family", "d"), np.where(missing, np.nan, sizes)),
+            "plain_accuracy": (("split",), share(clean == labels)),
+            "constant_accuracy": (("split",), np.array(common) / counts),
+            "count": (("split",), counts),
+            "description": (("family",), [n.description or name for name, n in families.items()]),
+            "directions_per_step": (("family",), [n.width for n in families.values()]),
+            "image_dimension": ((), net.dimension),
+        },
+        coords={"split": list(splits), "family": list(families), "d": visited},
+    )
+    for name, long_name in _LABELS.items():
+        ds[name].attrs = {"long_name": long_name, "units": "1"}
+    return ds
+
+
+_LABELS = {
+    "accuracy": "share of projected images with their true class predicted",
+    "standard_error": "binomial standard error of the accuracy",
+    "unchanged_share": "share of projected images predicted as the image itself",
+    "prediction": "class predicted at the projected image, -1 where there is no S_d",
+    "clean_prediction": "class predicted at the image",
+    "label": "true class",
+    "sample_split": "number of the split that the image belongs to",
+    "subspace_dimension": "dimension of S_d",
+    "plain_accuracy": "accuracy of the images themselves",
+    "constant_accuracy": "accuracy of always predicting the most frequent class",
+    "count": "images",
+    "description": "directions of the family",
+    "directions_per_step": "directions that each step of d adds",
+    "image_dimension": "dimension D of image space",
+    "d": "number of steps d into the family",
+}

@@ -1,0 +1,169 @@
+"""Universal perturbations: how many images one vector fools, and how many it takes to find it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from geomadv.batching import check_batch_size
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.experiments.variables import mean_norm, variable
+from geomadv.linalg import uniform_directions
+from geomadv.perturbations.balls import ball_norm, check_ball
+from geomadv.perturbations.fooling import labels_at, labels_under
+from geomadv.perturbations.universal import UniversalPerturbation, universal_perturbation
+
+
+def universal(
+    net: Classifier,
+    images: Any,
+    held_out: Any,
+    radius: float,
+    p: float = 2,
+    sizes: Sequence[int] | None = None,
+    repeats: int = 3,
+    seed: int = 0,
+    *,
+    search: Mapping[str, Any] | None = None,
+    draws: int = 10,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Fooling rates of universal perturbations against the size of their sample set.
+
+    "Universal adversarial perturbations" (Moosavi-Dezfooli et al., CVPR 2017), table 1 and
+    figure 6. Each repeat draws its own sample sets, smaller ones inside larger ones, and its own
+    order of the images.
+
+    Args:
+        net: the network.
+        images: images (N, C, H, W) that sample sets are drawn from.
+        held_out: images that take no part in the search.
+        radius: of the p-ball, image units.
+        p: 2 or math.inf.
+        sizes: of the sample sets, ascending, each at most N; default: N alone.
+        repeats: searches per size.
+        seed: of everything random.
+        search: further keyword arguments of `universal_perturbation`, such as passes,
+            target_rate and method.
+        draws: random perturbations of the same norm, for comparison: uniform directions (p = 2)
+            or random signs (p = inf).
+        batch_size: images per pass; default from memory.
+        progress: show a progress bar.
+
+    Returns:
+        Dataset over size, repeat, pass, draw, held_out_sample, and channel, row, column:
+        `fooling_rate` and `held_out_fooling_rate` (size, repeat); `history` and
+        `held_out_history` (size, repeat, pass), NaN after the last pass; `norm` (size, repeat);
+        of the largest size `perturbation` (repeat, channel, row, column) and `label`
+        (repeat, held_out_sample), with `prediction` (held_out_sample) at the clean images;
+        `random_fooling_rate` (draw); `radius` and `mean_image_norm`.
+
+    Raises:
+        InputError: unusable images or settings, a size outside 1..N.
+    """
+    x, unseen = net.check_images(images), net.check_images(held_out)
+    sizes = [len(x)] if sizes is None else [int(n) for n in sizes]
+    _check(sizes, len(x), repeats, draws)
+    check_ball(radius, p)
+    size = check_batch_size(batch_size, net)
+    clean = labels_at(net, unseen, size)
+    found: dict[tuple[int, int], UniversalPerturbation] = {}
+    with tqdm(
+        total=len(sizes) * repeats, desc="sample sizes", unit="search", disable=not progress
+    ) as bar:
+        for repeat in range(repeats):
+            order = np.random.default_rng([seed, repeat]).permutation(len(x))
+            for number, n in enumerate(sizes):
+                found[number, repeat] = universal_perturbation(
+                    net,
+                    x[torch.from_numpy(order[:n])],
+                    radius,
+                    p,
+                    seed=seed + repeat,
+                    held_out=unseen,
+                    batch_size=size,
+                    **(search or {}),
+                )
+                bar.update()
+    largest = [found[len(sizes) - 1, repeat].delta for repeat in range(repeats)]
+    ds = _rates(found, sizes, repeats)
+    ds["perturbation"] = variable(
+        ("repeat", "channel", "row", "column"),
+        torch.stack(largest),
+        "universal perturbation of the largest sample set",
+        "image units",
+    )
+    ds["prediction"] = variable("held_out_sample", clean, "class predicted at the held-out image")
+    ds["label"] = variable(
+        ("repeat", "held_out_sample"),
+        torch.stack([labels_under(net, unseen, delta, size) for delta in largest]),
+        "class predicted at the held-out image plus the perturbation",
+    )
+    noise = random_perturbations(net, draws, radius, p, seed).to(x)
+    ds["random_fooling_rate"] = variable(
+        "draw",
+        [float((labels_under(net, unseen, v, size) != clean).double().mean()) for v in noise],
+        "held-out fooling rate of random perturbations of norm radius",
+    )
+    ds["radius"] = variable((), float(radius), "radius of the ball", "image units")
+    ds["mean_image_norm"] = variable(
+        (), mean_norm(x), "mean Euclidean norm of the images", "image units"
+    )
+    return ds.assign_attrs(p=str(p))
+
+
+def random_perturbations(net: Classifier, draws: int, radius: float, p: float, seed: int) -> Tensor:
+    """(draws, C, H, W) float64 random perturbations of p-norm radius.
+
+    Uniform directions for p = 2, independent signs for p = inf.
+    """
+    vectors = uniform_directions(draws, net.dimension, seed=seed, dtype=torch.float64)
+    if p != 2:
+        vectors = vectors.sign()
+    scaled = [v * (radius / ball_norm(v, p)) for v in vectors]
+    return torch.stack(scaled).reshape(-1, *net.input_shape)
+
+
+def _rates(
+    found: Mapping[tuple[int, int], UniversalPerturbation], sizes: Sequence[int], repeats: int
+) -> xr.Dataset:
+    """Rates, norms and histories of all searches."""
+    passes = max(u.passes for u in found.values())
+    shape = (len(sizes), repeats)
+    rate, unseen, norm = (np.full(shape, np.nan) for _ in range(3))
+    history, held_out = (np.full((*shape, passes), np.nan) for _ in range(2))
+    for at, u in found.items():
+        rate[at], unseen[at], norm[at] = u.fooling_rate, u.held_out_fooling_rate, u.norm
+        history[at][: u.passes] = u.history
+        held_out[at][: u.passes] = u.held_out_history
+    each, passing = ("size", "repeat"), ("size", "repeat", "pass")
+    ds = xr.Dataset(
+        {
+            "fooling_rate": variable(each, rate, "fooling rate on the sample set"),
+            "held_out_fooling_rate": variable(each, unseen, "fooling rate on held-out images"),
+            "norm": variable(each, norm, "p-norm of the perturbation", "image units"),
+            "history": variable(passing, history, "fooling rate on the sample set after the pass"),
+            "held_out_history": variable(
+                passing, held_out, "fooling rate on held-out images after the pass"
+            ),
+        }
+    )
+    ds.coords["size"] = variable("size", np.asarray(sizes), "images in the sample set")
+    return ds
+
+
+def _check(sizes: Sequence[int], n: int, repeats: int, draws: int) -> None:
+    if not sizes or min(sizes) < 1 or max(sizes) > n or list(sizes) != sorted(set(sizes)):
+        raise InputError(
+            f"sizes={list(sizes)} must ascend and lie between 1 and the {n} images that sample "
+            "sets are drawn from."
+        )
+    for name, value in (("repeats", repeats), ("draws", draws)):
+        if value < 1:
+            raise InputError(f"{name}={value} must be at least 1.")

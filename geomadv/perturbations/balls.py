@@ -1,0 +1,36 @@
+"""Balls of the 2- and the maximum norm: projections and norms."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from geomadv.errors import InputError
+
+
+def check_ball(radius: float, p: float) -> None:
+    """Radius and order of a ball.
+
+    Raises:
+        InputError: radius is not positive and finite, or p is neither 2 nor math.inf.
+    """
+    if not 0 < radius < math.inf:
+        raise InputError(f"radius={radius} must be positive and finite, in image units.")
+    if p not in (2, math.inf):
+        raise InputError(f"p={p}: the norm must be p=2 or p=math.inf.")
+
+
+def ball_norm(v: Tensor, p: float) -> float:
+    """The p-norm of all entries of v, taken in float64."""
+    return float(torch.linalg.vector_norm(v.double().flatten(), ord=p))
+
+
+def project_ball(v: Tensor, radius: float, p: float) -> Tensor:
+    """The point of the p-ball of a radius around 0 that is nearest to v, in the shape of v.
+
+    p = 2: v scaled back to the sphere where it lies outside; p = math.inf: each entry clipped.
+    """
+    if p == 2:
+        norm = ball_norm(v, 2)
+        return v if norm <= radius else v * (radius / norm)
+    return v.clamp(-radius, radius)

@@ -1,0 +1,71 @@
+"""The fast gradient sign method: one step of the same size in every pixel."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geomadv.batching import check_batch_size
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.perturbations.result import Perturbations, check_classes
+
+
+def fgsm(
+    net: Classifier,
+    images: Any,
+    epsilon: float,
+    labels: int | Tensor | None = None,
+    *,
+    clip: bool = False,
+    batch_size: int | None = None,
+) -> Perturbations:
+    """One step up the sign of the loss gradient (Goodfellow et al., ICLR 2015, section 4).
+
+    delta = epsilon · sign(∇L), L the cross-entropy of the predicted class. With
+    m = log Σ_{k≠c} exp F_k - F_c it is L = log(1 + exp m), which grows with m: ∇L and ∇m have the
+    same sign, and m is what is differentiated. Unlike ∇L it does not vanish by rounding where the
+    network is sure of its class.
+
+    Args:
+        net: the network; computation is done on its device and in its dtype.
+        images: clean images (N, C, H, W) inside the bounds: tensor, array or ImageSet.
+        epsilon: step per pixel, image units (> 0). A pixel whose gradient is zero stays.
+        labels: class, or (N,) classes, whose loss is to grow; default: the predicted ones.
+        clip: keep the perturbed images in the network's bounds. Off by default: geometry ignores
+            the pixel box.
+        batch_size: images per pass; default from memory. It changes results by rounding only.
+
+    Raises:
+        InputError: images, epsilon or labels that cannot be used.
+    """
+    x = net.check_images(images).detach()
+    if not 0 < epsilon < float("inf"):
+        raise InputError(f"epsilon={epsilon} must be positive and finite, in image units.")
+    chosen = check_classes("labels", labels, len(x), net)
+    size = check_batch_size(batch_size, net)
+    signs, source = [], []
+    for i in range(0, len(x), size):
+        part = x[i : i + size].clone().requires_grad_()
+        with torch.enable_grad():
+            scores = net.scores(part)
+            predicted = scores.detach().argmax(1)
+            own = (predicted if chosen is None else chosen[i : i + size])[:, None]
+            rivals = scores.scatter(1, own, -torch.inf)
+            margin = rivals.logsumexp(1) - scores.gather(1, own).squeeze(1)
+            (gradient,) = torch.autograd.grad(margin.sum(), part)
+        signs.append(gradient.sign())
+        source.append(predicted)
+    adversarial = x + epsilon * torch.cat(signs)
+    if clip:
+        adversarial = adversarial.clamp(*net.bounds)
+    delta = adversarial - x if clip else epsilon * torch.cat(signs)
+    with torch.no_grad():
+        label = torch.cat([net.scores(part).argmax(1) for part in adversarial.split(size)])
+    return Perturbations(
+        delta=delta,
+        adversarial=adversarial,
+        norm=delta.flatten(1).norm(dim=1),
+        source=torch.cat(source),
+        label=label,
+    )

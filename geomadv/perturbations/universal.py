@@ -1,0 +1,250 @@
+"""Universal perturbations: one vector that changes the label of most images."""
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from geomadv.batching import check_batch_size
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.perturbations.balls import ball_norm, check_ball
+from geomadv.perturbations.fooling import labels_at, labels_under
+from geomadv.perturbations.universal_pass import (
+    Problem,
+    batched_pass,
+    sequential_pass,
+    watched_images,
+)
+from geomadv.statefile import StateFile
+
+# Images in one DeepFool call of the batched variant: see benchmarks/README.md.
+_BLOCK = 16
+
+
+@dataclass(frozen=True)
+class UniversalPerturbation:
+    """One perturbation for all images: the best one at the end of any pass."""
+
+    delta: Tensor  # (C, H, W)  perturbation, image units
+    norm: float  # p-norm of delta, image units; at most radius, to rounding
+    radius: float  # of the ball that it was sought in, image units
+    p: float  # order of the norm, 2 or inf
+    fooling_rate: float  # share of the sample set whose predicted label changes
+    held_out_fooling_rate: float | None  # the same on held-out images, where given
+    history: Tensor  # (passes,) float64, fooling rate on the sample set after each pass
+    held_out_history: Tensor | None  # (passes,) float64, on the held-out images
+    steps: Tensor  # (passes,) int64, DeepFool steps added to delta in each pass
+    images: int  # size of the sample set
+
+    @property
+    def passes(self) -> int:
+        """Passes over the sample set."""
+        return len(self.history)
+
+
+@dataclass
+class _State:
+    """What goes from pass to pass, and into the checkpoint."""
+
+    v: Tensor
+    best: Tensor
+    history: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+
+    def arrays(self) -> dict[str, Any]:
+        return {
+            "v": self.v.cpu().numpy(),
+            "best": self.best.cpu().numpy(),
+            "history": np.array(self.history),
+            "held_out": np.array(self.held_out),
+            "steps": np.array(self.steps),
+        }
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        self.v = torch.from_numpy(arrays["v"]).to(self.v)
+        self.best = torch.from_numpy(arrays["best"]).to(self.v)
+        self.history = arrays["history"].tolist()
+        self.held_out = arrays["held_out"].tolist()
+        self.steps = arrays["steps"].tolist()
+
+
+def universal_perturbation(
+    net: Classifier,
+    images: Any,
+    radius: float,
+    p: float = 2,
+    target_rate: float = 0.8,
+    passes: int = 10,
+    seed: int = 0,
+    *,
+    method: Literal["batched", "sequential"] = "batched",
+    candidates: int = 10,
+    overshoot: float = 0.02,
+    max_iter: int = 10,
+    block: int = _BLOCK,
+    held_out: Any = None,
+    checkpoint: str | Path | None = None,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> UniversalPerturbation:
+    """One vector in a ball that changes most images' labels (Moosavi-Dezfooli et al., CVPR 2017).
+
+    Algorithm 1 goes through the images in random order; for each one that v does not fool yet,
+    it adds DeepFool's way out from x + v and projects v on the p-ball.
+
+    `method="sequential"` is that algorithm. `method="batched"` takes `block` images that v does
+    not fool, calls DeepFool once for all of them, adds their steps one after the other (those to
+    the most frequent label first) and keeps the point of this path that fools most of 64 images
+    of the sample set, unless v itself fools more. Both return the best v at the end of a pass.
+
+    Args:
+        net: the network.
+        images: sample set (N, C, H, W) in the bounds: tensor, array or ImageSet. Labels are not
+            used: fooled means that the network's own prediction changes.
+        radius: of the ball, image units. The authors: 2000 (p = 2) and 10 (p = inf) for pixels in
+            0..255; 2000 is 4 % of the mean norm of their images.
+        p: 2 or math.inf.
+        target_rate: fooling rate on the sample set after which no further pass starts (the
+            authors' 1 - delta, 0.8). 1 goes through all passes.
+        passes: at most so many passes over the sample set (the authors: no limit, mostly < 10).
+        seed: of the order of the images and of the comparison sets.
+        method: see above.
+        candidates: best-scoring classes that DeepFool looks at (authors: 10).
+        overshoot: relative length by which DeepFool passes the boundary (authors: 0.02).
+        max_iter: steps after which DeepFool gives an image up (the authors here: 10).
+        block: images per DeepFool call of the batched method. Larger blocks are faster on a GPU,
+            smaller ones follow the sequential algorithm more closely.
+        held_out: further images whose fooling rate is recorded; they do not change the result.
+        checkpoint: file that keeps the state after each pass; the same call continues from it with
+            the same numbers. It is removed at the end.
+        batch_size: images per forward pass; default from memory. It changes results by rounding
+            only.
+        progress: show a progress bar.
+
+    Returns:
+        UniversalPerturbation. On one machine the same seed gives the same perturbation.
+
+    Raises:
+        InputError: images or settings that cannot be used, a checkpoint of another computation.
+    """
+    x = net.check_images(images).detach()
+    unseen = None if held_out is None else net.check_images(held_out).detach()
+    _check(radius, p, target_rate, passes, method, block, candidates, overshoot, max_iter)
+    size = check_batch_size(batch_size, net)
+    clean = labels_at(net, x, size)
+    problem = Problem(net, x, clean, radius, p, candidates, overshoot, max_iter, block, size)
+    unseen_clean = None if unseen is None else labels_at(net, unseen, size)
+    settings = _settings(problem, method, seed, unseen)
+    state = _State(torch.zeros_like(x[0]), torch.zeros_like(x[0]))
+    file = None if checkpoint is None else StateFile(checkpoint, settings)
+    if file is not None and (stored := file.load()) is not None:
+        state.restore(stored)
+    with tqdm(
+        total=passes * len(x),
+        initial=len(state.history) * len(x),
+        desc="universal perturbation",
+        unit="image",
+        disable=not progress,
+    ) as bar:
+        while len(state.history) < passes and max(state.history, default=0.0) < target_rate:
+            _one_pass(problem, state, method, seed, bar)
+            if unseen is not None and unseen_clean is not None:
+                labels = labels_under(net, unseen, state.v, size)
+                state.held_out.append(_share(labels != unseen_clean))
+            bar.set_postfix(fooled=f"{100 * max(state.history):.1f} %")
+            if file is not None:
+                file.save(state.arrays())
+    if file is not None:
+        file.remove()
+    return _result(state, problem)
+
+
+def _one_pass(problem: Problem, state: _State, method: str, seed: int, bar: Any) -> None:
+    """Moves v once through all images; records its fooling rate, and v if it is the best."""
+    number = len(state.history)
+    # Each pass has its own random stream, so that a continued run sees the same ones.
+    shuffled = np.random.default_rng([seed, number]).permutation(len(problem.x))
+    order = torch.from_numpy(shuffled).to(problem.x.device)
+    if method == "sequential":
+        state.v, taken = sequential_pass(problem, state.v, order, bar.update)
+    else:
+        watched = watched_images(order, [seed, number, 1])
+        state.v, taken = batched_pass(problem, state.v, order, watched, bar.update)
+    rate = _share(problem.fooled(order, state.v))
+    if not state.history or rate > max(state.history):
+        state.best = state.v
+    state.history.append(rate)
+    state.steps.append(taken)
+
+
+def _share(fooled: Tensor) -> float:
+    return float(fooled.double().mean())
+
+
+def _result(state: _State, problem: Problem) -> UniversalPerturbation:
+    best = int(np.argmax(state.history))
+    return UniversalPerturbation(
+        delta=state.best,
+        norm=ball_norm(state.best, problem.p),
+        radius=float(problem.radius),
+        p=problem.p,
+        fooling_rate=state.history[best],
+        held_out_fooling_rate=state.held_out[best] if state.held_out else None,
+        history=torch.tensor(state.history, dtype=torch.float64),
+        held_out_history=torch.tensor(state.held_out, dtype=torch.float64)
+        if state.held_out
+        else None,
+        steps=torch.tensor(state.steps, dtype=torch.int64),
+        images=len(problem.x),
+    )
+
+
+def _settings(problem: Problem, method: str, seed: int, unseen: Tensor | None) -> str:
+    """What makes two computations the same, for the checkpoint; passes may be added later."""
+    sample, others = (
+        "none" if t is None else hashlib.sha256(t.cpu().numpy().tobytes()).hexdigest()[:16]
+        for t in (problem.x, unseen)
+    )
+    network = problem.net.weights_sha256[:16]
+    block = problem.block if method == "batched" else 1
+    return (
+        f"a universal perturbation (network {network}, images {sample}, held-out {others}, radius "
+        f"{problem.radius!r}, p {problem.p}, {method}, block {block}, seed {seed}, DeepFool "
+        f"{problem.candidates}, {problem.overshoot!r}, {problem.max_iter})"
+    )
+
+
+def _check(
+    radius: float,
+    p: float,
+    target_rate: float,
+    passes: int,
+    method: str,
+    block: int,
+    candidates: int,
+    overshoot: float,
+    max_iter: int,
+) -> None:
+    check_ball(radius, p)
+    if not 0 < target_rate <= 1:
+        raise InputError(f"target_rate={target_rate} must lie in (0, 1]; the authors' is 0.8.")
+    if method not in ("batched", "sequential"):
+        raise InputError(f"method={method!r} must be 'batched' or 'sequential'.")
+    for name, value, least in (
+        ("passes", passes, 1),
+        ("block", block, 1),
+        ("candidates", candidates, 2),
+        ("max_iter", max_iter, 1),
+    ):
+        if value < least:
+            raise InputError(f"{name}={value} must be at least {least}.")
+    if not 0 <= overshoot < math.inf:
+        raise InputError(f"overshoot={overshoot} must be finite and >= 0.")
