@@ -110,6 +110,37 @@ def result_path(flags: Flags, net: ga.Classifier, experiment: str) -> Path:
     return folder / f"{experiment}.h5"
 
 
+def earlier_result(
+    flags: Flags, net: ga.Classifier, experiment: str, images: ga.ImageSet
+) -> xr.Dataset:
+    """The result of an earlier script, of this network and of images from the given data set.
+
+    Raises:
+        InputError: there is none, or it is of another network or data set.
+    """
+    path, script = result_path(flags, net, experiment), f"analysis/{experiment}.py"
+    if not path.exists():
+        raise ga.InputError(f"no result file {path}: run {script} with the same flags first.")
+    ds = ga.load(path)
+    if ds.attrs["weights_sha256"] != net.weights_sha256:
+        raise ga.InputError(
+            f"{path} is of network {ds.attrs['network']!r} with other weights than those of "
+            f"{net.name!r} now: run {script} --overwrite, or choose another --results folder."
+        )
+    if ds.attrs["dataset"] != images.name:
+        raise ga.InputError(
+            f"{path} is of the images {ds.attrs['dataset']!r}, not of {images.name!r}: give the "
+            f"same --images, run {script} --overwrite, or choose another --results folder."
+        )
+    return ds
+
+
+def mean_image(images: ga.ImageSet) -> torch.Tensor:
+    """Mean (C, H, W) of all images, summed in float64."""
+    total = sum(part.images.sum(0, dtype=torch.float64) for part in images.batches(512))
+    return torch.as_tensor(total) / len(images)
+
+
 def compute_once(
     flags: Flags,
     net: ga.Classifier,

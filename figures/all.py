@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import confined_deepfool
+import confined_examples
 import curvature_directions
 import curvature_profile
 import leading_directions
 import normal_spectrum
 import random_subspace_fooling
+import resampling
 import scale_sweep
 import sharedness
 from drawing import main
@@ -21,6 +24,9 @@ FIGURES = (
     curvature_directions,
     sharedness,
     scale_sweep,
+    confined_deepfool,
+    confined_examples,
+    resampling,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ import xarray as xr
 from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, class_directions
 from geomadv.errors import InputError
-from geomadv.linalg import NestedSubspaces, Subspace
+from geomadv.linalg import NestedSubspaces, Subspace, normal_svd
 
 _LABELS: dict[Family, str] = {
     "positive": "most positive curvature",
@@ -20,6 +21,9 @@ _LABELS: dict[Family, str] = {
     "flat": "smallest curvature",
 }
 COMPLEMENT = "random directions outside the computed curved ones"
+
+# Up to this dimension a full orthonormal basis is affordable; beyond, this many singular vectors.
+_FULL, _LEADING = 4096, 1000
 
 
 def curvature_families(
@@ -68,6 +72,54 @@ def curvature_families(
             drawn = curved.complement_sample(room * width, seed)
             families["flat"] = NestedSubspaces(drawn.basis, width, COMPLEMENT)
     return families
+
+
+def singular_families(
+    rows: Any, seed: int = 0, name: str = "perturbations"
+) -> dict[Literal["hi", "lo"], NestedSubspaces]:
+    """S_hi and S_lo: leading and trailing singular vectors of unit rows; d counts all directions.
+
+    "With Friends Like These" (Jetley, Lord and Torr, 2018), §4.3, figure 4. Up to D = 4,096 both
+    orders pass through all of image space; with fewer rows than D the directions of singular value
+    zero are in random order. For larger D, S_hi has at most 1,000 vectors and S_lo is a random draw
+    of as many from their orthogonal complement. The descriptions say which.
+
+    Args:
+        rows: (N, D) unit perturbations or normals; rows that contain NaN are left out.
+        seed: of the random directions.
+        name: what the rows are, for the descriptions.
+
+    Raises:
+        InputError: no finite row; others from `normal_svd`.
+    """
+    matrix = np.asarray(rows)
+    if matrix.ndim == 2:
+        matrix = matrix[np.isfinite(matrix).all(axis=1)]
+    if matrix.ndim != 2 or len(matrix) == 0:
+        raise InputError(
+            f"rows: expected (N, D) with at least one finite row, found shape {np.shape(rows)} "
+            "with none. Check that the boundary search converged."
+        )
+    count, dimension = matrix.shape
+    label = f"singular vectors of the {name}"
+    if dimension > _FULL:
+        hi = normal_svd(matrix, min(count, _LEADING)).directions
+        lo = Subspace(hi).complement_sample(min(hi.shape[1], dimension - hi.shape[1]), seed).basis
+        return {
+            "hi": NestedSubspaces(hi, description=f"leading {label}"),
+            "lo": NestedSubspaces(lo, description=f"random directions outside the leading {label}"),
+        }
+    # In float64: the trailing order is that of small singular values.
+    whole = normal_svd(matrix.astype(np.float64), min(count, dimension)).directions
+    drawn = dimension - whole.shape[1]
+    if drawn > 0:
+        rest = Subspace(whole).complement_sample(drawn, seed).basis
+        whole = torch.cat([whole, rest], dim=1)
+        label += f" ({drawn} of them random, orthogonal to all rows)"
+    return {
+        "hi": NestedSubspaces(whole, description=f"leading {label}"),
+        "lo": NestedSubspaces(whole.flip(1), description=f"trailing {label}"),
+    }
 
 
 def stored_curvatures(ds: xr.Dataset) -> list[PrincipalCurvatures]:

@@ -1,5 +1,6 @@
 """One function per figure: a result dataset in, a matplotlib Figure out. Nothing is computed."""
 
+from geomadv.plotting.confined import confined_deepfool, confined_examples, resampling
 from geomadv.plotting.first_order import (
     leading_directions,
     normal_spectrum,
@@ -13,11 +14,14 @@ from geomadv.plotting.second_order import (
 )
 
 __all__ = [
+    "confined_deepfool",
+    "confined_examples",
     "curvature_directions",
     "curvature_profile",
     "leading_directions",
     "normal_spectrum",
     "random_subspace_fooling",
+    "resampling",
     "scale_sweep",
     "sharedness",
 ]
