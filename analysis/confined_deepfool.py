@@ -19,7 +19,7 @@ import geomadv as ga
 from geomadv.linalg import NestedSubspaces
 
 # Images and d by default: (largest number of pixel values, images, d).
-_EFFORT = ((100, 200, 16), (1024, 200, 12), (np.inf, 50, 8))
+_EFFORT = ((100, 200, 16), (1024, 200, 12), (np.inf, 100, 10))
 
 # Largest d by default on images too large for a basis of all of image space.
 _MOST = 4096
@@ -30,9 +30,9 @@ class ConfinedDeepfool(Flags):
     """Flags of this script."""
 
     count: int | None = None
-    """Test images; default: 200, 50 for images of over 1,024 numbers."""
+    """Test images; default: 200, 100 for images of over 1,024 numbers."""
     dimensions: tuple[int, ...] = ()
-    """Dimensions d of the subspaces; default: 16, 12 or 8 up to D, evenly on a logarithmic axis."""
+    """Dimensions d of the subspaces; default: 10 to 16 up to D, evenly on a logarithmic axis."""
     draws: int = 5
     """Random subspaces of each dimension; each image is attacked in one of them."""
     curved: bool = True

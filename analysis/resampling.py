@@ -11,7 +11,7 @@ import geomadv as ga
 _SHARES = (1.0, 200 / 227, 3 / 4, 150 / 227, 120 / 227, 100 / 227)
 
 # Images by default: (largest number of pixel values, attacked, spanning).
-_EFFORT = ((1024, 1000, 2000), (4096, 200, 400), (float("inf"), 100, 100))
+_EFFORT = ((1024, 1000, 2000), (4096, 500, 1000), (float("inf"), 100, 100))
 
 
 @dataclass(kw_only=True)
@@ -19,10 +19,10 @@ class Resampling(Flags):
     """Flags of this script."""
 
     count: int | None = None
-    """Test images; default: 1,000, 200 for images of over 1,024 numbers, 100 of over 4,096."""
+    """Test images; default: 1,000, 500 for images of over 1,024 numbers, 100 of over 4,096."""
     span_count: int | None = None
     """Training images whose resampled perturbations span the direct attack's subspace; default:
-    2,000, 400 or 100. 0: no direct attack."""
+    2,000, 1,000 or 100. 0: no direct attack."""
     low_sizes: tuple[int, ...] = ()
     """Pixels d_low on the shorter side; default: shares of the side as in the paper."""
     factors: tuple[float, ...] = (1, 2, 3, 4, 5, 10)

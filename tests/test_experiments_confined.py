@@ -224,3 +224,22 @@ def test_bad_input_is_refused(change, words):
     given = {"images": images(), "families": {"frame": frame()}} | change
     with pytest.raises(InputError, match=words):
         ga.experiments.confined_deepfool(net, given.pop("images"), given.pop("families"), **given)
+
+
+def test_figures_show_what_is_there_and_refuse_the_rest():
+    """A family that begins late, one that ends early, and images that cannot be fooled."""
+    net, x = perceptron(shape=SHAPE), images()
+    families = {"hi": frame(), "positive": frame(columns=9, width=3)}
+    ds = ga.experiments.confined_deepfool(net, x, families, [1, 4, D], max_iter=2)
+    assert not ds["converged"].sel(family="hi").all()
+    figure = ga.plotting.confined_deepfool(ds)
+    assert len(figure.axes) == 3
+    confined = figure.axes[1].get_lines()[1]
+    mean = ds["norm"].where(ds["converged"]).sel(family="positive", d=4).mean()
+    np.testing.assert_allclose(confined.get_xdata(), [3])
+    np.testing.assert_allclose(confined.get_ydata(), [float(mean)])
+    assert len(ga.plotting.confined_examples(ds).axes) == 2 * 2 * 4
+    with pytest.raises(InputError, match="has families"):
+        ga.plotting.confined_examples(ds, ["flat"])
+    with pytest.raises(InputError, match="2 examples"):
+        ga.plotting.confined_examples(ds, example=2)

@@ -246,3 +246,14 @@ def test_network_without_weights_of_its_own_keeps_its_dtype():
     net = classifier(Formula(), SHAPE)
     small = ga.experiments.resampled(net, 3)
     assert small.scores(gaussian(2, *SHAPE)).dtype == torch.float64
+
+
+def test_figure_holds_the_numbers_of_the_table():
+    net, _, _ = linear_net()
+    for span in (None, labelled(20, seed=3)):
+        ds = ga.experiments.resampling(net, labelled(), (6, 3), (1, 2), span_images=span)
+        (axes,) = ga.plotting.resampling(ds).axes
+        texts = [text.get_text() for text in axes.texts]
+        for rate in ds["fooling_rate"].to_numpy().ravel():
+            assert f"{100 * rate:.1f}" in texts
+        assert any("direct attack" in text for text in texts) == (span is not None)

@@ -115,11 +115,10 @@ def resampling(
 
     Jetley, Lord and Torr (2018). Perturbations r of the *original* network (DeepFool), multiplied
     by factors f, are added to the images; the resampled network classifies the sum. It is *fooled*
-    where its class differs from the one it gives the clean image (footnote 7: "samples that
-    undergo a change in their predicted label"). That leaves open whose clean label counts. In the
-    published table the rate at f = 1 grows as d_low falls, as happens when the labels that
-    resampling alone changes count as well, so the rate against the *original* network's clean
-    class is given beside it, and `error_rate` is against the true label.
+    where its class differs from the one it gives the clean image: what the perturbation does.
+    Footnote 7, "samples that undergo a change in their predicted label", leaves open whether the
+    *original* network's clean class counts instead, so that rate is given beside it; it includes
+    what resampling alone changes. `error_rate` is against the true label.
 
     With `span_images` the resampled network is also attacked directly: DeepFool confined to the
     span of the resampled perturbations R r of those images, on `images` that are not among them,

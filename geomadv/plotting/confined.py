@@ -34,6 +34,9 @@ _NAMES = {
 # Panels side by side.
 _COLUMNS = 4
 
+# Of a column of text, in cells of the table.
+_WIDTH = 1.55
+
 # Below this share of images with a changed label a mean norm is marked as one of the others only.
 _ALL = 0.99
 
@@ -62,7 +65,7 @@ def confined_deepfool(ds: xr.Dataset) -> Figure:
         for axes in grid[max(0, len(families) - columns) : len(families)]:
             # Also where the row below is not full, and no panel there carries the axis.
             axes.xaxis.set_tick_params(labelbottom=True)
-            axes.set_xlabel("dimension d of the subspace")
+            axes.set_xlabel("dimension d")
         for axes in grid[::columns]:
             axes.set_ylabel("norm (image units)")
         handles, labels = grid[0].get_legend_handles_labels()
@@ -153,10 +156,9 @@ def _pair(above: Axes, below: Axes, one: xr.Dataset, image: NDArray[Any]) -> Non
     perturbation = one["example_perturbation"].to_numpy()
     show_direction(above, perturbation if np.abs(perturbation).max() > 0 else perturbation + 1)
     _frame(above, BLUE)
-    norm, fooled = float(one["norm"]), bool(one["converged"])
+    kept = "" if one["converged"] else " (label kept)"
     above.set_title(
-        f"d = {int(one['subspace_dimension'])}, ‖r‖ = {norm:.3g}"
-        + ("" if fooled else "\nlabel kept"),
+        f"d = {int(one['subspace_dimension'])}{kept}\n‖r‖ = {float(one['norm']):.3g}",
         fontsize=6,
         pad=2,
     )
@@ -199,6 +201,7 @@ def resampling(ds: xr.Dataset) -> Figure:
     ]
     after = []
     if "confined_norm" in ds:
+        after.append(("dimension\nof the span", ds["span_dimension"], "{:.0f}"))
         for name, head in (("confined", "inside the\nspan"), ("direct", "in all\ndirections")):
             norms = ds[f"{name}_norm"].where(ds[f"{name}_converged"])
             after.append((head, norms.mean("sample"), "{:.3g}"))
@@ -217,9 +220,9 @@ def resampling(ds: xr.Dataset) -> Figure:
                 va="center",
                 color="white" if rate > 60 else "black",
             )
-        _text_columns(axes, before, -1.35 * len(before) - 0.15, rows)
+        _text_columns(axes, before, -_WIDTH * len(before) - 0.15, rows)
         _text_columns(axes, after, columns + 0.35, rows)
-        axes.set_xlim(-1.35 * len(before) - 0.9, columns - 0.5 + 1.35 * len(after))
+        axes.set_xlim(-_WIDTH * len(before) - 0.9, columns - 0.5 + _WIDTH * len(after))
         axes.set_xticks(range(columns), [f"f = {f:g}" for f in ds["factor"].to_numpy()])
         axes.xaxis.tick_top()
         axes.set_yticks(range(rows), [f"{d}" for d in ds["d_low"].to_numpy()])
@@ -229,7 +232,13 @@ def resampling(ds: xr.Dataset) -> Figure:
             spine.set_visible(False)
         axes.text((columns - 1) / 2, -1.55, "fooling rate (%) at x + f r", ha="center", va="bottom")
         if after:
-            axes.text(columns + 1.0, -1.55, "mean ‖r‖, direct attack", ha="center", va="bottom")
+            axes.text(
+                columns + 0.35 + 1.5 * _WIDTH,
+                -1.55,
+                "mean ‖r‖, direct attack",
+                ha="center",
+                va="bottom",
+            )
         figure.suptitle(f"{title(ds)} ({ds.sizes['sample']} test images)", fontsize=8)
         return figure
 
@@ -238,7 +247,7 @@ def _text_columns(
     axes: Axes, columns: list[tuple[str, xr.DataArray, str]], start: float, rows: int
 ) -> None:
     for k, (head, values, pattern) in enumerate(columns):
-        x = start + 1.35 * k
+        x = start + _WIDTH * k
         axes.text(x, -0.62, head, ha="center", va="bottom", fontsize=7)
         for i in range(rows):
             axes.text(x, i, pattern.format(float(values[i])), ha="center", va="center")
