@@ -75,7 +75,7 @@ def confined_deepfool(ds: xr.Dataset) -> Figure:
             spare[0].legend(handles, labels, loc="center")
         else:
             figure.legend(handles, labels, loc="outside lower center", ncols=4)
-        figure.suptitle(f"{title(ds)} ({ds.sizes['sample']} test images)", fontsize=8)
+        figure.suptitle(f"{title(ds)} ({ds.sizes['sample']} images)", fontsize=8)
         return figure
 
 
@@ -239,7 +239,7 @@ def resampling(ds: xr.Dataset) -> Figure:
                 ha="center",
                 va="bottom",
             )
-        figure.suptitle(f"{title(ds)} ({ds.sizes['sample']} test images)", fontsize=8)
+        figure.suptitle(f"{title(ds)} ({ds.sizes['sample']} images)", fontsize=8)
         return figure
 
 
