@@ -125,17 +125,23 @@ def earlier_result(
     if not path.exists():
         raise ga.InputError(f"no result file {path}: run {script} with the same flags first.")
     ds = ga.load(path)
-    if ds.attrs["weights_sha256"] != net.weights_sha256:
-        raise ga.InputError(
-            f"{path} is of network {ds.attrs['network']!r} with other weights than those of "
-            f"{net.name!r} now: run {script} --overwrite, or choose another --results folder."
-        )
+    check_same_network(ds, path, net)
     if ds.attrs["dataset"] != images.name:
         raise ga.InputError(
             f"{path} is of the images {ds.attrs['dataset']!r}, not of {images.name!r}: give the "
             f"same --images, run {script} --overwrite, or choose another --results folder."
         )
     return ds
+
+
+def check_same_network(ds: xr.Dataset, path: Path, net: ga.Classifier) -> None:
+    """Raises an `InputError` if a result is not of this network with these weights."""
+    if ds.attrs["weights_sha256"] != net.weights_sha256:
+        raise ga.InputError(
+            f"{path} is of network {ds.attrs['network']!r} with other weights than those of "
+            f"{net.name!r} now: run its analysis script with --overwrite, or choose another "
+            "--results folder."
+        )
 
 
 def mean_image(images: ga.ImageSet) -> torch.Tensor:

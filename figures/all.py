@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import confined_deepfool
+import confined_examples
 import curvature_directions
 import curvature_profile
 import first_order_twin
@@ -9,6 +11,7 @@ import leading_directions
 import norm_fractions
 import normal_spectrum
 import random_subspace_fooling
+import resampling
 import scale_sweep
 import sharedness
 import spectral_density
@@ -29,6 +32,9 @@ FIGURES = (
     subspace_accuracy,
     norm_fractions,
     first_order_twin,
+    confined_deepfool,
+    confined_examples,
+    resampling,
 )
 
 

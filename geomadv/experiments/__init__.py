@@ -1,6 +1,7 @@
 """The experiments of the literature: plain functions, arrays in, xarray.Dataset out."""
 
 from geomadv.experiments.categories import categories
+from geomadv.experiments.confined_deepfool import confined_deepfool
 from geomadv.experiments.curvature_layout import (
     CurvatureSettings,
     blank_curvature,
@@ -18,6 +19,7 @@ from geomadv.experiments.norm_fractions import norm_fractions
 from geomadv.experiments.normal_spectrum import normal_spectrum
 from geomadv.experiments.principal_curvature import class_curvature
 from geomadv.experiments.random_subspace_fooling import random_subspace_fooling
+from geomadv.experiments.resampling import resampled, resampling
 from geomadv.experiments.subspace_accuracy import subspace_accuracy
 from geomadv.experiments.transfer import transfer
 from geomadv.experiments.uncertainty import random_subspace_angles
@@ -28,6 +30,7 @@ __all__ = [
     "blank_curvature",
     "categories",
     "class_curvature",
+    "confined_deepfool",
     "curvature_families",
     "label_graph",
     "norm_comparison",
@@ -37,6 +40,8 @@ __all__ = [
     "paper_step",
     "random_subspace_angles",
     "random_subspace_fooling",
+    "resampled",
+    "resampling",
     "singular_families",
     "stored_curvatures",
     "subspace_accuracy",

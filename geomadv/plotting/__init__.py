@@ -1,5 +1,6 @@
 """One function per figure: a result dataset in, a matplotlib Figure out. Nothing is computed."""
 
+from geomadv.plotting.confined import confined_deepfool, confined_examples, resampling
 from geomadv.plotting.first_order import (
     leading_directions,
     normal_spectrum,
@@ -15,6 +16,8 @@ from geomadv.plotting.second_order import (
 from geomadv.plotting.subspaces import first_order_twin, norm_fractions, subspace_accuracy
 
 __all__ = [
+    "confined_deepfool",
+    "confined_examples",
     "curvature_directions",
     "curvature_profile",
     "first_order_twin",
@@ -22,6 +25,7 @@ __all__ = [
     "norm_fractions",
     "normal_spectrum",
     "random_subspace_fooling",
+    "resampling",
     "scale_sweep",
     "sharedness",
     "spectral_density",

@@ -1,0 +1,309 @@
+"""DeepFool confined to growing subspaces: how far away is the boundary inside each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from geomadv.batching import check_batch_size
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.linalg import NestedSubspaces
+from geomadv.perturbations import deepfool
+
+RANDOM = "random"
+
+# Dimensions tried when none are named: about so many, evenly spaced on a logarithmic axis.
+_GRID = 10
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Images that are attacked in the same nested subspaces."""
+
+    images: Tensor  # (n,) int64, positions
+    nested: NestedSubspaces
+
+
+def confined_deepfool(
+    net: Classifier,
+    images: Any,
+    families: Mapping[str, NestedSubspaces],
+    dimensions: Sequence[int] | None = None,
+    mean: Any = None,
+    *,
+    draws: int = 5,
+    examples: int = 2,
+    seed: int = 0,
+    candidates: int = 10,
+    overshoot: float = 0.02,
+    max_iter: int = 50,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Norms of DeepFool perturbations confined to subspaces, beside the images' own norms there.
+
+    "With Friends Like These" (Jetley, Lord and Torr, 2018), §4.3 and figure 5. Every gradient is
+    projected on the subspace before DeepFool's linear problem is solved. The images' norms are
+    those of their mean-centred projections, ||Q Q^T (x - mean)||.
+
+    The family "random" is added to those given: `draws` uniformly distributed sequences of nested
+    subspaces, image i attacked in number i mod draws. For a flat boundary and a random subspace
+    of dimension d the confined norm is close to sqrt(D/d) ||r||, r the unconfined perturbation.
+
+    Args:
+        net: the network.
+        images: clean images (N, C, H, W) in the bounds.
+        families: nested subspaces by name. Their groups stay whole: at d a family takes its
+            largest step with at most d dimensions, and `subspace_dimension` says how many.
+        dimensions: the d to try, from 1 to D; default: about ten on a logarithmic axis.
+        mean: mean training image, any shape of C H W numbers; default: the mean of `images`.
+        draws: random sequences of subspaces.
+        examples: first images whose perturbations and projections are kept.
+        seed: of the random subspaces.
+        candidates: DeepFool's number of classes that count.
+        overshoot: DeepFool's relative overshoot.
+        max_iter: DeepFool's most steps.
+        batch_size: images per pass; default from memory.
+        progress: show a progress bar.
+
+    Returns:
+        Dataset over family, d and sample. `norm`, `converged`, `iterations`, `label` of the
+        confined attacks: an image that was given up keeps the norm reached, with `converged`
+        False; leave it out of means (`norm.where(converged)`) and count it (`converged_share`).
+        `projected_norm`; `subspace_dimension` (family, d), 0 where a family has no such subspace:
+        there the numbers are NaN or -1. `plain_norm`, `plain_converged`, `source` (sample) of the
+        unconfined attack; `flat_law` (d, sample); `centred_norm` (sample). Per example:
+        `example_image`, `example_perturbation`, `example_projection` (with the mean added back).
+
+    Raises:
+        InputError: unusable images, mean or settings, subspaces of another dimension than the
+            images, d outside 1..D, or a family called "random".
+    """
+    x = net.check_images(images).detach()
+    dims = _check_dimensions(dimensions, net.dimension)
+    _check(net, families, draws, examples)
+    centre = _centre(mean, x)
+    size = check_batch_size(batch_size, net)
+    groups = {name: [_Group(torch.arange(len(x)), nested)] for name, nested in families.items()}
+    groups[RANDOM] = _random_groups(len(x), net.dimension, max(dims), draws, seed)
+    settings: dict[str, Any] = {
+        "candidates": candidates,
+        "overshoot": overshoot,
+        "max_iter": max_iter,
+        "batch_size": size,
+    }
+    plain = deepfool(net, x, **settings)
+    result = _Arrays(x, list(groups), dims, min(examples, len(x)))
+    with tqdm(
+        total=len(groups) * len(dims) * len(x),
+        desc="confined DeepFool",
+        unit="image",
+        disable=not progress,
+    ) as bar:
+        for i, parts in enumerate(groups.values()):
+            for part in parts:
+                _projected_norms(result, i, part, x - centre)
+                for j, d in enumerate(dims):
+                    _attack(result, (i, j), d, part, net, x, centre, settings)
+                    bar.update(len(part.images))
+    ds = result.dataset()
+    norm, converged = plain.norm.cpu().numpy(), plain.converged.cpu().numpy()
+    ds["plain_norm"] = ("sample", norm)
+    ds["plain_converged"] = ("sample", converged)
+    ds["source"] = ("sample", plain.source.cpu().numpy())
+    ds["flat_law"] = (("d", "sample"), np.sqrt(net.dimension / np.array(dims))[:, None] * norm)
+    ds["centred_norm"] = ("sample", (x - centre).flatten(1).norm(dim=1).cpu().numpy())
+    ds["mean_image"] = (("channel", "row", "column"), centre.cpu().numpy())
+    return _labelled(ds, {name: nested.description for name, nested in families.items()}, draws)
+
+
+class _Arrays:
+    """What is found, family by family and d by d."""
+
+    def __init__(self, x: Tensor, names: list[str], dims: list[int], examples: int) -> None:
+        self.names, self.dims = names, dims
+        shape = (len(names), len(dims), len(x))
+        real = x.cpu().numpy().dtype
+        self.norm, self.projected = np.full(shape, np.nan, real), np.full(shape, np.nan, real)
+        self.converged = np.zeros(shape, dtype=bool)
+        self.label, self.iterations = (np.full(shape, -1, dtype=np.int64) for _ in range(2))
+        self.sizes = np.zeros(shape[:2], dtype=np.int64)
+        self.image = x[:examples].cpu().numpy()
+        pictures = (*shape[:2], *self.image.shape)
+        self.perturbation, self.projection = (np.full(pictures, np.nan, real) for _ in range(2))
+
+    def repeat(self, i: int, j: int, images: NDArray[np.int64]) -> None:
+        """The d before this one had the same subspace."""
+        self.sizes[i, j] = self.sizes[i, j - 1]
+        for array in (self.norm, self.converged, self.label, self.iterations):
+            array[i, j, images] = array[i, j - 1, images]
+        for pictures in (self.perturbation, self.projection):
+            pictures[i, j] = pictures[i, j - 1]
+
+    def dataset(self) -> xr.Dataset:
+        axes, picture = ("family", "d", "sample"), ("example", "channel", "row", "column")
+        attacked = np.where(self.sizes > 0, 1.0, np.nan)
+        return xr.Dataset(
+            {
+                "norm": (axes, self.norm),
+                "converged": (axes, self.converged),
+                "converged_share": (axes[:2], self.converged.mean(axis=2) * attacked),
+                "label": (axes, self.label),
+                "iterations": (axes, self.iterations),
+                "projected_norm": (axes, self.projected),
+                "subspace_dimension": (axes[:2], self.sizes),
+                "example_image": (picture, self.image),
+                "example_perturbation": ((*axes[:2], *picture), self.perturbation),
+                "example_projection": ((*axes[:2], *picture), self.projection),
+            },
+            coords={"family": self.names, "d": self.dims},
+        )
+
+
+def _size_at(nested: NestedSubspaces, d: int) -> int:
+    """Dimensions of the largest step of at most d dimensions; 0 if there is none.
+
+    A family that ends below d has none, so that its last subspace is not repeated.
+    """
+    sizes = nested.sizes
+    return int(sizes[sizes <= d].max()) if d <= sizes[-1] else 0
+
+
+def _projected_norms(result: _Arrays, i: int, part: _Group, centred: Tensor) -> None:
+    """||Q Q^T (x - mean)|| of one group at all d, from one projection on the whole basis."""
+    flat = centred.flatten(1)[part.images.to(centred.device)]
+    squares = (flat @ part.nested.basis.to(flat)).double() ** 2
+    lengths = squares.cumsum(1).sqrt().cpu().numpy()
+    for j, d in enumerate(result.dims):
+        size = _size_at(part.nested, d)
+        if size > 0:
+            result.projected[i, j, part.images.numpy()] = lengths[:, size - 1]
+
+
+def _attack(
+    result: _Arrays,
+    cell: tuple[int, int],
+    d: int,
+    part: _Group,
+    net: Classifier,
+    x: Tensor,
+    centre: Tensor,
+    settings: dict[str, Any],
+) -> None:
+    """DeepFool of one group's images in the subspace of about d dimensions."""
+    size = _size_at(part.nested, d)
+    if size == 0:
+        return
+    i, j = cell
+    if j > 0 and result.sizes[i, j - 1] == size:
+        result.repeat(i, j, part.images.numpy())
+        return
+    subspace = part.nested.subspace(int(np.searchsorted(part.nested.sizes, size)))
+    subspace = subspace.to(x.device, x.dtype)
+    chosen = x[part.images.to(x.device)]
+    found = deepfool(net, chosen, subspace=subspace, **settings)
+    where = (*cell, part.images.numpy())
+    result.sizes[cell] = size
+    result.norm[where] = found.norm.cpu().numpy()
+    result.converged[where] = found.converged.cpu().numpy()
+    result.label[where] = found.label.cpu().numpy()
+    result.iterations[where] = found.iterations.cpu().numpy()
+    kept = part.images < len(result.image)
+    if kept.any():
+        where = (*cell, part.images[kept].numpy())
+        mask = kept.to(x.device)
+        result.perturbation[where] = found.delta[mask].cpu().numpy()
+        projection = centre + subspace.project(chosen[mask] - centre)
+        result.projection[where] = projection.cpu().numpy()
+
+
+def _random_groups(n: int, dimension: int, most: int, draws: int, seed: int) -> list[_Group]:
+    """Image i in random subspaces number i mod draws, each uniformly distributed."""
+    groups = []
+    for draw, stream in enumerate(np.random.default_rng(seed).spawn(min(draws, n))):
+        # The span of the first d Gaussian columns is uniformly distributed for every d.
+        nested = NestedSubspaces(stream.standard_normal((dimension, most)))
+        groups.append(_Group(torch.arange(draw, n, draws), nested))
+    return groups
+
+
+def _centre(mean: Any, x: Tensor) -> Tensor:
+    if mean is None:
+        return x.mean(0)
+    centre = torch.as_tensor(mean).to(x)
+    if centre.numel() != x[0].numel() or not centre.isfinite().all():
+        raise InputError(
+            f"mean has shape {tuple(centre.shape)}, expected {x[0].numel()} finite numbers, one "
+            f"per pixel of an image {tuple(x.shape[1:])}. Give the mean of the training images."
+        )
+    return centre.reshape(x.shape[1:])
+
+
+def _check_dimensions(dimensions: Sequence[int] | None, most: int) -> list[int]:
+    if dimensions is None:
+        return sorted({round(float(d)) for d in np.geomspace(1, most, _GRID)})
+    dims = sorted({int(d) for d in dimensions})
+    if not dims or dims[0] < 1 or dims[-1] > most:
+        raise InputError(
+            f"dimensions={list(dimensions)}: expected at least one d from 1 to {most}, the "
+            "dimension D of the images. Leave out the others."
+        )
+    return dims
+
+
+def _check(
+    net: Classifier, families: Mapping[str, NestedSubspaces], draws: int, examples: int
+) -> None:
+    if RANDOM in families:
+        raise InputError(
+            f"families: the name {RANDOM!r} is kept for the random subspaces that are added here. "
+            "Give yours another name."
+        )
+    for name, nested in families.items():
+        if nested.ambient_dimension != net.dimension:
+            raise InputError(
+                f"families: {name!r} lies in {nested.ambient_dimension} dimensions, images of "
+                f"network {net.name!r} have {net.dimension}. Take the directions of this network."
+            )
+    if draws < 1 or examples < 1:
+        raise InputError(f"draws={draws} and examples={examples} must be at least 1.")
+
+
+_LABELS = {
+    "family": ("family of nested subspaces", "1"),
+    "d": ("most dimensions of the subspace", "1"),
+    "norm": ("Euclidean norm of the confined DeepFool perturbation", "image units"),
+    "converged": ("the confined perturbation changes the predicted class", "1"),
+    "converged_share": ("share of images whose predicted class changes", "1"),
+    "label": ("class predicted at the perturbed image", "1"),
+    "iterations": ("DeepFool steps taken", "1"),
+    "projected_norm": ("Euclidean norm of the projected mean-centred image", "image units"),
+    "subspace_dimension": ("dimension of the subspace used", "1"),
+    "example_image": ("example image", "image units"),
+    "example_perturbation": ("confined perturbation of the example", "image units"),
+    "example_projection": ("projection of the example, mean added back", "image units"),
+    "plain_norm": ("Euclidean norm of the unconfined DeepFool perturbation", "image units"),
+    "plain_converged": ("the unconfined perturbation changes the predicted class", "1"),
+    "source": ("class predicted at the clean image", "1"),
+    "flat_law": ("sqrt(D/d) times the unconfined norm", "image units"),
+    "centred_norm": ("Euclidean norm of the mean-centred image", "image units"),
+    "mean_image": ("image that is subtracted before projecting", "image units"),
+}
+
+
+def _labelled(ds: xr.Dataset, descriptions: dict[str, str], draws: int) -> xr.Dataset:
+    for name, (long_name, units) in _LABELS.items():
+        ds[name].attrs = {"long_name": long_name, "units": units}
+    descriptions[RANDOM] = f"uniformly distributed subspaces, {draws} draws over the images"
+    for name, description in descriptions.items():
+        ds["family"].attrs[f"family_{name}"] = description
+    return ds

@@ -1,0 +1,300 @@
+"""Images made smaller and large again in front of the network: a defence, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from geomadv.batching import check_batch_size
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.images import ImageSet
+from geomadv.linalg import Subspace
+from geomadv.perturbations import deepfool
+
+
+class Resample(nn.Module):
+    """Bicubic down to `low` pixels and up again: a linear map of images (N, C, H, W).
+
+    Both steps are `torch.nn.functional.interpolate(mode="bicubic", antialias=True)`: going down,
+    the kernel is stretched by the factor, so that what the small grid cannot hold is averaged out
+    and does not alias. The kernel is Keys' with a = -1/2, as in Pillow and MATLAB's `imresize`
+    (without `antialias` torch takes a = -3/4 and aliases). Nothing is clipped: values may leave the
+    range by the kernel's overshoot, and the map stays linear.
+
+    Args:
+        low: (height, width) in between; the image's own size makes the map the identity.
+        size: (H, W) of the images.
+    """
+
+    def __init__(self, low: tuple[int, int], size: tuple[int, int]) -> None:
+        super().__init__()
+        self.low, self.size = low, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        if self.low == self.size:
+            return x
+        for size in (self.low, self.size):
+            x = nn.functional.interpolate(
+                x, size=size, mode="bicubic", align_corners=False, antialias=True
+            )
+        return x
+
+
+class _Behind(nn.Module):
+    """x -> network(resample(x))."""
+
+    def __init__(self, resample: Resample, network: nn.Module) -> None:
+        super().__init__()
+        self.resample, self.network = resample, network
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.network(self.resample(x))
+        return scores
+
+
+def low_resolution(d_low: int, shape: Sequence[int]) -> tuple[int, int]:
+    """(height, width) with `d_low` pixels on the shorter side of an image (C, H, W), to scale.
+
+    Raises:
+        InputError: d_low is not between 1 and the shorter side.
+    """
+    height, width = shape[-2:]
+    short = min(height, width)
+    if isinstance(d_low, bool) or d_low != int(d_low) or not 1 <= d_low <= short:
+        raise InputError(
+            f"d_low={d_low}: expected a whole number of pixels from 1 to {short}, the shorter side "
+            f"of images {tuple(shape)}. Resampling makes images smaller before it enlarges them."
+        )
+    return round(height * d_low / short), round(width * d_low / short)
+
+
+def resampled(net: Classifier, d_low: int) -> Classifier:
+    """The network behind a unit that resamples every image to `d_low` pixels and back.
+
+    It takes images of the same size and bounds; norms and gradients are those of its input.
+
+    Raises:
+        InputError: d_low is larger than the image, or < 1.
+    """
+    size = (net.input_shape[1], net.input_shape[2])
+    unit = Resample(low_resolution(d_low, net.input_shape), size)
+    behind = Classifier(
+        _Behind(unit, net.module),
+        net.input_shape,
+        bounds=net.bounds,
+        class_names=net.class_names,
+        name=f"{net.name}-resampled{d_low}",
+        device=net.device,
+    )
+    # The module of a smoothed network is the sharp one: smoothing is what the Classifier does.
+    return behind if net._beta is None else behind.smoothed(net._beta)
+
+
+def resampling(
+    net: Classifier,
+    images: ImageSet,
+    low_sizes: Sequence[int],
+    factors: Sequence[float] = (1, 2, 3, 4, 5, 10),
+    *,
+    span_images: Any = None,
+    candidates: int = 10,
+    overshoot: float = 0.02,
+    max_iter: int = 50,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Does resampling protect? Table 1 of "With Friends Like These", and the attack of its §4.4.
+
+    Jetley, Lord and Torr (2018). Perturbations r of the *original* network (DeepFool), multiplied
+    by factors f, are added to the images; the resampled network classifies the sum. It is *fooled*
+    where its class differs from the one it gives the clean image: what the perturbation does.
+    Footnote 7, "samples that undergo a change in their predicted label", leaves open whether the
+    *original* network's clean class counts instead, so that rate is given beside it; it includes
+    what resampling alone changes. `error_rate` is against the true label.
+
+    With `span_images` the resampled network is also attacked directly: DeepFool confined to the
+    span of the resampled perturbations R r of those images, on `images` that are not among them,
+    beside unconfined DeepFool on the same network.
+
+    Args:
+        net: the network.
+        images: held-out images with labels.
+        low_sizes: d_low, pixels on the shorter side in between; the image's own size is the
+            network as it is.
+        factors: f, > 0.
+        span_images: (M, C, H, W) tensor or ImageSet, other images than `images`; None: no direct
+            attack.
+        candidates: DeepFool's number of classes that count.
+        overshoot: DeepFool's relative overshoot.
+        max_iter: DeepFool's most steps.
+        batch_size: images per pass; default from memory.
+        progress: show a progress bar.
+
+    Returns:
+        Dataset over d_low, factor and sample. Table: `accuracy` (d_low); `fooling_rate`,
+        `original_fooling_rate`, `error_rate` (d_low, factor), shares of the images for which
+        DeepFool `converged`; `changed_share` (d_low), labels that resampling alone changes. Per
+        image: `label`, `source`, `norm`, `converged`, `image_norm` (sample); `clean_label`,
+        `resampled_norm`, `resampled_image_norm` (d_low, sample), norms after resampling, images
+        as they are (not mean-centred); `perturbed_label` (d_low, factor, sample). Direct attack:
+        `span_dimension` (d_low), `confined_norm`, `confined_converged`, `direct_norm`,
+        `direct_converged` (d_low, sample); given-up images keep the norm reached: leave them out
+        of means.
+
+    Raises:
+        InputError: unusable images or settings, no labels, d_low larger than the image, factors
+            that are not positive.
+    """
+    x = net.check_images(images).detach()
+    labels = images.labels.numpy()
+    span = None if span_images is None else net.check_images(span_images).detach()
+    _check(net, low_sizes, factors)
+    networks = [resampled(net, d_low) for d_low in low_sizes]
+    size = check_batch_size(batch_size, net)
+    settings: dict[str, Any] = {
+        "candidates": candidates,
+        "overshoot": overshoot,
+        "max_iter": max_iter,
+        "batch_size": size,
+    }
+    plain = deepfool(net, x, progress=progress, **settings)
+    spanning = None
+    if span is not None:
+        other = deepfool(net, span, progress=progress, **settings)
+        spanning = other.delta[other.converged]
+    rows = []
+    for d_low, network in zip(
+        tqdm(low_sizes, desc="resampling", unit="size", disable=not progress),
+        networks,
+        strict=True,
+    ):
+        row = _transfer(network, _unit(net, d_low), x, plain.delta, factors, size)
+        if spanning is not None:
+            row |= _direct(network, _unit(net, d_low), x, spanning, settings)
+        rows.append(xr.Dataset(row))
+    ds = xr.concat(rows, "d_low").assign_coords(
+        d_low=np.asarray(low_sizes, dtype=np.int64), factor=np.asarray(factors, dtype=np.float64)
+    )
+    ds["label"] = ("sample", labels)
+    ds["source"] = ("sample", plain.source.cpu().numpy())
+    ds["norm"] = ("sample", plain.norm.cpu().numpy())
+    ds["converged"] = ("sample", plain.converged.cpu().numpy())
+    ds["image_norm"] = ("sample", x.flatten(1).norm(dim=1).cpu().numpy())
+    return _labelled(_table(ds))
+
+
+def _unit(net: Classifier, d_low: int) -> Resample:
+    size = (net.input_shape[1], net.input_shape[2])
+    return Resample(low_resolution(d_low, net.input_shape), size)
+
+
+@torch.no_grad()
+def _transfer(
+    network: Classifier,
+    unit: Resample,
+    x: Tensor,
+    delta: Tensor,
+    factors: Sequence[float],
+    size: int,
+) -> dict[str, Any]:
+    """Labels and norms behind the resampling unit, image by image."""
+    clean, norms, image_norms = [], [], []
+    labels: list[list[Tensor]] = [[] for _ in factors]
+    for part, shift in zip(x.split(size), delta.split(size), strict=True):
+        clean.append(network.scores(part).argmax(1))
+        norms.append(unit(shift).flatten(1).norm(dim=1))
+        image_norms.append(unit(part).flatten(1).norm(dim=1))
+        for i, factor in enumerate(factors):
+            labels[i].append(network.scores(part + factor * shift).argmax(1))
+    perturbed = torch.stack([torch.cat(parts) for parts in labels])
+    return {
+        "clean_label": ("sample", torch.cat(clean).cpu().numpy()),
+        "perturbed_label": (("factor", "sample"), perturbed.cpu().numpy()),
+        "resampled_norm": ("sample", torch.cat(norms).cpu().numpy()),
+        "resampled_image_norm": ("sample", torch.cat(image_norms).cpu().numpy()),
+    }
+
+
+def _direct(
+    network: Classifier, unit: Resample, x: Tensor, spanning: Tensor, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """DeepFool on the resampled network, inside the span of resampled perturbations and outside."""
+    rows = torch.cat([unit(part) for part in spanning.split(settings["batch_size"])])
+    subspace = Subspace(rows.flatten(1).T)
+    confined = deepfool(network, x, subspace=subspace, **settings)
+    direct = deepfool(network, x, **settings)
+    return {
+        "span_dimension": ((), subspace.dimension),
+        "confined_norm": ("sample", confined.norm.cpu().numpy()),
+        "confined_converged": ("sample", confined.converged.cpu().numpy()),
+        "direct_norm": ("sample", direct.norm.cpu().numpy()),
+        "direct_converged": ("sample", direct.converged.cpu().numpy()),
+    }
+
+
+def _table(ds: xr.Dataset) -> xr.Dataset:
+    """Adds the shares of images; rates of perturbations are over those that DeepFool found."""
+    ds["accuracy"] = (ds["clean_label"] == ds["label"]).mean("sample")
+    ds["changed_share"] = (ds["clean_label"] != ds["source"]).mean("sample")
+    found = ds["converged"]
+    for name, reference in (
+        ("fooling_rate", "clean_label"),
+        ("original_fooling_rate", "source"),
+        ("error_rate", "label"),
+    ):
+        changed = ds["perturbed_label"] != ds[reference]
+        ds[name] = changed.where(found).mean("sample").transpose("d_low", "factor")
+    return ds
+
+
+_LABELS = {
+    "d_low": ("pixels on the shorter side of the small image", "pixels"),
+    "factor": ("factor f on the perturbation", "1"),
+    "label": ("true class", "1"),
+    "source": ("class that the original network predicts at the clean image", "1"),
+    "norm": ("Euclidean norm of DeepFool's perturbation of the original network", "image units"),
+    "converged": ("DeepFool changes the original network's label", "1"),
+    "image_norm": ("Euclidean norm of the image", "image units"),
+    "clean_label": ("class that the resampled network predicts at the clean image", "1"),
+    "perturbed_label": ("class that the resampled network predicts at x + f r", "1"),
+    "resampled_norm": ("Euclidean norm of the resampled perturbation", "image units"),
+    "resampled_image_norm": ("Euclidean norm of the resampled image", "image units"),
+    "accuracy": ("accuracy of the resampled network", "1"),
+    "changed_share": ("share of labels that resampling alone changes", "1"),
+    "fooling_rate": ("share changed against the resampled network's clean label", "1"),
+    "original_fooling_rate": ("share changed against the original network's clean label", "1"),
+    "error_rate": ("share of perturbed images not classified as their true class", "1"),
+    "span_dimension": ("dimension of the span of resampled perturbations", "1"),
+    "confined_norm": ("Euclidean norm of DeepFool confined to that span", "image units"),
+    "confined_converged": ("confined DeepFool changes the resampled network's label", "1"),
+    "direct_norm": ("Euclidean norm of DeepFool on the resampled network", "image units"),
+    "direct_converged": ("DeepFool changes the resampled network's label", "1"),
+}
+
+
+def _labelled(ds: xr.Dataset) -> xr.Dataset:
+    for name, (long_name, units) in _LABELS.items():
+        if name in ds.variables:
+            ds[name].attrs = {"long_name": long_name, "units": units}
+    ds.attrs["interpolation"] = "bicubic, antialias"
+    return ds
+
+
+def _check(net: Classifier, low_sizes: Sequence[int], factors: Sequence[float]) -> None:
+    if not low_sizes:
+        raise InputError("low_sizes: expected at least one d_low, found none.")
+    for d_low in low_sizes:
+        low_resolution(d_low, net.input_shape)
+    if not factors or not all(np.isfinite(f) and f > 0 for f in factors):
+        raise InputError(
+            f"factors={list(factors)}: expected positive numbers by which perturbations are "
+            "multiplied, such as 1, 2, 5."
+        )
