@@ -11,13 +11,29 @@ from geomadv.plotting.second_order import (
     scale_sweep,
     sharedness,
 )
+from geomadv.plotting.tilting import (
+    normal_tilt,
+    tilting_images,
+    tilting_plane,
+    tilting_space,
+    tilting_sweep,
+    tilting_toy,
+)
+from geomadv.plotting.tilting_slider import tilting_slider
 
 __all__ = [
     "curvature_directions",
     "curvature_profile",
     "leading_directions",
     "normal_spectrum",
+    "normal_tilt",
     "random_subspace_fooling",
     "scale_sweep",
     "sharedness",
+    "tilting_images",
+    "tilting_plane",
+    "tilting_slider",
+    "tilting_space",
+    "tilting_sweep",
+    "tilting_toy",
 ]
