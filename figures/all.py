@@ -6,9 +6,16 @@ import curvature_directions
 import curvature_profile
 import leading_directions
 import normal_spectrum
+import normal_tilt
 import random_subspace_fooling
 import scale_sweep
 import sharedness
+import tilting_images
+import tilting_plane
+import tilting_slider
+import tilting_space
+import tilting_sweep
+import tilting_toy
 from drawing import main
 
 import geomadv as ga
@@ -21,6 +28,13 @@ FIGURES = (
     curvature_directions,
     sharedness,
     scale_sweep,
+    tilting_plane,
+    tilting_sweep,
+    tilting_images,
+    tilting_space,
+    tilting_slider,
+    tilting_toy,
+    normal_tilt,
 )
 
 

@@ -52,13 +52,14 @@ def normal_tilt(
         points: boundary points, or (normals, source, target): unit normals (N, D) into the target
             class and class numbers (N,). Normals that are NaN (no usable boundary) give NaN.
         train: ImageSet with labels whose centroids are taken, or centroids (classes, D).
-        classes: keep only the points between these two classes, in either direction; default: all.
+        classes: only points between these two classes count, in either direction; the others have
+            NaN angles. Default: all points count.
         seed: of the random directions to compare with.
 
     Returns:
-        Dataset over sample: `angle` (radians, in [0, pi]; NaN without a normal),
-        `source`, `target`, `index` (position among the points given); `random_angle`, the angle of
-        a uniform random direction with the same centroid direction.
+        Dataset over sample, in the order of the points: `angle` (radians, in [0, pi]; NaN without
+        a normal), `source`, `target`; `random_angle`, the angle between a uniform random direction
+        and the same centroid direction.
 
     Raises:
         InputError: normals of another dimension than the images, classes without training images,
@@ -67,11 +68,11 @@ def normal_tilt(
     normals, source, target = _points(points)
     centroids = class_centroids(train) if isinstance(train, ImageSet) else np.asarray(train, float)
     _check(normals, source, target, centroids)
-    index = _chosen(source, target, classes)
-    normals, source, target = normals[index], source[index], target[index]
-    _check_present(centroids, source, target)
-    step = centroids[target] - centroids[source]
-    random = uniform_directions(len(index), normals.shape[1], seed, torch.float64).numpy()
+    counts = _counting(source, target, classes)
+    _check_present(centroids, source[counts], target[counts])
+    step = np.full(normals.shape, np.nan)
+    step[counts] = centroids[target[counts]] - centroids[source[counts]]
+    random = uniform_directions(len(normals), normals.shape[1], seed, torch.float64).numpy()
     names = ("class predicted at the image", "class across the boundary")
     per_sample: dict[str, tuple[Any, str, str]] = {
         "angle": (
@@ -86,7 +87,6 @@ def normal_tilt(
         ),
         "source": (source, names[0], "1"),
         "target": (target, names[1], "1"),
-        "index": (index, "position among the boundary points", "1"),
     }
     return xr.Dataset(
         {
@@ -138,19 +138,20 @@ def _check(
         )
 
 
-def _chosen(
+def _counting(
     source: NDArray[np.int64], target: NDArray[np.int64], classes: Sequence[int] | None
-) -> NDArray[np.int64]:
+) -> NDArray[np.bool_]:
+    """Which points lie between the two classes. (N,)."""
     if classes is None:
-        return np.arange(len(source))
+        return np.ones(len(source), dtype=bool)
     i, j = classes
-    index = np.flatnonzero(((source == i) & (target == j)) | ((source == j) & (target == i)))
-    if len(index) == 0 or i == j:
+    counts = ((source == i) & (target == j)) | ((source == j) & (target == i))
+    if i == j or not counts.any():
         raise InputError(
             f"classes={tuple(classes)}: none of the {len(source)} boundary points lies between two "
             "such classes. Collect points of images of these classes with target= the other one."
         )
-    return index
+    return np.asarray(counts)
 
 
 def _check_present(centroids: Array, source: NDArray[np.int64], target: NDArray[np.int64]) -> None:
