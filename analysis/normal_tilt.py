@@ -19,6 +19,9 @@ class NormalTilt(Flags):
     """The two classes, by number."""
     count: int = 500
     """Test images of both classes; all if there are fewer."""
+    nearest: bool = True
+    """Slide to the nearest boundary points. DeepFool alone ends far from robust networks' nearest
+    boundary, far outside the range of pixels."""
     beside: tuple[str, ...] | None = None
     """Networks of the zoo to compare with; default: the robust ones for the same images that this
     machine has weights for."""
@@ -48,7 +51,12 @@ def tilt(
     i, j = flags.classes
     target = torch.where(net.predict(test.images) == j, i, j)
     points = ga.boundary_points(
-        net, test.images, target=target, batch_size=flags.batch_size, progress=True
+        net,
+        test.images,
+        target=target,
+        nearest=flags.nearest,
+        batch_size=flags.batch_size,
+        progress=True,
     )
     ds = ga.experiments.normal_tilt(points, train, flags.classes, seed=flags.seed)
     return ds.expand_dims(network_name=[net.name])
@@ -65,6 +73,7 @@ def run(flags: NormalTilt) -> None:
     config = {
         "classes": flags.classes,
         "count": flags.count,
+        "nearest": flags.nearest,
         "beside": {net.name: net.weights_sha256 for net in nets[1:]},
         "seed": flags.seed,
     }
@@ -80,7 +89,8 @@ def run(flags: NormalTilt) -> None:
         ).assign_attrs(class_names=names),
     )
     for name in ds["network_name"].to_numpy():
-        angles = np.degrees(ds["angle"].sel(network_name=name).to_numpy())
+        part = ds.sel(network_name=name)
+        angles = np.degrees(part["angle"].to_numpy())
         usable = angles[np.isfinite(angles)]
         if len(usable) == 0:
             print(f"{name}: no usable boundary point between the two classes")
@@ -88,6 +98,7 @@ def run(flags: NormalTilt) -> None:
         low, middle, high = np.quantile(usable, (0.1, 0.5, 0.9))
         print(
             f"{name}: median angle {middle:.1f} degrees (10 % to 90 %: {low:.1f} to {high:.1f}), "
+            f"median distance {float(part['distance'].median()):.3g}, "
             f"{len(usable)} of {len(angles)} boundary points usable"
         )
     print(f"random directions: median {np.degrees(float(ds['random_angle'].median())):.1f} degrees")

@@ -70,7 +70,9 @@ def run(flags: TiltingPlane) -> None:
     """The sweep over C on the images that the network is for."""
     net = load_network(flags)
     train, test = pair(flags, "train"), pair(flags, "test")
-    count = flags.count or (len(train) if net.dimension <= SMALL else SAMPLE)
+    count = flags.count
+    if count is None:
+        count = len(train) if net.dimension <= SMALL else SAMPLE
     train = train.sample(min(count, len(train)), flags.seed)
     classifier, values = CLASSIFIERS[flags.classifier], sweep(flags, train)
     config = {

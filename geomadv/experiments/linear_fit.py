@@ -79,7 +79,7 @@ def _try(data: TwoClasses, classifier: Any, c: float | None) -> None:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"classifier {classifier} cannot be fitted to these images: {error}"
+            f"classifier {_named(classifier)} cannot be fitted to these images: {error}"
         ) from error
 
 
@@ -107,6 +107,7 @@ def _linear_form(model: Any, dimension: int) -> tuple[NDArray[np.float64], float
         weight = np.asarray(model.coef_, dtype=np.float64).ravel()
         bias = np.asarray(getattr(model, "intercept_", 0.0), dtype=np.float64).ravel()
     elif hasattr(model, "centroids_"):
+        _check_centroid_rule(model)
         low, high = np.asarray(model.centroids_, dtype=np.float64)
         weight = high - low
         bias = np.array([-(weight @ (high + low)) / 2])
@@ -125,16 +126,25 @@ def _linear_form(model: Any, dimension: int) -> tuple[NDArray[np.float64], float
     return weight, float(bias[0])
 
 
+def _check_centroid_rule(model: Any) -> None:
+    metric, priors = getattr(model, "metric", "euclidean"), getattr(model, "priors", "uniform")
+    if metric != "euclidean" or not isinstance(priors, str) or priors != "uniform":
+        raise InputError(
+            f"classifier {_named(model)} does not decide by the Euclidean distance to its "
+            "centroids alone, so its boundary is not the plane halfway between them: take metric='euclidean' and "
+            "uniform priors."
+        )
+
+
 def _check_agreement(model: Any, plane: Hyperplane, data: TwoClasses) -> None:
     scores = plane.scores(data.x)
     differ = (scores > 0) != (np.asarray(model.predict(data.x)) == 1)
     differ &= np.abs(scores) > _TIE * np.abs(scores).max()
     if differ.any():
         raise InputError(
-            f"classifier {model} does not decide by the sign of coef_ . x + intercept_ (or of the "
-            f"difference of distances to its centroids): {int(differ.sum())} of {len(data.x)} "
-            "training images get another label. Give a linear classifier without priors or "
-            "metrics of its own."
+            f"classifier {_named(model)} does not decide by the sign of its linear form w.x + b: "
+            f"{int(differ.sum())} of {len(data.x)} training images get another label. Give a "
+            "linear classifier."
         )
 
 
@@ -170,3 +180,8 @@ def _plane(
 ) -> Hyperplane:
     plane = Hyperplane(weight, float(bias), True, precision)
     return plane if plane.is_usable else Hyperplane(weight, float(bias), False, precision)
+
+
+def _named(model: Any) -> str:
+    """The classifier with its settings, on one line."""
+    return " ".join(str(model).split())

@@ -58,8 +58,9 @@ def normal_tilt(
 
     Returns:
         Dataset over sample, in the order of the points: `angle` (radians, in [0, pi]; NaN without
-        a normal), `source`, `target`; `random_angle`, the angle between a uniform random direction
-        and the same centroid direction.
+        a normal), `source`, `target`; `distance` of the images where BoundaryPoints are given (NaN
+        where they do not count); `random_angle`, the angle between a uniform random direction and
+        the same centroid direction.
 
     Raises:
         InputError: normals of another dimension than the images, classes without training images,
@@ -88,6 +89,14 @@ def normal_tilt(
         "source": (source, names[0], "1"),
         "target": (target, names[1], "1"),
     }
+    if isinstance(points, BoundaryPoints):
+        distance = points.distance.detach().cpu().numpy().astype(np.float64)
+        usable = counts & points.converged.cpu().numpy()
+        per_sample["distance"] = (
+            np.where(usable, distance, np.nan),
+            "distance from image to boundary point",
+            "image units",
+        )
     return xr.Dataset(
         {
             name: ("sample", values, {"long_name": long_name, "units": units})

@@ -113,11 +113,6 @@ class _Picture:
     def of(data: TwoClasses, planes: Sequence[Hyperplane]) -> _Picture:
         centroids = data.centroids
         reference = nearest_centroid(centroids)
-        if not reference.is_usable:
-            raise InputError(
-                f"train: the centroids of classes {data.names[0]} and {data.names[1]} are equal, "
-                "so no direction leads from one to the other. Give classes that differ in mean."
-            )
         z, centre = reference.normal, centroids.mean(0)
         tilts = [plane.tilt_direction(z) for plane in planes]
         tilted = np.array([tilt is not None for tilt in tilts])
@@ -266,5 +261,10 @@ def _check_sets(train: TwoClasses, test: TwoClasses, examples: int) -> None:
         )
     if train.x.shape[1] < 2:
         raise InputError("images of one pixel have no tilting plane: two pixels are needed.")
+    if not nearest_centroid(train.centroids).is_usable:
+        raise InputError(
+            f"train: the centroids of classes {train.names[0]} and {train.names[1]} are equal, so "
+            "no direction leads from one to the other. Give classes that differ in mean."
+        )
     if examples < 1:
         raise InputError(f"examples={examples} must be at least 1.")

@@ -36,7 +36,7 @@ class TwoClasses:
         return np.stack([self.x[~self.is_second].mean(0), self.x[self.is_second].mean(0)])
 
 
-def two_classes(name: str, data: Any, classes: tuple[Any, Any] | None) -> TwoClasses:
+def two_classes(name: str, data: Any, classes: Any) -> TwoClasses:
     """The images of a pair of classes.
 
     Args:
@@ -65,12 +65,12 @@ def two_classes(name: str, data: Any, classes: tuple[Any, Any] | None) -> TwoCla
     return TwoClasses(rows, labels[kept], (i, j), (str(i), str(j)), shape)
 
 
-def _from_images(name: str, data: ImageSet, classes: tuple[Any, Any] | None) -> TwoClasses:
-    if classes is None or not any(isinstance(c, str) for c in classes):
-        i, j = _pair(name, data.labels.numpy(), classes)
-    else:
-        i, j = (int(data.of_class(c).labels[0]) for c in classes)
+def _from_images(name: str, data: ImageSet, classes: Any) -> TwoClasses:
     labels = data.labels.numpy()
+    if isinstance(classes, tuple | list):
+        numbers = (int(data.of_class(c).labels[0]) if isinstance(c, str) else c for c in classes)
+        classes = tuple(numbers)
+    i, j = _pair(name, labels, classes)
     pair = data[(labels == i) | (labels == j)]
     x = pair.images.flatten(1).numpy().astype(np.float64)
     names = (data.class_names[i], data.class_names[j])
@@ -110,7 +110,7 @@ def _pair(name: str, labels: NDArray[np.int64], classes: tuple[Any, Any] | None)
     try:
         i, j = (int(c) for c in classes)
     except (TypeError, ValueError) as error:
-        raise InputError(f"classes={classes!r} must be two class numbers, like (2, 3).") from error
+        raise InputError(f"classes={classes!r} must be two classes, by number: (2, 3).") from error
     if i == j:
         raise InputError(f"classes={classes!r} must be two different classes.")
     for c in (i, j):

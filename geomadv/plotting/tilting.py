@@ -162,21 +162,23 @@ def normal_tilt(ds: xr.Dataset) -> Figure:
     if "network_name" not in ds.coords:
         ds = ds.expand_dims(network_name=[ds.attrs.get("network", "network")])
     with style():
-        figure = new_figure(COLUMN, 2.6)
+        figure = new_figure(COLUMN, 2.3 + 0.16 * ds.sizes["network_name"])
         axes = figure.add_subplot()
         bins = np.linspace(0, 180, 61)
         random = np.degrees(ds["random_angle"].to_numpy().ravel())
+        random = random[np.isfinite(random)]
         _histogram(axes, random, bins, GREY, "random directions")
         colors = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
         for i, name in enumerate(ds["network_name"].to_numpy()):
             angles = np.degrees(ds["angle"].sel(network_name=name).to_numpy())
             usable = angles[np.isfinite(angles)]
-            label = f"{name}\n(median {np.median(usable):.0f}°)" if len(usable) else f"{name}: none"
+            label = f"{name}: {_medians(ds.sel(network_name=name))}"
             _histogram(axes, usable, bins, colors[i % len(colors)], label)
-        axes.set_xlim(0, max(100, np.ceil(np.nanmax(random) / 10) * 10))
-        axes.set_xlabel("angle between normal and centroid direction (degrees)")
+        widest = max(random.max(), float(np.degrees(ds["angle"].max().fillna(0))))
+        axes.set_xlim(0, 10 * np.ceil(widest / 10))
+        axes.set_xlabel("angle to the centroid direction (degrees)")
         axes.set_ylabel("share of boundary points (%)")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
+        figure.legend(loc="outside lower left")
         axes.set_title(f"tilt of the boundary, {ds.attrs.get('dataset', '')}{_pair(ds)}")
         return figure
 
@@ -189,6 +191,15 @@ def _title(ds: xr.Dataset) -> str:
 def _pair(ds: xr.Dataset) -> str:
     names = ds.attrs.get("class_names")
     return "" if names is None or len(names) != 2 else f", {names[0]} against {names[1]}"
+
+
+def _medians(ds: xr.Dataset) -> str:
+    if bool(ds["angle"].isnull().all()):
+        return "no usable boundary point"
+    angle = f"median {float(np.degrees(ds['angle'].median())):.0f}°"
+    if "distance" not in ds:
+        return angle
+    return f"{angle}, distance {float(ds['distance'].median()):.2g}"
 
 
 def _degrees(ds: xr.Dataset) -> float:
