@@ -10,12 +10,19 @@ import first_order_twin
 import leading_directions
 import norm_fractions
 import normal_spectrum
+import normal_tilt
 import random_subspace_fooling
 import resampling
 import scale_sweep
 import sharedness
 import spectral_density
 import subspace_accuracy
+import tilting_images
+import tilting_plane
+import tilting_slider
+import tilting_space
+import tilting_sweep
+import tilting_toy
 from drawing import main
 
 import geomadv as ga
@@ -35,6 +42,13 @@ FIGURES = (
     confined_deepfool,
     confined_examples,
     resampling,
+    tilting_plane,
+    tilting_sweep,
+    tilting_images,
+    tilting_space,
+    tilting_slider,
+    tilting_toy,
+    normal_tilt,
 )
 
 

@@ -17,10 +17,13 @@ from geomadv.experiments.label_graph import label_graph
 from geomadv.experiments.norm_comparison import norm_comparison
 from geomadv.experiments.norm_fractions import norm_fractions
 from geomadv.experiments.normal_spectrum import normal_spectrum
+from geomadv.experiments.normal_tilt import class_centroids, normal_tilt
 from geomadv.experiments.principal_curvature import class_curvature
 from geomadv.experiments.random_subspace_fooling import random_subspace_fooling
 from geomadv.experiments.resampling import resampled, resampling
 from geomadv.experiments.subspace_accuracy import subspace_accuracy
+from geomadv.experiments.tilting_plane import tilting_plane
+from geomadv.experiments.tilting_toy import tilting_toy, toy_problem
 from geomadv.experiments.transfer import transfer
 from geomadv.experiments.uncertainty import random_subspace_angles
 from geomadv.experiments.universal import universal
@@ -29,6 +32,7 @@ __all__ = [
     "CurvatureSettings",
     "blank_curvature",
     "categories",
+    "class_centroids",
     "class_curvature",
     "confined_deepfool",
     "curvature_families",
@@ -36,6 +40,7 @@ __all__ = [
     "norm_comparison",
     "norm_fractions",
     "normal_spectrum",
+    "normal_tilt",
     "paper_settings",
     "paper_step",
     "random_subspace_angles",
@@ -45,6 +50,9 @@ __all__ = [
     "singular_families",
     "stored_curvatures",
     "subspace_accuracy",
+    "tilting_plane",
+    "tilting_toy",
+    "toy_problem",
     "transfer",
     "universal",
 ]

@@ -14,6 +14,15 @@ from geomadv.plotting.second_order import (
     spectral_density,
 )
 from geomadv.plotting.subspaces import first_order_twin, norm_fractions, subspace_accuracy
+from geomadv.plotting.tilting import (
+    normal_tilt,
+    tilting_images,
+    tilting_plane,
+    tilting_space,
+    tilting_sweep,
+    tilting_toy,
+)
+from geomadv.plotting.tilting_slider import tilting_slider
 
 __all__ = [
     "confined_deepfool",
@@ -24,10 +33,17 @@ __all__ = [
     "leading_directions",
     "norm_fractions",
     "normal_spectrum",
+    "normal_tilt",
     "random_subspace_fooling",
     "resampling",
     "scale_sweep",
     "sharedness",
     "spectral_density",
     "subspace_accuracy",
+    "tilting_images",
+    "tilting_plane",
+    "tilting_slider",
+    "tilting_space",
+    "tilting_sweep",
+    "tilting_toy",
 ]

@@ -1,0 +1,270 @@
+"""The tilting plane of a linear classifier, and what regularisation does to it (Tanay)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from geomadv.errors import InputError
+from geomadv.experiments.hyperplanes import (
+    Hyperplane,
+    nearest_centroid,
+    some_direction,
+)
+from geomadv.experiments.linear_fit import fit_sweep
+from geomadv.experiments.tilting_views import adversarial_examples, extreme_space, labelled
+from geomadv.experiments.two_classes import TwoClasses, two_classes
+
+Array = NDArray[np.float64]
+
+_IMAGE = ("channel", "row", "column")
+
+
+def tilting_plane(
+    train: Any,
+    test: Any,
+    classifier: Any,
+    C: float | Sequence[float] = 1.0,
+    *,
+    classes: tuple[Any, Any] | None = None,
+    examples: int = 6,
+    progress: bool = False,
+) -> xr.Dataset:
+    """How far the boundary of a linear classifier tilts, and how near it comes to the images.
+
+    T. Tanay, "Adversarial Examples, Explained"; T. Tanay and L. Griffin, "A boundary tilting
+    perspective on the phenomenon of adversarial examples" (2016). Classes I and J with training
+    centroids i, j; z = (j - i) / ||j - i|| is the weight of the nearest-centroid classifier, w that
+    of the classifier, n = (w - (w.z) z) / ||.||. In the plane through (i + j) / 2 spanned by z and
+    n the classifier's boundary is a line, and an image's distance to the line is its distance to
+    the boundary in image space. The angle between w and z says how far the boundary tilts.
+
+    Args:
+        train: ImageSet with labels, or (X, y): X (N, D) or (N, C, H, W) and y (N,) integers.
+        test: the same, held out.
+        classifier: a linear classifier of scikit-learn, cloned and fitted for each C (fitted once
+            where it has no parameter C), or a torch.nn.Linear layer, taken as it is: one output
+            (positive for J), two (I, J), or one for each class number.
+        C: inverse strength of the L2 regularisation as scikit-learn defines it, > 0; or several.
+        classes: the pair (I, J), class numbers or names; default: the two classes of `train`.
+        examples: test images for which adversarial images are stored, from both classes in turn:
+            of those that most of the classifiers get right, those first whose distance to the
+            nearest-centroid classifier's boundary is most usual.
+        progress: show a progress bar over C.
+
+    Returns:
+        Dataset over C, train, test, example and plane (coordinates along z and n), float64.
+        Distances are signed, positive on J's side. `mean_distance` is over all test images,
+        `mean_adversarial_norm` over those classified correctly; both, the angle and the errors are
+        there for the nearest-centroid classifier too (`centroid_...`). `adversarial_image` lies
+        exactly on the boundary, -f(x) w / ||w||^2 away. `converged` is False where the solver
+        stopped early or found no usable weights; in the latter case angles, distances and
+        adversarial images are NaN. `tilted` is False where w is parallel to z: n is then another
+        direction orthogonal to z, in which the training images spread. Where the sweep has two
+        usable boundaries and D >= 3, `space_...` describes the space of z and the weights at the
+        largest and smallest C.
+
+    Raises:
+        InputError: more than two classes and no pair named, a class without images in either set,
+            images of different shapes, images of fewer than two pixels, equal centroids, C that is
+            not positive, or a classifier that is not linear.
+    """
+    sweep = _check_c(C)
+    one = two_classes("train", train, classes)
+    other = two_classes("test", test, one.classes)
+    _check_sets(one, other, examples)
+    planes = fit_sweep(one, classifier, sweep, progress)
+    picture = _Picture.of(one, planes)
+    ds = xr.merge(
+        [
+            _boundaries(picture, planes, one.shape),
+            _data(picture, planes, "train", one),
+            _data(picture, planes, "test", other),
+            _means(planes, picture.reference, other),
+            adversarial_examples(planes, picture.reference, other, examples),
+            extreme_space(planes, sweep, picture.z, picture.n, picture.centre, one),
+        ]
+    ).assign_coords(C=sweep)
+    ds["C"].attrs = {"long_name": "inverse strength of the L2 regularisation", "units": "1"}
+    return ds.assign_attrs(
+        classifier=" ".join(str(classifier).split()),
+        class_names=list(one.names),
+        pair=np.array(one.classes),
+    )
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """Coordinates of the tilting planes: they share the origin and z, each has its n."""
+
+    centroids: Array  # (2, D)
+    centre: Array  # (D,) halfway between the centroids
+    z: Array  # (D,)
+    n: Array  # (C, D)
+    tilted: NDArray[np.bool_]  # (C,)
+    reference: Hyperplane  # of the nearest-centroid classifier
+
+    @staticmethod
+    def of(data: TwoClasses, planes: Sequence[Hyperplane]) -> _Picture:
+        centroids = data.centroids
+        reference = nearest_centroid(centroids)
+        z, centre = reference.normal, centroids.mean(0)
+        tilts = [plane.tilt_direction(z) for plane in planes]
+        tilted = np.array([tilt is not None for tilt in tilts])
+        spread = z if tilted.all() else some_direction(z[None], data.x, centre)
+        n = np.stack([spread if tilt is None else tilt for tilt in tilts])
+        return _Picture(centroids, centre, z, n, tilted, reference)
+
+
+def _boundaries(
+    picture: _Picture, planes: Sequence[Hyperplane], shape: tuple[int, int, int]
+) -> xr.Dataset:
+    """Weights, angles, and each boundary's trace: the line through `point` along `direction`."""
+    normals = np.stack([plane.normal for plane in planes])
+    across = np.stack([normals @ picture.z, np.einsum("cd,cd->c", normals, picture.n)], 1)
+    gap = np.array([float(plane.distances(picture.centre[None])[0]) for plane in planes])
+    along = np.stack([-across[:, 1], across[:, 0]], 1)
+
+    def images(rows: Array) -> Array:
+        return rows.reshape(*rows.shape[:-1], *shape)
+
+    weight, bias = "weight w of the classifier", "bias b of the classifier"
+    return labelled(
+        weight=(("C", *_IMAGE), images(np.stack([p.weight for p in planes])), weight, "1"),
+        bias=("C", np.array([p.bias for p in planes]), bias, "1"),
+        centroid=(
+            ("class", *_IMAGE),
+            images(picture.centroids),
+            "mean training image of each class",
+            "image units",
+        ),
+        z=(_IMAGE, images(picture.z), "unit vector z from centroid to centroid", "1"),
+        n=(("C", *_IMAGE), images(picture.n), "unit vector n of the tilting plane", "1"),
+        angle=(
+            "C",
+            np.array([plane.deviation_angle(picture.z) for plane in planes]),
+            "deviation angle between w and z",
+            "radian",
+        ),
+        centroid_angle=((), 0.0, "deviation angle of the nearest-centroid classifier", "radian"),
+        trace_point=(
+            ("C", "plane"),
+            -gap[:, None] * across,
+            "point of the boundary's trace nearest to the midpoint of the centroids",
+            "image units",
+        ),
+        trace_direction=(
+            ("C", "plane"),
+            along,
+            "unit vector along the boundary's trace",
+            "1",
+        ),
+        converged=(
+            "C",
+            np.array([p.converged for p in planes]),
+            "the classifier's solver converged",
+            "1",
+        ),
+        tilted=("C", picture.tilted, "w is not parallel to z", "1"),
+    )
+
+
+def _data(
+    picture: _Picture, planes: Sequence[Hyperplane], name: str, data: TwoClasses
+) -> xr.Dataset:
+    """Coordinates in the tilting planes, distances and error rates of one set."""
+    x, centre = data.x, picture.centre
+    distances = np.stack([plane.distances(x) for plane in planes])
+    errors = np.array([_error(plane, data) for plane in planes])
+    return labelled(
+        **{
+            f"{name}_label": (name, data.labels, f"class of the {name} image", "1"),
+            f"{name}_z": (
+                name,
+                x @ picture.z - centre @ picture.z,
+                f"coordinate of the {name} image along z, from the midpoint of the centroids",
+                "image units",
+            ),
+            f"{name}_n": (
+                ("C", name),
+                picture.n @ x.T - (picture.n @ centre)[:, None],
+                f"coordinate of the {name} image along n, from the midpoint of the centroids",
+                "image units",
+            ),
+            f"{name}_distance": (
+                ("C", name),
+                distances,
+                f"signed distance of the {name} image to the boundary",
+                "image units",
+            ),
+            f"{name}_error": ("C", errors, f"share of {name} images misclassified", "1"),
+            f"centroid_{name}_error": (
+                (),
+                _error(picture.reference, data),
+                f"share of {name} images misclassified by the nearest-centroid classifier",
+                "1",
+            ),
+        }
+    )
+
+
+def _means(planes: Sequence[Hyperplane], reference: Hyperplane, test: TwoClasses) -> xr.Dataset:
+    values = np.array([_mean_distances(plane, test) for plane in (*planes, reference)])
+    distance, norm = (
+        "mean distance of test images to the boundary",
+        "mean norm of the smallest adversarial perturbation, correctly classified test images",
+    )
+    of_reference = ", nearest-centroid classifier"
+    return labelled(
+        mean_distance=("C", values[:-1, 0], distance, "image units"),
+        mean_adversarial_norm=("C", values[:-1, 1], norm, "image units"),
+        centroid_mean_distance=((), values[-1, 0], distance + of_reference, "image units"),
+        centroid_mean_adversarial_norm=((), values[-1, 1], norm + of_reference, "image units"),
+    )
+
+
+def _error(plane: Hyperplane, data: TwoClasses) -> float:
+    if not np.isfinite(plane.scores(data.x)).all():
+        return float("nan")
+    return float((~plane.correct(data.x, data.is_second)).mean())
+
+
+def _mean_distances(plane: Hyperplane, data: TwoClasses) -> tuple[float, float]:
+    """Mean |distance| of all images, and of those classified correctly; NaN for none."""
+    distances, right = np.abs(plane.distances(data.x)), plane.correct(data.x, data.is_second)
+    return float(distances.mean()), float(distances[right].mean()) if right.any() else np.nan
+
+
+def _check_c(C: float | Sequence[float]) -> list[float]:
+    try:
+        values = np.atleast_1d(np.asarray(C, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"C={C!r} must be a positive number or several.") from error
+    if values.ndim != 1 or len(values) == 0 or not ((values > 0) & np.isfinite(values)).all():
+        raise InputError(
+            f"C={C!r} must be a positive, finite number or a sequence of such; small C is strong "
+            "regularisation."
+        )
+    return [float(c) for c in values]
+
+
+def _check_sets(train: TwoClasses, test: TwoClasses, examples: int) -> None:
+    if train.shape != test.shape:
+        raise InputError(
+            f"train has images of shape {train.shape}, test of shape {test.shape}; they must be "
+            "equal."
+        )
+    if train.x.shape[1] < 2:
+        raise InputError("images of one pixel have no tilting plane: two pixels are needed.")
+    if not nearest_centroid(train.centroids).is_usable:
+        raise InputError(
+            f"train: the centroids of classes {train.names[0]} and {train.names[1]} are equal, so "
+            "no direction leads from one to the other. Give classes that differ in mean."
+        )
+    if examples < 1:
+        raise InputError(f"examples={examples} must be at least 1.")
