@@ -4,11 +4,14 @@ from pathlib import Path
 
 import curvature_directions
 import curvature_profile
+import feature_collisions
 import leading_directions
 import normal_spectrum
 import random_subspace_fooling
 import scale_sweep
 import sharedness
+import softmax_boundary_angles
+import softmax_null_space
 from drawing import main
 
 import geomadv as ga
@@ -21,6 +24,9 @@ FIGURES = (
     curvature_directions,
     sharedness,
     scale_sweep,
+    softmax_null_space,
+    softmax_boundary_angles,
+    feature_collisions,
 )
 
 

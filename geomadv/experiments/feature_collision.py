@@ -14,6 +14,9 @@ from tqdm.auto import tqdm
 from geomadv.errors import InputError
 from geomadv.experiments.last_layer import LastLayer
 
+# From radii that nobody sees on natural images to those of another image.
+_RELATIVE_EPSILONS = (0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
+
 # The longest step as a share of the radius: at the start, and after the last step.
 _FIRST_STEP, _LAST_STEP = 0.5, 0.01
 
@@ -22,22 +25,21 @@ _FIRST_STEP, _LAST_STEP = 0.5, 0.01
 class CollisionSettings:
     """How to search for collisions, and when one counts.
 
-    Attributes:
-        pairs: random pairs of images of different predicted classes.
-        relative_epsilons: radii as shares of the mean image norm, ascending.
-        tolerance: a collision leaves at most this share of the pair's distance in the visible
-            features, and has the goal's predicted class.
-        steps: of projected gradient descent per radius.
-        clip: keep images inside the network's bounds as well.
-        examples: pairs whose images are kept.
+    A collision has the goal's predicted class and at most `tolerance` of the distance left.
     """
 
     pairs: int = 100
-    relative_epsilons: Sequence[float] = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
+    """Random pairs of images of different predicted classes."""
+    relative_epsilons: tuple[float, ...] = _RELATIVE_EPSILONS
+    """Radii as shares of the mean image norm, ascending."""
     tolerance: float = 0.05
+    """Share of the pair's distance in visible features that a collision may leave."""
     steps: int = 40
+    """Steps of projected gradient descent per radius."""
     clip: bool = False
+    """Keep images inside the network's bounds as well."""
     examples: int = 4
+    """Pairs whose images are kept."""
 
     def check(self) -> None:
         """Raises InputError for settings that make no search."""

@@ -11,13 +11,21 @@ from geomadv.plotting.second_order import (
     scale_sweep,
     sharedness,
 )
+from geomadv.plotting.softmax_directions import (
+    feature_collisions,
+    softmax_boundary_angles,
+    softmax_null_space,
+)
 
 __all__ = [
     "curvature_directions",
     "curvature_profile",
+    "feature_collisions",
     "leading_directions",
     "normal_spectrum",
     "random_subspace_fooling",
     "scale_sweep",
     "sharedness",
+    "softmax_boundary_angles",
+    "softmax_null_space",
 ]
