@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,6 +69,8 @@ class Collisions:
 
     Attributes:
         residual: (e, n) remaining share of the pair's visible feature distance.
+        theta: (e, n) distance of the best image's features to the goal's along the adversarial
+            directions, feature units: |theta| of the conjecture.
         label: (e, n) predicted class of the best image.
         norm: (e, n) its distance to the start, image units.
         success: (e, n) bool: residual within the tolerance, label that of the goal.
@@ -75,6 +78,7 @@ class Collisions:
     """
 
     residual: NDArray[np.float64]
+    theta: NDArray[np.float64]
     label: NDArray[np.int64]
     norm: NDArray[np.float64]
     success: NDArray[np.bool_]
@@ -139,8 +143,7 @@ def feature_collisions(
         for index in (~search.success).nonzero().squeeze(1).split(batch_size):
             search.descend(index, epsilon)
         kept.append(search.state())
-    residual, label, norm, success, examples = (np.stack(a) for a in zip(*kept, strict=True))
-    return Collisions(residual, label, norm, success, examples)
+    return Collisions(*(np.stack(parts) for parts in zip(*kept, strict=True)))
 
 
 class _Search:
@@ -163,10 +166,19 @@ class _Search:
             (here, now), (there, then) = (
                 [torch.cat(t) for t in zip(*parts, strict=True)] for parts in passes
             )
-        self.goal, self.goal_label = there @ self.visible, then.argmax(1)
+        self.goal, self.goal_label = there, then.argmax(1)
         self.label = now.argmax(1)
-        self.distance = (here @ self.visible - self.goal).norm(dim=1)
+        self.distance = self._seen(here - there).norm(dim=1)
         self.residual = torch.ones_like(self.distance)
+        self.theta = self._unseen(here - there)
+
+    def _seen(self, difference: Tensor) -> Tensor:
+        return difference @ self.visible
+
+    def _unseen(self, difference: Tensor) -> Tensor:
+        """Norms of the adversarial parts (n,)."""
+        norms: Tensor = (difference - self._seen(difference) @ self.visible.T).norm(dim=1)
+        return norms
 
     @property
     def success(self) -> Tensor:
@@ -180,8 +192,9 @@ class _Search:
             x = (self.start[index] + delta).requires_grad_()
             with torch.enable_grad():
                 features, scores = self.layer(x)
-                distance = (features @ self.visible - self.goal[index]).norm(dim=1)
-            self._note(index, delta, distance.detach() / self.distance[index], scores.argmax(1))
+                difference = features - self.goal[index]
+                distance = self._seen(difference).norm(dim=1)
+            self._note(index, delta, difference.detach(), scores.argmax(1))
             going = ~self.success[index]
             if t == steps or not going.any():
                 return
@@ -193,10 +206,13 @@ class _Search:
             step = _polyak(gradient[going], distance.detach()[going], longest)
             delta = self._confine(index, delta - step, epsilon)
 
-    def _note(self, index: Tensor, delta: Tensor, residual: Tensor, label: Tensor) -> None:
+    def _note(self, index: Tensor, delta: Tensor, difference: Tensor, label: Tensor) -> None:
+        """Keeps the images that are closer; difference (n, l) of features to the goal's."""
+        residual = self._seen(difference).norm(dim=1) / self.distance[index]
         closer = residual < self.residual[index]
         chosen = index[closer]
         self.residual[chosen], self.label[chosen] = residual[closer], label[closer]
+        self.theta[chosen] = self._unseen(difference[closer])
         self.delta[chosen] = delta[closer]
 
     def _confine(self, index: Tensor, delta: Tensor, epsilon: float) -> Tensor:
@@ -208,11 +224,12 @@ class _Search:
         start = self.start[index]
         return (start + delta).clamp(*self.layer.net.bounds) - start
 
-    def state(self) -> tuple[NDArray[np.generic], ...]:
-        """Residual, label, norm, success (n,) and example images, now."""
+    def state(self) -> tuple[NDArray[Any], ...]:
+        """The fields of `Collisions`, now."""
         shown = slice(self.settings.examples)
         tensors = (
             self.residual.double(),
+            self.theta.double(),
             self.label,
             self.delta.flatten(1).norm(dim=1).double(),
             self.success,

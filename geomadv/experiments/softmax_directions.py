@@ -243,6 +243,7 @@ def _collide(
         "mean_image_norm": ((), mean_norm),
         "collision": (dims, found.success),
         "collision_residual": (dims, found.residual),
+        "collision_theta": (dims, found.theta),
         "collision_label": (dims, found.label),
         "collision_norm": (dims, found.norm),
         "collision_tolerance": ((), settings.tolerance),

@@ -45,6 +45,7 @@ _LABELS = {
     "mean_image_norm": ("mean Euclidean norm of the images", "image units"),
     "collision": ("features of the goal reached up to an adversarial direction", "1"),
     "collision_residual": (_RELATIVE, "1"),
+    "collision_theta": ("feature distance to the goal in adversarial directions", "feature units"),
     "collision_label": ("class predicted at the best image", "1"),
     "collision_norm": ("distance of the best image to the start", "image units"),
     "collision_tolerance": (f"largest {_RELATIVE} that counts as a collision", "1"),

@@ -92,7 +92,7 @@ def _hidden_shares(axes: Axes, ds: xr.Dataset) -> None:
     share = 100 * float(ds["adversarial_dimension"]) / ds.sizes["feature"]
     axes.axvline(share, color=GREY, linestyle=":", label="uniform feature change")
     axes.set_xlim(0, 100)
-    axes.set_xlabel("hidden energy of feature change (%)")
+    axes.set_xlabel("hidden feature energy (%)")
     axes.set_ylabel("images (%)")
     _below(axes)
 
