@@ -6,6 +6,7 @@ import confined_deepfool
 import confined_examples
 import curvature_directions
 import curvature_profile
+import feature_collisions
 import first_order_twin
 import leading_directions
 import norm_fractions
@@ -15,6 +16,8 @@ import random_subspace_fooling
 import resampling
 import scale_sweep
 import sharedness
+import softmax_boundary_angles
+import softmax_null_space
 import spectral_density
 import subspace_accuracy
 import tilting_images
@@ -49,6 +52,9 @@ FIGURES = (
     tilting_slider,
     tilting_toy,
     normal_tilt,
+    softmax_null_space,
+    softmax_boundary_angles,
+    feature_collisions,
 )
 
 

@@ -13,6 +13,7 @@ from geomadv.experiments.families import (
     singular_families,
     stored_curvatures,
 )
+from geomadv.experiments.feature_collision import CollisionSettings
 from geomadv.experiments.label_graph import label_graph
 from geomadv.experiments.norm_comparison import norm_comparison
 from geomadv.experiments.norm_fractions import norm_fractions
@@ -21,6 +22,7 @@ from geomadv.experiments.normal_tilt import class_centroids, normal_tilt
 from geomadv.experiments.principal_curvature import class_curvature
 from geomadv.experiments.random_subspace_fooling import random_subspace_fooling
 from geomadv.experiments.resampling import resampled, resampling
+from geomadv.experiments.softmax_directions import softmax_directions
 from geomadv.experiments.subspace_accuracy import subspace_accuracy
 from geomadv.experiments.tilting_plane import tilting_plane
 from geomadv.experiments.tilting_toy import tilting_toy, toy_problem
@@ -29,6 +31,7 @@ from geomadv.experiments.uncertainty import random_subspace_angles
 from geomadv.experiments.universal import universal
 
 __all__ = [
+    "CollisionSettings",
     "CurvatureSettings",
     "blank_curvature",
     "categories",
@@ -48,6 +51,7 @@ __all__ = [
     "resampled",
     "resampling",
     "singular_families",
+    "softmax_directions",
     "stored_curvatures",
     "subspace_accuracy",
     "tilting_plane",

@@ -13,6 +13,11 @@ from geomadv.plotting.second_order import (
     sharedness,
     spectral_density,
 )
+from geomadv.plotting.softmax_directions import (
+    feature_collisions,
+    softmax_boundary_angles,
+    softmax_null_space,
+)
 from geomadv.plotting.subspaces import first_order_twin, norm_fractions, subspace_accuracy
 from geomadv.plotting.tilting import (
     normal_tilt,
@@ -29,6 +34,7 @@ __all__ = [
     "confined_examples",
     "curvature_directions",
     "curvature_profile",
+    "feature_collisions",
     "first_order_twin",
     "leading_directions",
     "norm_fractions",
@@ -38,6 +44,8 @@ __all__ = [
     "resampling",
     "scale_sweep",
     "sharedness",
+    "softmax_boundary_angles",
+    "softmax_null_space",
     "spectral_density",
     "subspace_accuracy",
     "tilting_images",

@@ -1,0 +1,256 @@
+"""Adversarial directions of the softmax layer (Zou et al., "Geometric Universality ...")."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geomadv.batching import check_batch_size
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.experiments.feature_collision import (
+    CollisionSettings,
+    feature_collisions,
+    random_pairs,
+)
+from geomadv.experiments.last_layer import LastLayer, last_layer
+from geomadv.experiments.softmax_layout import EXAMPLE, describe
+from geomadv.linalg import uniform_directions
+from geomadv.linalg.boundary_angles import boundary_angles, most_parallel
+from geomadv.linalg.regions import class_regions
+from geomadv.linalg.softmax_layer import AdversarialSpace, adversarial_space
+from geomadv.perturbations import deepfool
+
+Array = NDArray[np.float64]
+Variables = dict[str, tuple[Any, Any]]
+
+# Displacements of features, as multiples of their norm.
+DISPLACEMENTS = tuple(10.0**k for k in range(-3, 7))
+
+
+def softmax_directions(
+    net: Classifier,
+    images: Any,
+    collisions: CollisionSettings | None = None,
+    displacements: Sequence[float] = DISPLACEMENTS,
+    angle_sample: int = 2_000_000,
+    seed: int = 0,
+    *,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """What the last layer of a network does not see, and what that allows.
+
+    Zou et al., "Geometric Universality of Adversarial Examples in Deep Learning": the adversarial
+    directions of the last layer W g(x) + b, exactly (theorem 1); a check that real features can be
+    moved along them any distance (computed in float64); which class regions are unbounded
+    (theorem 2); how parallel the boundaries are (definition 2); how often an image within epsilon
+    has the features of another class's image up to an adversarial direction (the conjecture); and
+    how much of the feature change of a DeepFool perturbation is invisible to the last layer.
+
+    Args:
+        net: the network; its last step must be an `nn.Linear`.
+        images: (N, C, H, W) tensor, array or ImageSet, of at least two predicted classes.
+        collisions: how to search for collisions; default: see `CollisionSettings`.
+        displacements: of the features along adversarial directions, as multiples of their norm.
+        angle_sample: pairs of boundaries above which the histogram is that of a sample.
+        seed: of directions, pairs and samples.
+        batch_size: images per pass; default from memory.
+        progress: show progress bars.
+
+    Returns:
+        Dataset over class, feature, component, adversarial (direction), displacement, sample,
+        relation, angle_bin, epsilon, pair and example; all named in `long_name`. Where there are no
+        adversarial directions, `softmax_change` is NaN and `hidden_share` zero.
+
+    Raises:
+        InputError: no final linear layer, fewer than three classes, unusable images or settings.
+    """
+    settings = collisions or CollisionSettings()
+    settings.check()
+    factors = np.asarray(displacements, dtype=np.float64)
+    if factors.ndim != 1 or len(factors) == 0 or not (np.isfinite(factors) & (factors > 0)).all():
+        raise InputError(f"displacements={list(displacements)} must be finite and positive.")
+    if angle_sample < 1:
+        raise InputError(f"angle_sample={angle_sample} must be at least 1.")
+    x = net.check_images(images)
+    size = check_batch_size(batch_size, net)
+    if net.num_classes < 3:
+        raise InputError(
+            f"network {net.name!r} has {net.num_classes} classes and so a single boundary; angles "
+            "between boundaries need at least three classes."
+        )
+    layer = last_layer(net, x)
+    features, prediction = layer.features(x, size)
+    starts, goals = random_pairs(prediction, settings.pairs, seed)
+    space = adversarial_space(layer.weight)
+    variables = {
+        **_space(space, layer),
+        **_displaced(space, layer, features, factors, seed),
+        **_regions(space, layer, progress),
+        **_parallels(layer, angle_sample, seed, progress),
+        **_perturbed(space, layer, x, features, size, seed, progress),
+        **_collide(space, layer, x, starts, goals, settings, size, progress),
+        "prediction": ("sample", prediction),
+    }
+    ds = xr.Dataset(variables, coords={"displacement": ("displacement", factors)})
+    ds = ds.set_coords(["epsilon"]).assign_coords({"class": list(net.class_names)})
+    return describe(ds)
+
+
+def _space(space: AdversarialSpace, layer: LastLayer) -> Variables:
+    classes, features = layer.weight.shape
+    return {
+        "singular_value": ("component", space.singular_values),
+        "rank_tolerance": ((), space.tolerance),
+        "rank": ((), space.rank),
+        "adversarial_dimension": ((), features - space.rank),
+        "published_bound": ((), max(features - classes, 0)),
+        "adversarial_direction": (("adversarial", "feature"), space.adversarial.T),
+    }
+
+
+def _softmax(layer: LastLayer, features: Array) -> Array:
+    scores = features @ layer.weight.T + layer.bias
+    scores -= scores.max(axis=1, keepdims=True)
+    exponentials = np.exp(scores)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def _displaced(
+    space: AdversarialSpace, layer: LastLayer, features: Array, factors: Array, seed: int
+) -> Variables:
+    """Largest change of the softmax of every feature vector, beside a bound on its rounding."""
+    n, width = features.shape
+    count = space.adversarial.shape[1]
+    anywhere = uniform_directions(n, width, seed=seed, dtype=torch.float64).numpy()
+    unseen = np.full_like(anywhere, np.nan)
+    if count > 0:
+        drawn = uniform_directions(n, count, seed=seed + 1, dtype=torch.float64).numpy()
+        unseen = drawn @ space.adversarial.T
+    before = _softmax(layer, features)
+    norms = np.linalg.norm(features, axis=1)
+    change, control, bound = (np.empty((len(factors), n)) for _ in range(3))
+    eps, magnitudes = np.finfo(np.float64).eps, np.abs(layer.weight)
+    for i, factor in enumerate(factors):
+        lengths = factor * norms
+        moved = features + lengths[:, None] * unseen
+        change[i] = np.abs(_softmax(layer, moved) - before).max(axis=1)
+        other = features + lengths[:, None] * anywhere
+        control[i] = np.abs(_softmax(layer, other) - before).max(axis=1)
+        # A softmax changes by at most the change of its score differences. Each score is a sum of
+        # l products (error at most l eps sum |w||h|, Higham 2002, section 3.1), on both sides; the
+        # directions are exact to the tolerance of the rank.
+        sums = (np.abs(moved) @ magnitudes.T + np.abs(layer.bias)).max(axis=1)
+        bound[i] = 2 * (width + 4) * eps * sums + 2 * lengths * space.tolerance
+    dims = ("displacement", "sample")
+    return {
+        "softmax_change": (dims, change),
+        "control_change": (dims, control),
+        "rounding_bound": (dims, bound),
+        "feature_norm": ("sample", norms),
+    }
+
+
+def _regions(space: AdversarialSpace, layer: LastLayer, progress: bool) -> Variables:
+    regions = class_regions(layer.weight, layer.bias, space, progress)
+    return {
+        "region_empty": ("class", regions.empty),
+        "region_unbounded": ("class", regions.unbounded),
+        "region_unbounded_visible": ("class", regions.unbounded_visible),
+        "region_test": ("class", regions.test),
+    }
+
+
+def _parallels(layer: LastLayer, sample: int, seed: int, progress: bool) -> Variables:
+    centred = layer.weight - layer.weight.mean(axis=0)
+    gram = centred @ centred.T
+    parallel = most_parallel(gram, progress)
+    angles = boundary_angles(gram, sample=sample, seed=seed)
+    return {
+        "parallel_cosine": ("relation", parallel.cosine),
+        "parallel_classes": (("relation", "member"), parallel.classes),
+        "coincident_boundaries": ((), parallel.coincident),
+        "boundary_pairs": ((), parallel.pairs),
+        "cosines_evaluated": ((), parallel.evaluated),
+        "angle_low": ("angle_bin", angles.edges[:-1]),
+        "angle_high": ("angle_bin", angles.edges[1:]),
+        "angle_count": (("relation", "angle_bin"), angles.counts),
+        "angle_pairs": ((), angles.pairs),
+        "angle_complete": ((), angles.complete),
+    }
+
+
+def _perturbed(
+    space: AdversarialSpace,
+    layer: LastLayer,
+    x: Tensor,
+    features: Array,
+    size: int,
+    seed: int,
+    progress: bool,
+) -> Variables:
+    """Share of the energy of the feature change that the last layer does not see."""
+    found = deepfool(layer.net, x, batch_size=size, progress=progress)
+    random = uniform_directions(len(x), x[0].numel(), seed=seed + 2, dtype=torch.float64)
+    noise = random.to(x) * found.norm[:, None]
+
+    def change(delta: Tensor) -> Array:
+        return layer.features(x + delta.reshape_as(x), size)[0] - features
+
+    def hidden(difference: Array) -> Array:
+        total = (difference**2).sum(axis=1)
+        seen = ((difference @ space.visible) ** 2).sum(axis=1)
+        share: Array = np.full_like(total, np.nan)
+        np.divide(np.maximum(total - seen, 0), total, out=share, where=total > 0)
+        return share
+
+    adversarial = change(found.delta)
+    return {
+        "hidden_share": ("sample", hidden(adversarial)),
+        "noise_hidden_share": ("sample", hidden(change(noise))),
+        "feature_change": ("sample", np.linalg.norm(adversarial, axis=1)),
+        "perturbation_norm": ("sample", found.norm.double().cpu().numpy()),
+        "perturbation_converged": ("sample", found.converged.cpu().numpy()),
+    }
+
+
+def _collide(
+    space: AdversarialSpace,
+    layer: LastLayer,
+    x: Tensor,
+    starts: NDArray[np.int64],
+    goals: NDArray[np.int64],
+    settings: CollisionSettings,
+    size: int,
+    progress: bool,
+) -> Variables:
+    mean_norm = x.flatten(1).norm(dim=1).mean().item()
+    radii = [share * mean_norm for share in settings.relative_epsilons]
+    visible = torch.from_numpy(space.visible)
+    first, second = (x[torch.from_numpy(i).to(x.device)] for i in (starts, goals))
+    found = feature_collisions(
+        layer, first, second, visible, radii, settings, size, progress=progress
+    )
+    shown = slice(settings.examples)
+    dims = ("epsilon", "pair")
+    return {
+        "epsilon": ("epsilon", np.asarray(radii)),
+        "mean_image_norm": ((), mean_norm),
+        "collision": (dims, found.success),
+        "collision_residual": (dims, found.residual),
+        "collision_theta": (dims, found.theta),
+        "collision_label": (dims, found.label),
+        "collision_norm": (dims, found.norm),
+        "collision_tolerance": ((), settings.tolerance),
+        "collision_clipped": ((), settings.clip),
+        "pair_start": ("pair", starts),
+        "pair_goal": ("pair", goals),
+        "start_image": (EXAMPLE, first[shown].cpu().numpy()),
+        "goal_image": (EXAMPLE, second[shown].cpu().numpy()),
+        "collision_image": (("epsilon", *EXAMPLE), found.examples),
+    }
