@@ -14,6 +14,9 @@ import xarray as xr
 import geomadv as ga
 from geomadv.networks import ZOO
 
+# Numbers per image up to which a network is small enough for thousands of images in a sweep.
+_SMALL_IMAGE = 1024
+
 Names = tyro.conf.arg(metavar="NAME")
 
 
@@ -108,6 +111,59 @@ def result_path(flags: Flags, net: ga.Classifier, experiment: str) -> Path:
     folder = flags.results / "".join(c if c.isalnum() or c in "-._" else "-" for c in net.name)
     ga.results.check_writable(folder)
     return folder / f"{experiment}.h5"
+
+
+def earlier_result(
+    flags: Flags, net: ga.Classifier, experiment: str, images: ga.ImageSet
+) -> xr.Dataset:
+    """The result of an earlier script, of this network and of images from the given data set.
+
+    Raises:
+        InputError: there is none, or it is of another network or data set.
+    """
+    path, script = result_path(flags, net, experiment), f"analysis/{experiment}.py"
+    if not path.exists():
+        raise ga.InputError(f"no result file {path}: run {script} with the same flags first.")
+    ds = ga.load(path)
+    if ds.attrs["weights_sha256"] != net.weights_sha256:
+        raise ga.InputError(
+            f"{path} is of network {ds.attrs['network']!r} with other weights than those of "
+            f"{net.name!r} now: run {script} --overwrite, or choose another --results folder."
+        )
+    if ds.attrs["dataset"] != images.name:
+        raise ga.InputError(
+            f"{path} is of the images {ds.attrs['dataset']!r}, not of {images.name!r}: give the "
+            f"same --images, run {script} --overwrite, or choose another --results folder."
+        )
+    return ds
+
+
+def mean_image(images: ga.ImageSet) -> torch.Tensor:
+    """Mean (C, H, W) of all images, summed in float64."""
+    total = sum(part.images.sum(0, dtype=torch.float64) for part in images.batches(512))
+    return torch.as_tensor(total) / len(images)
+
+
+def image_count(net: ga.Classifier) -> int:
+    """Images that a sweep of some hundred passes affords on a CPU."""
+    return 10_000 if net.dimension <= _SMALL_IMAGE else 1_000
+
+
+def tell_accuracy(ds: xr.Dataset, share: float = 0.95) -> None:
+    """Prints, family by family, from which d on the test accuracy is a share of the plain one."""
+    test = ds.sel(split="test")
+    plain, constant = float(test["plain_accuracy"]), float(test["constant_accuracy"])
+    print(f"plain test accuracy {100 * plain:.1f} %, most frequent class {100 * constant:.1f} %")
+    for family in ds["family"].to_numpy():
+        one = test.sel(family=family)
+        reached = (one["accuracy"] >= share * plain).to_numpy()
+        if reached.any():
+            first = one.isel(d=int(reached.argmax()))
+            size, pixels = int(first["subspace_dimension"]), int(ds["image_dimension"])
+            where = f"from d = {int(first['d'])} on, {size} of {pixels} dimensions"
+        else:
+            where = f"not reached, best {100 * float(one['accuracy'].max()):.1f} %"
+        print(f"{family}: {100 * share:.0f} % of it {where}")
 
 
 def compute_once(
