@@ -4,10 +4,14 @@ from pathlib import Path
 
 import curvature_directions
 import curvature_profile
+import direction_sweep
+import direction_sweep_classes
 import leading_directions
 import normal_spectrum
 import random_subspace_fooling
 import scale_sweep
+import score_curve_measures
+import score_curves
 import sharedness
 from drawing import main
 
@@ -21,6 +25,10 @@ FIGURES = (
     curvature_directions,
     sharedness,
     scale_sweep,
+    score_curves,
+    score_curve_measures,
+    direction_sweep,
+    direction_sweep_classes,
 )
 
 

@@ -150,7 +150,7 @@ def class_direction_sweep(
     def run(directions: NDArray[np.floating], target: int) -> xr.Dataset:
         return direction_sweep(net, images, directions, scales, target, batch_size=batch_size)
 
-    return _each_class(run, curved, ("source",), "direction sweep", progress)
+    return _each_class(run, curved, ("source", "class_name"), "direction sweep", progress)
 
 
 def class_score_curves(
@@ -190,7 +190,8 @@ def class_score_curves(
             net, images, directions, scales, target, draws=draws, seed=seed, batch_size=batch_size
         )
 
-    return _each_class(run, curved, ("source",), "score curves", progress)
+    shared = ("source", "class_name", "example_scale")
+    return _each_class(run, curved, shared, "score curves", progress)
 
 
 def _each_class(

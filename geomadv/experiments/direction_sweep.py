@@ -35,6 +35,7 @@ _LABELS = {
     "source": ("class predicted at the clean image", "1"),
     "population_size": ("images of the population", "1"),
     "target": ("target class", "1"),
+    "class_name": ("names of the network's classes", "1"),
     "direction_image": ("unit direction", "1"),
 }
 
@@ -71,7 +72,8 @@ def direction_sweep(
         (population, direction, scale, quantile); `transition` and `retention` (direction, scale),
         the share of the first population that is predicted as the target and the share of the
         second that still is; `prediction` (direction, scale, sample); `source` (sample);
-        `population_size` (population); `target`; `direction_image`. What belongs to an empty target
+        `population_size` (population); `target`; `class_name`;
+        `direction_image`. What belongs to an empty target
         population is NaN.
 
     Raises:
@@ -110,6 +112,7 @@ def direction_sweep(
             "source": ("sample", source),
             "population_size": ("population", [int((~inside).sum()), int(inside.sum())]),
             "target": ((), target),
+            "class_name": ("label", list(net.class_names)),
             "direction_image": image_directions(net, rows),
         },
         coords={"population": list(POPULATIONS), "scale": steps, "quantile": list(_QUANTILES)},

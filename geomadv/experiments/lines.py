@@ -129,9 +129,10 @@ def line_answers(
             f"{scales[-1]:g} image units from the images. Choose smaller scales."
         )
     kind = np.int16 if net.num_classes <= np.iinfo(np.int16).max else np.int32
-    prediction = torch.cat([part for _, part in parts]).cpu().numpy().astype(kind)
+    labels = torch.cat([part for _, part in parts]).reshape(shape).cpu().numpy()
+    prediction: NDArray[np.signedinteger] = np.asarray(labels, dtype=kind)
     own, other, softmax = numbers.cpu().numpy()
-    return LineAnswers(own, other, softmax, prediction.reshape(shape))
+    return LineAnswers(own, other, softmax, prediction)
 
 
 def _answers(scores: Tensor, target: int) -> tuple[Tensor, Tensor]:

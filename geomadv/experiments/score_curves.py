@@ -43,6 +43,7 @@ _LABELS = {
     "prediction": ("predicted class at x + s d", "1"),
     "source": ("class predicted at the clean image", "1"),
     "target": ("target class", "1"),
+    "class_name": ("names of the network's classes", "1"),
     "direction_image": ("unit direction d", "1"),
     "coordinate": ("coordinate x . d of the image along the direction", "image units"),
     "centre": ("scale about which the curve is most symmetric", "image units"),
@@ -153,6 +154,7 @@ def score_curves(
         "prediction": (("direction", "sample", "scale"), prediction),
         "source": ("sample", source),
         "target": ((), target),
+        "class_name": ("label", list(net.class_names)),
         "direction_image": image_directions(net, rows),
         "coordinate": (("direction", "sample"), coordinate),
     }

@@ -11,13 +11,23 @@ from geomadv.plotting.second_order import (
     scale_sweep,
     sharedness,
 )
+from geomadv.plotting.sweeps import (
+    direction_sweep,
+    direction_sweep_classes,
+    score_curve_measures,
+    score_curves,
+)
 
 __all__ = [
     "curvature_directions",
     "curvature_profile",
+    "direction_sweep",
+    "direction_sweep_classes",
     "leading_directions",
     "normal_spectrum",
     "random_subspace_fooling",
     "scale_sweep",
+    "score_curve_measures",
+    "score_curves",
     "sharedness",
 ]
