@@ -22,7 +22,7 @@ class ScoreCurves(Flags):
     reach: float | None = None
     """Largest scale in image units; default: where the directions have led into their classes."""
     draws: int = 1000
-    """Bootstrap resamplings of the images."""
+    """Bootstrap resamplings of the images, for the intervals of the shares of variance."""
 
 
 def run(flags: ScoreCurves) -> None:

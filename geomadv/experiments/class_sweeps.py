@@ -17,15 +17,16 @@ from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, class_directions
 from geomadv.errors import InputError
 from geomadv.experiments.direction_sweep import direction_sweep
-from geomadv.experiments.families import COMPLEMENT, curvature_families, stored_curvatures
+from geomadv.experiments.families import curvature_families, stored_curvatures
 from geomadv.experiments.lines import IMAGE, label_variables
 from geomadv.experiments.score_curves import score_curves
 
 _ENDS: tuple[Family, ...] = ("positive", "negative")
-_SMALLEST = "directions of the smallest magnitude of curvature"
+_NAMES = {"positive": "most positive curvature", "negative": "most negative curvature"}
+_SMALLEST, _DRAWN = "smallest curvature", "random, outside the curved"
 
 # The range of a sweep is looked for on so many images, from one boundary distance on by doubling.
-_PILOT, _DOUBLINGS = 100, 10
+_PILOT, _DOUBLINGS, _BEYOND = 100, 10, 1.5
 
 
 def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> xr.Dataset:
@@ -42,8 +43,8 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
     Returns:
         Dataset over class (those that had boundary points), family ("positive", "negative",
         "flat"), direction and image: `direction_image`, unit norm; `curvature` of the mean Hessian
-        along them, NaN for drawn ones; `target`, the class numbers; `median_distance` of the
-        boundary points behind them. The attribute `flat` says how flat directions were found.
+        along them, NaN for drawn ones; `family_name`, which says how flat ones were found;
+        `target`, the class numbers; `median_distance` of the boundary points behind them.
 
     Raises:
         InputError: count < 1 or beyond the stored pairs, or no class had boundary points.
@@ -65,6 +66,7 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
         if drawn is not None and drawn.steps >= count:
             columns["flat"] = drawn.basis[:, : count * len(curvatures)]
     shape = curvature["hessian_direction"].shape[2:]
+    names = _NAMES | {"flat": _SMALLEST if complete else _DRAWN}
     ds = xr.Dataset(
         {
             "direction_image": (
@@ -75,11 +77,11 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
                 ("class", "family", "direction"),
                 np.stack([_values(curvatures, count, name) for name in columns], axis=1),
             ),
+            "family_name": ("family", [names[family] for family in columns]),
             "target": ("class", curvature["target"].to_numpy()[known]),
             "median_distance": ("class", curvature["median_distance"].to_numpy()[known]),
         },
         coords={"class": curvature["class"].to_numpy()[known], "family": list(columns)},
-        attrs={"flat": _SMALLEST if complete else COMPLEMENT},
     )
     units = curvature["hessian_value"].attrs["units"]
     return label_variables(
@@ -87,6 +89,7 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
         {
             "direction_image": ("unit direction", "1"),
             "curvature": ("curvature of the mean Hessian along the direction", units),
+            "family_name": ("which directions the family holds", "1"),
             "target": ("target class", "1"),
             "median_distance": ("median distance of the boundary points", "image units"),
         },
@@ -100,7 +103,8 @@ def sweep_reach(
 
     The median boundary distance is doubled until, in at least half of the classes, the most
     positively curved direction takes at least half of 100 images of other classes into the class,
-    with either sign; at most to the mean norm of the images.
+    with either sign. It goes half as far again, so that this does not lie on the edge, and at most
+    to the mean norm of the images.
 
     Raises:
         InputError: as `direction_sweep`.
@@ -116,7 +120,7 @@ def sweep_reach(
         if reach >= limit or float((taken >= 0.5).mean()) >= 0.5:
             break
         reach = min(2 * reach, limit)
-    return reach
+    return min(_BEYOND * reach, limit)
 
 
 def class_direction_sweep(
@@ -140,8 +144,8 @@ def class_direction_sweep(
 
     Returns:
         The variables of `direction_sweep`, with class and family before their other dimensions,
-        and the `curvature` (class, family, direction) of each direction. `source` is the same for
-        all classes, `population_size` is (class, population).
+        the `curvature` (class, family, direction) of each direction and the `family_name`. `source`
+        and `class_name` are the same for all classes, `population_size` is (class, population).
 
     Raises:
         InputError: as `direction_sweep`.
@@ -178,8 +182,8 @@ def class_score_curves(
 
     Returns:
         The variables of `score_curves` with class and family before their other dimensions, and
-        the `curvature` (class, family, direction) of each direction. `source` and `example_scale`
-        are the same for all classes.
+        the `curvature` (class, family, direction) of each direction, `family_name`. `source`,
+        `class_name` and `example_scale` are the same for all classes.
 
     Raises:
         InputError: as `score_curves`.
@@ -214,9 +218,9 @@ def _each_class(
         if name not in shared:
             stacked = np.stack([part[name].to_numpy() for part in parts])
             variables[str(name)] = (("class", *variable.dims), stacked, variable.attrs)
-    variables["curvature"] = curved["curvature"]
+    variables |= {name: curved[name] for name in ("curvature", "family_name")}
     coords = {**first.coords, "class": curved["class"], "family": curved["family"]}
-    return xr.Dataset(variables, coords, {"flat": curved.attrs.get("flat", "")})
+    return xr.Dataset(variables, coords)
 
 
 def _by_family(ds: xr.Dataset, families: int, directions: int) -> xr.Dataset:

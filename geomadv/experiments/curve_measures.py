@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
+from scipy.stats import binom
 
 Array = NDArray[np.float64]
 
@@ -118,8 +119,8 @@ def fit_additive(curves: Array, offsets: Array, scales: Array) -> AdditiveFit:
 
     G is a cubic spline with a knot every grid step, fitted to the values where they lie: nothing
     is interpolated. The fit is exact for every G that is a cubic polynomial, and within O(h^4) for
-    a smooth one. It takes the t from median(offset) + s_1 to median(offset) + s_last, where at
-    least half of the curves have values, so that no few curves of their own shape G at the ends.
+    a smooth one. It takes the t from m + s_1 to m + s_last, m the (upper) median of the offsets:
+    there at least half of the curves have values, so that no few of them shape G at the ends.
 
     Args:
         curves: (n, s) values F_n(s).
@@ -127,39 +128,41 @@ def fit_additive(curves: Array, offsets: Array, scales: Array) -> AdditiveFit:
         scales: (s,) equally spaced, s >= 3.
     """
     step = (scales[-1] - scales[0]) / (len(scales) - 1)
-    knots = np.median(offsets) + scales
+    # The median as one of the offsets: its curve has values on the whole range.
+    knots = np.sort(offsets)[len(offsets) // 2] + scales
     t = offsets[:, None] + scales
     # A point on the edge belongs to the range however its sum was rounded.
     slack = 1e-6 * step
     used = (t >= knots[0] - slack) & (t <= knots[-1] + slack)
-    points = used.sum(axis=1)
-    used &= points[:, None] > 1
-    points = used.sum(axis=1)
-    kept = np.maximum(points, 1)
-    values = np.where(used, curves, 0)
-    means = values.sum(axis=1) / kept
+    used &= used.sum(axis=1, keepdims=True) > 1
+    # The points in a row, curve after curve: `which` curve each is of.
+    rows = np.nonzero(used)[0]
+    present, starts, which, count = np.unique(
+        rows, return_index=True, return_inverse=True, return_counts=True
+    )
+    values, basis = curves[used], _splines(t[used], knots, step)
 
-    design = np.zeros((*curves.shape, len(scales) - 1 + _DEGREE))
-    design[used] = _splines(t[used], knots, step)
-    basis_means = design.sum(axis=1) / kept[:, None]
     # Without the curves' own means the constants H_n drop out of the problem.
-    centred = np.where(used[..., None], design - basis_means[:, None], 0)[used]
-    target = (values - means[:, None])[used]
+    means = np.add.reduceat(values, starts) / count
+    basis_means = np.add.reduceat(basis, starts, axis=0) / count[:, None]
+    centred, target = basis - basis_means[which], values - means[which]
     coefficients = np.linalg.lstsq(centred, target, rcond=None)[0]
+    level = basis.mean(axis=0) @ coefficients
+    offset = np.full(len(curves), np.nan)
+    offset[present] = means - basis_means @ coefficients + level
 
-    level = (design @ coefficients)[used].mean()
-    residuals = np.zeros(curves.shape)
-    residuals[used] = target - centred @ coefficients
-    within = np.where(used, (values - means[:, None]) ** 2, 0)
+    def sums(points: Array) -> Array:
+        return np.bincount(rows, points, minlength=len(curves)).astype(np.float64)
+
     return AdditiveFit(
         knots=knots,
         common=_splines(knots, knots, step) @ coefficients - level,
-        offset=np.where(points > 0, means - basis_means @ coefficients + level, np.nan),
-        points=points.astype(np.float64),
-        total=values.sum(axis=1),
-        squares=(values**2).sum(axis=1),
-        within=within.sum(axis=1),
-        residual=(residuals**2).sum(axis=1),
+        offset=offset,
+        points=sums(np.ones_like(values)),
+        total=sums(values),
+        squares=sums(values**2),
+        within=sums(target**2),
+        residual=sums((target - centred @ coefficients) ** 2),
     )
 
 
@@ -173,13 +176,19 @@ def _splines(t: Array, knots: Array, step: float) -> Array:
 
 def resample_counts(n: int, draws: int, seed: int) -> Array:
     """How often each of n curves is drawn in each bootstrap resampling, (draws, n)."""
-    rng = np.random.default_rng(seed)
-    counts: Array = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
-    return counts
+    drawn = np.random.default_rng(seed).integers(n, size=(draws, n))
+    # One count over all resamplings, each with its own numbers, is far faster than multinomial().
+    flat = np.bincount((drawn + n * np.arange(draws)[:, None]).ravel(), minlength=draws * n)
+    return flat.reshape(draws, n).astype(np.float64)
 
 
-def median_interval(values: Array, draws: int, seed: int, bounds: tuple[float, float]) -> Array:
-    """Bootstrap percentile interval of the median of values (n,) -> (2,) (Efron, 1979)."""
-    index = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    interval: Array = np.quantile(np.median(values[index], axis=1), bounds)
-    return interval
+def median_interval(values: Array, level: float = 0.95) -> Array:
+    """Interval (2,) for the median of the population that values (n,) are drawn from.
+
+    Between two order statistics; as each value lies below the median with probability 1/2, their
+    ranks are binomial quantiles, and the interval holds the median with at least `level` whatever
+    the distribution (below six values only with 1 - 2^(1 - n)).
+    """
+    n = len(values)
+    rank = max(int(binom.ppf((1 - level) / 2, n, 0.5)), 1)
+    return np.sort(values)[[rank - 1, n - rank]]

@@ -18,6 +18,10 @@ from geomadv.errors import InputError
 
 IMAGE = ("channel", "row", "column")
 
+# Perturbed images are made in blocks of about so many numbers, several batches if these are small:
+# the handful of operations around the network then costs little even for the smallest networks.
+_BLOCK_NUMBERS = 2**17
+
 
 @dataclass(frozen=True)
 class LineAnswers:
@@ -111,15 +115,17 @@ def line_answers(
     size = check_batch_size(batch_size, net)
     samples, steps = x.flatten(1), torch.as_tensor(scales).to(x)
     n, s, k = len(x), len(scales), len(directions)
+    block = size * max(1, _BLOCK_NUMBERS // (size * net.dimension))
     parts: list[tuple[Tensor, Tensor]] = []
     with tqdm(total=k * s * n, desc=label, unit="image", disable=not progress) as bar:
-        for start in range(0, k * s * n, size):
-            index = torch.arange(start, min(start + size, k * s * n), device=x.device)
+        for start in range(0, k * s * n, block):
+            index = torch.arange(start, min(start + block, k * s * n), device=x.device)
             line, sample = index // n, index % n
             moved = torch.addcmul(
                 samples[sample], steps[line % s, None], directions[line // s]
             ).reshape(-1, *net.input_shape)
-            parts.append(_answers(net.scores(moved), target))
+            scores = torch.cat([net.scores(batch) for batch in moved.split(size)])
+            parts.append(_answers(scores, target))
             bar.update(len(index))
     shape = (k, s, n)
     numbers = torch.cat([part for part, _ in parts], dim=1).reshape(3, *shape)

@@ -37,6 +37,7 @@ _SIDES = ("below", "above")
 _EXAMPLE_STEPS = 7
 
 _BOOTSTRAP = "bootstrap interval over images"
+_RANKS = "interval between order statistics"
 _LABELS = {
     "scale": ("scale s of the perturbation s d, d a unit vector", "image units"),
     "score": ("score of the target class at x + s d", "score units"),
@@ -49,10 +50,10 @@ _LABELS = {
     "centre": ("scale about which the curve is most symmetric", "image units"),
     "symmetry": ("share of the even part in the variance of the curve about its centre", "1"),
     "symmetry_median": ("median symmetry over images", "1"),
-    "symmetry_interval": (f"{_BOOTSTRAP} of the median symmetry", "1"),
+    "symmetry_interval": (f"{_RANKS} of the median symmetry", "1"),
     "monotonicity": ("net change over total variation on either side of the centre", "1"),
     "monotonicity_median": ("median monotonicity over images, the less monotonic side", "1"),
-    "monotonicity_interval": (f"{_BOOTSTRAP} of the median monotonicity", "1"),
+    "monotonicity_interval": (f"{_RANKS} of the median monotonicity", "1"),
     "common_coordinate": ("coordinate t = x . d + s of the common curve", "image units"),
     "common_score": ("common curve G(t) of the additive model G(t) + H_n", "score units"),
     "offset": ("offset H_n of the image in the additive model", "score units"),
@@ -105,18 +106,19 @@ def score_curves(
         directions: (D, k), one direction a column; they are scaled to unit norm.
         scales: (s,) increasing, equally spaced, both signs and 0, at least 7, image units.
         target: the class c whose score is followed.
-        draws: bootstrap resamplings of the images behind each interval (2.5 to 97.5 %).
+        draws: bootstrap resamplings of the images, for the intervals of the shares of variance.
         seed: of the resamplings.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
 
     Returns:
         Dataset over direction, sample, scale, side ("below", "above" the centre) and bound: the
-        curves `score` (direction, sample, scale) and `prediction`, the measures above, medians over
-        images and intervals, the fit (`common_score`, `common_coordinate`, `offset`), the
-        directions as images, and for one image of other classes and one of the target class, those
-        whose number of changed predictions is the median one, the perturbed images along the curve
-        (`example_image`, `example_prediction` over example and step).
+        curves `score` (direction, sample, scale) and `prediction`; the measures above, medians over
+        images and 95 % intervals (of medians between order statistics, of shares by bootstrap); the
+        fit (`common_score`, `common_coordinate`, `offset`); the directions as images. For one image
+        of other classes and one of the target class, those whose number of changed predictions is
+        the median one, the perturbed images along the curve (`example_image`, `example_prediction`
+        over example and step).
 
     Raises:
         InputError: unusable images, directions or scales, a target that is no class, fewer than
@@ -145,8 +147,9 @@ def score_curves(
     curves = answers.target.transpose(0, 2, 1)
     prediction = answers.prediction.transpose(0, 2, 1)
     coordinate = (rows.double() @ x.flatten(1).double().T).cpu().numpy()
+    counts = resample_counts(len(x), draws, seed)
     measured = [
-        _measures(c.astype(np.float64), a, steps, draws, seed)
+        _measures(c.astype(np.float64), a, steps, counts)
         for c, a in zip(curves, coordinate, strict=True)
     ]
     variables: dict[str, Any] = {
@@ -168,7 +171,7 @@ def score_curves(
         "example": list(POPULATIONS),
     }
     ds = xr.Dataset(variables, coords)
-    ds["bound"].attrs = {"long_name": "quantile over resamplings of the images", "units": "1"}
+    ds["bound"].attrs = {"long_name": "end of the 95 % interval, as a quantile", "units": "1"}
     return label_variables(ds, _LABELS)
 
 
@@ -176,26 +179,24 @@ def _measures(
     curves: NDArray[np.float64],
     coordinate: NDArray[np.float64],
     scales: NDArray[np.float64],
-    draws: int,
-    seed: int,
+    counts: NDArray[np.float64],
 ) -> dict[str, tuple[tuple[str, ...], Any]]:
-    """The measures of one direction; curves (n, s)."""
+    """The measures of one direction; curves (n, s), counts (draws, n) of the resamplings."""
     symmetry, centre = best_symmetry(curves)
     sides = monotonicity(curves, centre)
     fit = fit_additive(curves, coordinate, scales)
     whole = fit.separability()
-    drawn = fit.separability(resample_counts(len(curves), draws, seed))
-    intervals = np.quantile(drawn, _BOUNDS, axis=0)
+    intervals = np.quantile(fit.separability(counts), _BOUNDS, axis=0)
     worse = sides.min(axis=1)
     step = (scales[-1] - scales[0]) / (len(scales) - 1)
     return {
         "centre": (("sample",), scales[0] + centre * step / 2),
         "symmetry": (("sample",), symmetry),
         "symmetry_median": ((), np.median(symmetry)),
-        "symmetry_interval": (("bound",), median_interval(symmetry, draws, seed, _BOUNDS)),
+        "symmetry_interval": (("bound",), median_interval(symmetry)),
         "monotonicity": (("sample", "side"), sides),
         "monotonicity_median": ((), np.median(worse)),
-        "monotonicity_interval": (("bound",), median_interval(worse, draws, seed, _BOUNDS)),
+        "monotonicity_interval": (("bound",), median_interval(worse)),
         "common_coordinate": (("scale",), fit.knots),
         "common_score": (("scale",), fit.common),
         "offset": (("sample",), fit.offset),

@@ -27,11 +27,6 @@ _CLASSES = 10
 _CURVES = 100
 _NAME = 10
 _SCALE = "scale s (image units)"
-_FAMILIES = {
-    "positive": "most positive curvature",
-    "negative": "most negative curvature",
-    "flat": "smallest curvature",
-}
 # Populations of the results, and the colours of their examples.
 _OTHER, _OWN = "other classes", "target class"
 _EXAMPLES = {_OTHER: BLUE, _OWN: VERMILION}
@@ -51,12 +46,12 @@ def score_curves(ds: xr.Dataset, target: str | None = None) -> Figure:
     """
     with style():
         panels = list(_directions(ds, target))[:2]
-        figure = new_figure(PAGE if len(panels) == 2 else COLUMN, 3.9)
+        figure = new_figure(PAGE if len(panels) == 2 else COLUMN, 3.7)
         name = _class_name(panels[0][1], int(panels[0][1]["target"]))
         figure.suptitle(f"{title(ds)}: score of class {name} along directions", fontsize=8)
         parts = figure.subfigures(1, len(panels), squeeze=False)[0]
         for part, (label, one) in zip(parts, panels, strict=True):
-            upper, lower = part.subfigures(2, 1, height_ratios=[2.1, 1.35])
+            upper, lower = part.subfigures(2, 1, height_ratios=[2.45, 1.1])
             _curve_panel(upper.add_subplot(), one, label)
             _strips(lower, one)
         return figure
@@ -90,6 +85,7 @@ def score_curve_measures(ds: xr.Dataset) -> Figure:
             axes.set_xticks(place, names, rotation=90 if max(map(len, names)) > 2 else 0)
             axes.set_xlabel("class")
             axes.set_title(label)
+            axes.set_xlim(-0.7, len(names) - 0.3)
             axes.set_ylim(min(0, axes.get_ylim()[0]), 1.03)
         figure.axes[0].set_ylabel("share")
         handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -156,6 +152,9 @@ def direction_sweep_classes(ds: xr.Dataset) -> Figure:
         ratios = [1.0, 1.3] * len(families)
         grid = figure.add_gridspec(2 * len(families), len(classes), height_ratios=ratios)
         handles: list[Any] = []
+        reach = float(ds["scale"].max())
+        power = 10 ** np.floor(np.log10(reach))
+        tick = power * np.floor(reach / power)
         for i, family in enumerate(families):
             for j, name in enumerate(classes):
                 one = shown.sel({"family": family, "class": name})
@@ -166,12 +165,15 @@ def direction_sweep_classes(ds: xr.Dataset) -> Figure:
                 axes = figure.add_subplot(grid[2 * i + 1, j])
                 _share_panel(axes, one)
                 handles = handles or axes.get_legend_handles_labels()[0]
+                axes.set_xticks([-tick, 0, tick])
                 axes.tick_params(labelsize=6, labelleft=j == 0, labelbottom=i == len(families) - 1)
                 if j == 0:
-                    axes.set_ylabel(f"{_FAMILIES[str(family)].replace(' c', chr(10) + 'c')}\n(%)")
-        figure.supxlabel(_SCALE, fontsize=8)
+                    axes.set_ylabel(f"{_broken(_heading(one, str(family)))}\n(%)")
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-        figure.suptitle(f"{title(ds)}: leading directions of all classes", fontsize=8)
+        figure.suptitle(
+            f"{title(ds)}: leading directions of all classes, against the {_SCALE}",
+            fontsize=8,
+        )
         return figure
 
 
@@ -213,8 +215,15 @@ def _short(name: str) -> str:
     return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
 
-def _heading(label: str) -> str:
-    return _FAMILIES.get(label, label)
+def _heading(one: xr.Dataset, label: str) -> str:
+    """What the directions of a family are, or the name as it is."""
+    return str(one["family_name"].item()) if "family_name" in one else label
+
+
+def _broken(words: str) -> str:
+    """In two lines, for a short axis."""
+    first, _, last = words.rpartition(" ")
+    return f"{first}\n{last}"
 
 
 def _curve_panel(axes: Axes, one: xr.Dataset, label: str) -> None:
@@ -236,11 +245,12 @@ def _curve_panel(axes: Axes, one: xr.Dataset, label: str) -> None:
             )
     axes.set_xlabel(_SCALE)
     axes.set_ylabel("class score")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
     axes.set_title(
-        f"{_heading(label)}\nsymmetry {float(one['symmetry_median']):.2f}, "
+        f"{_heading(one, label)}\nsymmetry {float(one['symmetry_median']):.2f}, "
         f"monotonicity {float(one['monotonicity_median']):.2f}, "
-        f"separability {float(one['separability']):.2f}"
+        f"separability {float(one['separability']):.2f}",
+        fontsize=7,
     )
 
 
@@ -288,7 +298,9 @@ def _score_panel(axes: Axes, one: xr.Dataset, label: str, name: str) -> None:
         axes.fill_between(one["scale"], low, high, color=color, alpha=0.2, linewidth=0)
         axes.plot(one["scale"], middle, color=color, label=text)
     axes.set_ylabel("score")
-    axes.set_title(f"{_heading(label)}\nimages of {f'class {name}' if own else 'other classes'}")
+    axes.set_title(
+        f"{_heading(one, label)}\nimages of {f'class {name}' if own else 'other classes'}"
+    )
 
 
 def _share_panel(axes: Axes, one: xr.Dataset) -> None:
