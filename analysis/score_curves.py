@@ -58,14 +58,14 @@ def run(flags: ScoreCurves) -> None:
 
     ds = compute_once(flags, net, images, "score_curves", config, compute)
     print(f"scales to ±{float(ds['scale'].max()):.3g} image units; median over classes,")
+    shown = ("symmetry_median", "monotonicity_median", "separability", "shape_share")
     for family in ds["family"].to_numpy():
-        one = ds.sel(family=family).isel(direction=0).median("class", keep_attrs=False)
-        print(
-            f"leading {family} direction: symmetry {float(one['symmetry_median']):.2f}, "
-            f"monotonicity {float(one['monotonicity_median']):.2f}, "
-            f"separability {float(one['separability']):.2f}, "
-            f"shape share {float(one['shape_share']):.2f}"
-        )
+        one = ds.sel(family=family).isel(direction=0)
+        words = [
+            f"{name.removesuffix('_median').replace('_', ' ')} {float(one[name].median()):.2f}"
+            for name in shown
+        ]
+        print(f"leading {family} direction: {', '.join(words)}")
 
 
 if __name__ == "__main__":

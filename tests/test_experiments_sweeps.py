@@ -3,12 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from conftest import REPOSITORY
 from networks_for_tests import SHAPE, gaussian, linear, orthogonal_frame, perceptron, sphere
 from scipy import stats
 from sklearn.linear_model import LinearRegression
@@ -23,6 +23,7 @@ from geomadv.experiments.curve_measures import (
     resample_counts,
 )
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 D = int(np.prod(SHAPE))
 SCALES = np.linspace(-4, 4, 33)
 STEP = SCALES[1] - SCALES[0]
