@@ -58,7 +58,22 @@ def subspace_accuracy(net: ga.Classifier, images: ga.ImageSet, size: int) -> Pai
     return partial(forward, net, x, size, passes), run
 
 
-EXPERIMENTS = {"subspace_accuracy": subspace_accuracy}
+def along_lines(
+    experiment: Callable[..., Any], net: ga.Classifier, images: ga.ImageSet, size: int
+) -> Pair:
+    """21 scales along each of two directions, and one pass on the images themselves."""
+    directions = uniform_directions(2, net.dimension, seed=0).T
+    scales = torch.linspace(-1, 1, 21, dtype=torch.float64)
+    run = partial(experiment, net, images, directions, scales, 0, batch_size=size)
+    x = images.images.to(net.device)
+    return partial(forward, net, x, size, 2 * len(scales) + 1), run
+
+
+EXPERIMENTS = {
+    "subspace_accuracy": subspace_accuracy,
+    "direction_sweep": partial(along_lines, ga.experiments.direction_sweep),
+    "score_curves": partial(along_lines, ga.experiments.score_curves),
+}
 
 
 def main(flags: Flags) -> None:

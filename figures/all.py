@@ -6,6 +6,8 @@ import confined_deepfool
 import confined_examples
 import curvature_directions
 import curvature_profile
+import direction_sweep
+import direction_sweep_classes
 import feature_collisions
 import first_order_twin
 import leading_directions
@@ -15,6 +17,8 @@ import normal_tilt
 import random_subspace_fooling
 import resampling
 import scale_sweep
+import score_curve_measures
+import score_curves
 import sharedness
 import softmax_boundary_angles
 import softmax_null_space
@@ -39,6 +43,10 @@ FIGURES = (
     sharedness,
     scale_sweep,
     spectral_density,
+    score_curves,
+    score_curve_measures,
+    direction_sweep,
+    direction_sweep_classes,
     subspace_accuracy,
     norm_fractions,
     first_order_twin,

@@ -1,6 +1,12 @@
 """The experiments of the literature: plain functions, arrays in, xarray.Dataset out."""
 
 from geomadv.experiments.categories import categories
+from geomadv.experiments.class_sweeps import (
+    class_direction_sweep,
+    class_score_curves,
+    curved_directions,
+    sweep_reach,
+)
 from geomadv.experiments.confined_deepfool import confined_deepfool
 from geomadv.experiments.curvature_layout import (
     CurvatureSettings,
@@ -8,6 +14,7 @@ from geomadv.experiments.curvature_layout import (
     paper_settings,
     paper_step,
 )
+from geomadv.experiments.direction_sweep import direction_sweep
 from geomadv.experiments.families import (
     curvature_families,
     singular_families,
@@ -22,6 +29,7 @@ from geomadv.experiments.normal_tilt import class_centroids, normal_tilt
 from geomadv.experiments.principal_curvature import class_curvature
 from geomadv.experiments.random_subspace_fooling import random_subspace_fooling
 from geomadv.experiments.resampling import resampled, resampling
+from geomadv.experiments.score_curves import score_curves
 from geomadv.experiments.softmax_directions import softmax_directions
 from geomadv.experiments.subspace_accuracy import subspace_accuracy
 from geomadv.experiments.tilting_plane import tilting_plane
@@ -37,8 +45,12 @@ __all__ = [
     "categories",
     "class_centroids",
     "class_curvature",
+    "class_direction_sweep",
+    "class_score_curves",
     "confined_deepfool",
     "curvature_families",
+    "curved_directions",
+    "direction_sweep",
     "label_graph",
     "norm_comparison",
     "norm_fractions",
@@ -50,10 +62,12 @@ __all__ = [
     "random_subspace_fooling",
     "resampled",
     "resampling",
+    "score_curves",
     "singular_families",
     "softmax_directions",
     "stored_curvatures",
     "subspace_accuracy",
+    "sweep_reach",
     "tilting_plane",
     "tilting_toy",
     "toy_problem",

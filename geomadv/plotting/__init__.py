@@ -19,6 +19,12 @@ from geomadv.plotting.softmax_directions import (
     softmax_null_space,
 )
 from geomadv.plotting.subspaces import first_order_twin, norm_fractions, subspace_accuracy
+from geomadv.plotting.sweeps import (
+    direction_sweep,
+    direction_sweep_classes,
+    score_curve_measures,
+    score_curves,
+)
 from geomadv.plotting.tilting import (
     normal_tilt,
     tilting_images,
@@ -34,6 +40,8 @@ __all__ = [
     "confined_examples",
     "curvature_directions",
     "curvature_profile",
+    "direction_sweep",
+    "direction_sweep_classes",
     "feature_collisions",
     "first_order_twin",
     "leading_directions",
@@ -43,6 +51,8 @@ __all__ = [
     "random_subspace_fooling",
     "resampling",
     "scale_sweep",
+    "score_curve_measures",
+    "score_curves",
     "sharedness",
     "softmax_boundary_angles",
     "softmax_null_space",

@@ -1,0 +1,67 @@
+"""Class scores of test images along each class's most curved and flattest directions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from common import Flags, compute_once, earlier_result, load_images, load_network, main
+
+import geomadv as ga
+
+
+@dataclass(kw_only=True)
+class DirectionSweep(Flags):
+    """Flags of this script."""
+
+    count: int = 300
+    """Test images; all if there are fewer."""
+    directions: int = 2
+    """Directions per class and family."""
+    steps: int = 15
+    """Scales on either side of zero."""
+    reach: float | None = None
+    """Largest scale in image units; default: where the directions have led into their classes."""
+
+
+def run(flags: DirectionSweep) -> None:
+    """All classes along their positive, negative and flat directions."""
+    net = load_network(flags)
+    curvature = earlier_result(flags, net, "curvature", load_images(flags, "train", None))
+    images = load_images(flags, "test", flags.count)
+    config = {
+        "count": flags.count,
+        "directions": flags.directions,
+        "steps": flags.steps,
+        "reach": flags.reach,
+        "seed": flags.seed,
+        "curvature": curvature.attrs["config"],
+    }
+
+    def compute() -> xr.Dataset:
+        curved = ga.experiments.curved_directions(curvature, flags.directions, flags.seed)
+        reach = flags.reach or ga.experiments.sweep_reach(
+            net, images, curved, batch_size=flags.batch_size
+        )
+        return ga.experiments.class_direction_sweep(
+            net,
+            images,
+            curved,
+            np.linspace(-reach, reach, 2 * flags.steps + 1),
+            batch_size=flags.batch_size,
+            progress=True,
+        )
+
+    ds = compute_once(flags, net, images, "direction_sweep", config, compute)
+    print(f"scales to ±{float(ds['scale'].max()):.3g} image units; median over classes,")
+    for family in ds["family"].to_numpy():
+        one = ds.sel(family=family).isel(direction=0)
+        enter = 100 * float(one["transition"].max("scale").median())
+        stay = 100 * float(one["retention"].min("scale").median())
+        print(
+            f"leading {family} direction: up to {enter:.0f} % of other images enter the class, "
+            f"at least {stay:.0f} % of its own stay"
+        )
+
+
+if __name__ == "__main__":
+    main(DirectionSweep, run)

@@ -1,0 +1,18 @@
+"""Transitions along the leading directions of all classes."""
+
+from pathlib import Path
+
+from drawing import draw, main
+
+import geomadv as ga
+
+EXPERIMENT = "direction_sweep"
+
+
+def draw_figure(folder: Path) -> None:
+    """Draws it for the network whose results lie in the folder."""
+    draw(folder, EXPERIMENT, "direction_sweep_classes", ga.plotting.direction_sweep_classes)
+
+
+if __name__ == "__main__":
+    main(draw_figure)

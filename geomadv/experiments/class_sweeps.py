@@ -1,0 +1,258 @@
+"""Sweeps of every class along its own curved and flat directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from geomadv.classifier import Classifier
+from geomadv.curvature import PrincipalCurvatures
+from geomadv.curvature.principal import Family, class_directions
+from geomadv.errors import InputError
+from geomadv.experiments.direction_sweep import direction_sweep
+from geomadv.experiments.families import curvature_families, stored_curvatures
+from geomadv.experiments.lines import IMAGE, label_variables
+from geomadv.experiments.score_curves import score_curves
+
+_ENDS: tuple[Family, ...] = ("positive", "negative")
+_NAMES = {"positive": "most positive curvature", "negative": "most negative curvature"}
+_SMALLEST, _DRAWN = "smallest curvature", "random, outside the curved"
+
+# The range of a sweep is looked for on so many images, from one boundary distance on by doubling.
+_PILOT, _DOUBLINGS, _BEYOND = 100, 10, 1.5
+
+
+def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> xr.Dataset:
+    """The leading directions of most positive, most negative and flattest curvature of each class.
+
+    Where the full spectrum is not known, flat directions are drawn at random from the complement
+    of all computed directions of all classes; they are left out where it has no room.
+
+    Args:
+        curvature: loaded `curvature.h5`, or the result of `class_curvature`.
+        count: directions per class and family.
+        seed: of the draw from the complement.
+
+    Returns:
+        Dataset over class (those that had boundary points), family ("positive", "negative",
+        "flat"), direction and image: `direction_image`, unit norm; `curvature` of the mean Hessian
+        along them, NaN for drawn ones; `family_name`, which says how flat ones were found;
+        `target`, the class numbers; `median_distance` of the boundary points behind them.
+
+    Raises:
+        InputError: count < 1 or beyond the stored pairs, or no class had boundary points.
+    """
+    curvatures = stored_curvatures(curvature)
+    known = curvature["hessian_value"].notnull().all("pair").to_numpy()
+    complete = all(c.complete for c in curvatures)
+    room = len(curvatures[0].values) // (1 if complete else 2)
+    if not 1 <= count <= room:
+        raise InputError(
+            f"count={count}: expected 1 to {room} directions per class and family, as many as the "
+            "curvature result holds. Ask for fewer, or compute more pairs."
+        )
+    columns = {end: class_directions(curvatures, count, end) for end in _ENDS}
+    if complete:
+        columns["flat"] = class_directions(curvatures, count, "flat")
+    else:
+        drawn = curvature_families(curvatures, seed).get("flat")
+        if drawn is not None and drawn.steps >= count:
+            columns["flat"] = drawn.basis[:, : count * len(curvatures)]
+    shape = curvature["hessian_direction"].shape[2:]
+    names = _NAMES | {"flat": _SMALLEST if complete else _DRAWN}
+    ds = xr.Dataset(
+        {
+            "direction_image": (
+                ("class", "family", "direction", *IMAGE),
+                np.stack([_images(c, len(curvatures), shape) for c in columns.values()], axis=1),
+            ),
+            "curvature": (
+                ("class", "family", "direction"),
+                np.stack([_values(curvatures, count, name) for name in columns], axis=1),
+            ),
+            "family_name": ("family", [names[family] for family in columns]),
+            "target": ("class", curvature["target"].to_numpy()[known]),
+            "median_distance": ("class", curvature["median_distance"].to_numpy()[known]),
+        },
+        coords={"class": curvature["class"].to_numpy()[known], "family": list(columns)},
+    )
+    units = curvature["hessian_value"].attrs["units"]
+    return label_variables(
+        ds,
+        {
+            "direction_image": ("unit direction", "1"),
+            "curvature": ("curvature of the mean Hessian along the direction", units),
+            "family_name": ("which directions the family holds", "1"),
+            "target": ("target class", "1"),
+            "median_distance": ("median distance of the boundary points", "image units"),
+        },
+    )
+
+
+def sweep_reach(
+    net: Classifier, images: Any, curved: xr.Dataset, *, batch_size: int | None = None
+) -> float:
+    """How far to go along directions so that they lead into their classes, image units.
+
+    The median boundary distance is doubled until, in at least half of the classes, the most
+    positively curved direction takes at least half of 100 images of other classes into the class,
+    with either sign. It goes half as far again, so that this does not lie on the edge, and at most
+    to the mean norm of the images.
+
+    Raises:
+        InputError: as `direction_sweep`.
+    """
+    x = net.check_images(images)
+    limit = float(x.flatten(1).norm(dim=1).mean())
+    reach = min(float(curved["median_distance"].median()), limit)
+    leading = curved.sel(family=["positive"]).isel(direction=[0])
+    for _ in range(_DOUBLINGS):
+        scales = [-reach, 0.0, reach]
+        ds = class_direction_sweep(net, x[:_PILOT], leading, scales, batch_size=batch_size)
+        taken = ds["transition"].max("scale").squeeze(("family", "direction"), drop=True)
+        if reach >= limit or float((taken >= 0.5).mean()) >= 0.5:
+            break
+        reach = min(2 * reach, limit)
+    return min(_BEYOND * reach, limit)
+
+
+def class_direction_sweep(
+    net: Classifier,
+    images: Any,
+    curved: xr.Dataset,
+    scales: Any,
+    *,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """`direction_sweep` of every class along its own directions of every family.
+
+    Args:
+        net: the network.
+        images: clean images (N, C, H, W) in the bounds, or an ImageSet.
+        curved: directions per class and family, as `curved_directions` gives them.
+        scales: (s,) as for `direction_sweep`, image units.
+        batch_size: images per pass; default from memory.
+        progress: show a progress bar, in classes.
+
+    Returns:
+        The variables of `direction_sweep`, with class and family before their other dimensions,
+        the `curvature` (class, family, direction) of each direction and the `family_name`. `source`
+        and `class_name` are the same for all classes, `population_size` is (class, population).
+
+    Raises:
+        InputError: as `direction_sweep`.
+    """
+
+    def run(directions: NDArray[np.floating], target: int) -> xr.Dataset:
+        return direction_sweep(net, images, directions, scales, target, batch_size=batch_size)
+
+    return _each_class(run, curved, ("source", "class_name"), "direction sweep", progress)
+
+
+def class_score_curves(
+    net: Classifier,
+    images: Any,
+    curved: xr.Dataset,
+    scales: Any,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """`score_curves` of every class along its own directions of every family.
+
+    Args:
+        net: the network.
+        images: clean images (N, C, H, W) in the bounds, or an ImageSet.
+        curved: directions per class and family, as `curved_directions` gives them.
+        scales: (s,) as for `score_curves`, image units.
+        draws: bootstrap resamplings of the images behind each interval.
+        seed: of the resamplings.
+        batch_size: images per pass; default from memory.
+        progress: show a progress bar, in classes.
+
+    Returns:
+        The variables of `score_curves` with class and family before their other dimensions, and
+        the `curvature` (class, family, direction) of each direction, `family_name`. `source`,
+        `class_name` and `example_scale` are the same for all classes.
+
+    Raises:
+        InputError: as `score_curves`.
+    """
+
+    def run(directions: NDArray[np.floating], target: int) -> xr.Dataset:
+        return score_curves(
+            net, images, directions, scales, target, draws=draws, seed=seed, batch_size=batch_size
+        )
+
+    shared = ("source", "class_name", "example_scale")
+    return _each_class(run, curved, shared, "score curves", progress)
+
+
+def _each_class(
+    run: Callable[[NDArray[np.floating], int], xr.Dataset],
+    curved: xr.Dataset,
+    shared: Sequence[str],
+    label: str,
+    progress: bool,
+) -> xr.Dataset:
+    """Runs class by class and joins; `shared` variables are the same for all classes."""
+    parts = []
+    for i in tqdm(range(curved.sizes["class"]), desc=label, unit="class", disable=not progress):
+        one = curved["direction_image"].isel({"class": i}).to_numpy()
+        columns = one.reshape(one.shape[0] * one.shape[1], -1).T
+        ds = run(columns, int(curved["target"][i]))
+        parts.append(_by_family(ds, one.shape[0], one.shape[1]))
+    first = parts[0]
+    variables: dict[str, Any] = {name: first[name] for name in shared}
+    for name, variable in first.data_vars.items():
+        if name not in shared:
+            stacked = np.stack([part[name].to_numpy() for part in parts])
+            variables[str(name)] = (("class", *variable.dims), stacked, variable.attrs)
+    variables |= {name: curved[name] for name in ("curvature", "family_name")}
+    coords = {**first.coords, "class": curved["class"], "family": curved["family"]}
+    return xr.Dataset(variables, coords)
+
+
+def _by_family(ds: xr.Dataset, families: int, directions: int) -> xr.Dataset:
+    """Splits the dimension direction into (family, direction) and puts family first."""
+    variables: dict[str, Any] = {}
+    for name, variable in ds.data_vars.items():
+        if "direction" not in variable.dims:
+            variables[str(name)] = variable
+            continue
+        at = variable.dims.index("direction")
+        values = variable.to_numpy()
+        split = values.reshape(*values.shape[:at], families, directions, *values.shape[at + 1 :])
+        dims = ("family", *variable.dims)
+        variables[str(name)] = (dims, np.moveaxis(split, at, 0), variable.attrs)
+    return xr.Dataset(variables, ds.coords)
+
+
+def _images(columns: Tensor, classes: int, shape: Sequence[int]) -> NDArray[np.floating]:
+    """Columns (D, directions x classes), classes in turns -> (classes, directions, C, H, W)."""
+    by_class = columns.T.reshape(-1, classes, *shape).transpose(0, 1)
+    return by_class.contiguous().numpy()
+
+
+def _values(
+    curvatures: Sequence[PrincipalCurvatures], count: int, family: str
+) -> NDArray[np.float64]:
+    """(classes, count) curvatures along the chosen directions."""
+    rows = []
+    for c in curvatures:
+        if family == "flat":
+            order = c.values.abs().argsort(stable=True)[:count]
+            rows.append(c.values[order] if c.complete else torch.full((count,), torch.nan))
+        else:
+            rows.append(c.values[:count] if family == "positive" else c.values.flip(0)[:count])
+    return torch.stack([row.double() for row in rows]).numpy()

@@ -1,0 +1,506 @@
+"""Direction sweeps and score curves where the answer is known."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from networks_for_tests import SHAPE, gaussian, linear, orthogonal_frame, perceptron, sphere
+from scipy import stats
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import SplineTransformer
+
+from geomadv import InputError, experiments, plotting, results
+from geomadv.experiments.curve_measures import (
+    best_symmetry,
+    fit_additive,
+    median_interval,
+    monotonicity,
+    resample_counts,
+)
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+D = int(np.prod(SHAPE))
+SCALES = np.linspace(-4, 4, 33)
+STEP = SCALES[1] - SCALES[0]
+
+
+def images(n, seed=0):
+    return gaussian(n, *SHAPE, seed=seed)
+
+
+def linear_case(classes=4, n=150):
+    weight, bias = gaussian(classes, D, seed=1), gaussian(classes, seed=2)
+    return linear(weight, bias), weight.numpy(), bias.numpy(), images(n)
+
+
+# Direction sweep
+
+
+def test_two_classes_cross_where_the_margin_is_used_up():
+    """An image enters class 1 at s > (F_0 - F_1) / ((w_1 - w_0).d), in closed form."""
+    net, weight, bias, x = linear_case(classes=2)
+    d = orthogonal_frame(D, 1, seed=3)
+    ds = experiments.direction_sweep(net, x, 5 * d, SCALES, 1)
+    flat = x.flatten(1).numpy()
+    margin = flat @ (weight[0] - weight[1]) + bias[0] - bias[1]
+    slope = float((weight[1] - weight[0]) @ d.numpy()[:, 0])
+    outside = margin > 0
+    # Rounding cannot move a crossing over a scale.
+    assert np.abs(margin[:, None] - SCALES * slope).min() > 1e-9
+    transition = (margin[outside, None] < SCALES * slope).mean(axis=0)
+    retention = (margin[~outside, None] < SCALES * slope).mean(axis=0)
+    np.testing.assert_allclose(ds["transition"][0], transition, atol=1e-12)
+    np.testing.assert_allclose(ds["retention"][0], retention, atol=1e-12)
+    assert transition.max() > 0.5
+    assert ds["population_size"].values.tolist() == [outside.sum(), (~outside).sum()]
+
+
+def test_linear_scores_move_on_straight_lines():
+    net, weight, bias, x = linear_case()
+    directions = orthogonal_frame(D, 2, seed=3)
+    ds = experiments.direction_sweep(net, x, directions, SCALES, 2, batch_size=7)
+    clean = x.flatten(1).numpy() @ weight.T + bias
+    slopes = weight @ directions.numpy()
+    scores = clean[None, None] + SCALES[:, None, None] * slopes.T[:, None, None]
+    others = np.delete(scores, 2, axis=-1).max(axis=-1)
+    softmax = (np.exp(scores) / np.exp(scores).sum(-1, keepdims=True))[..., 2]
+    outside = clean.argmax(1) != 2
+    for name, values in (
+        ("target_score", scores[..., 2]),
+        ("other_score", others),
+        ("target_softmax", softmax),
+    ):
+        for population, members in (("other classes", outside), ("target class", ~outside)):
+            expected = np.quantile(values[..., members], [0.3, 0.5, 0.7], axis=-1)
+            found = ds[name].sel(population=population).transpose("quantile", ...)
+            np.testing.assert_allclose(found, expected, atol=1e-10)
+    np.testing.assert_array_equal(ds["prediction"], scores.argmax(-1))
+    np.testing.assert_array_equal(ds["source"], clean.argmax(1))
+    # The median of linear functions with one slope is that line.
+    line = np.median(clean[outside, 2]) + SCALES * slopes[2, 0]
+    medians = ds["target_score"].isel(population=0, direction=0).sel(quantile=0.5)
+    np.testing.assert_allclose(medians, line, atol=1e-10)
+
+
+def test_images_leave_a_sphere_where_its_equation_says():
+    """|x + s d| > r from s = -x.d ± sqrt((x.d)² + r² - |x|²) outwards, whatever the direction."""
+    radius = 3.5
+    net, d = sphere(radius, SHAPE), orthogonal_frame(D, 2, seed=4)
+    x = images(200)
+    x = x[x.flatten(1).norm(dim=1) < radius]
+    ds = experiments.direction_sweep(net, x, d, SCALES, 1)
+    along = (x.flatten(1) @ d).T.numpy()
+    root = np.sqrt(along**2 + radius**2 - x.flatten(1).norm(dim=1).numpy() ** 2)
+    far, near = (-along + root)[:, None], (-along - root)[:, None]
+    out = (SCALES[:, None] > far) | (SCALES[:, None] < near)
+    np.testing.assert_allclose(ds["transition"], out.mean(axis=-1), atol=1e-12)
+    assert float(ds["transition"][:, [0, -1]].min()) > 0.5
+    # No image is outside: what belongs to the target's own images is unknown.
+    assert bool(ds["retention"].isnull().all())
+    assert bool(ds["target_score"].sel(population="target class").isnull().all())
+    # With the target inside, the same images leave it; one far away makes the other population.
+    inside = sphere(radius, SHAPE, inside_target=True)
+    ds = experiments.direction_sweep(inside, torch.cat([x, 100 * x[:1]]), d, SCALES, 1)
+    np.testing.assert_allclose(ds["retention"], 1 - out.mean(axis=-1), atol=1e-12)
+
+
+# Score curves
+
+
+def test_a_quadric_is_separable_symmetric_and_monotonic():
+    """F_1 = (|x + s d|² - r²) / 2 = t² / 2 + H: an additive parabola about s = -x.d."""
+    net, d, x = sphere(2.0), orthogonal_frame(D, 2, seed=5), images(40) / 2
+    # The centre of every curve along the first direction lies on the grid, in its middle half.
+    flat = x.flatten(1)
+    shift = torch.round(flat @ d[:, 0] / STEP) * STEP - flat @ d[:, 0]
+    x = (flat + shift[:, None] * d[:, 0]).reshape(x.shape)
+    ds = experiments.score_curves(net, x, d, SCALES, 1, draws=50)
+    along = (x.flatten(1) @ d).T.numpy()
+    np.testing.assert_allclose(ds["coordinate"], along, atol=1e-12)
+    one = ds.isel(direction=0)
+    np.testing.assert_allclose(one["centre"], -along[0], atol=1e-10)
+    np.testing.assert_allclose(one["symmetry"], 1, atol=1e-12)
+    # The second direction's centres lie up to a quarter step from the grid of centres.
+    window = np.arange(-8, 8.5) * STEP
+    second, fourth = (window**2).mean(), (window**4).mean()
+    lost = 4 * (STEP / 4) ** 2 * second / (fourth - second**2)
+    assert float(ds["symmetry"].min()) > 1 - lost
+    np.testing.assert_allclose(ds["monotonicity"], 1, atol=1e-12)
+    for name in ("separability", "shape_share"):
+        np.testing.assert_allclose(ds[name], 1, atol=1e-12)
+        np.testing.assert_allclose(ds[f"{name}_interval"], 1, atol=1e-12)
+    t = ds["common_coordinate"].to_numpy()
+    g = ds["common_score"].to_numpy()
+    np.testing.assert_allclose(g - g[:, :1], (t**2 - t[:, :1] ** 2) / 2, atol=1e-10)
+    h = ds["offset"].to_numpy()
+    rest = (x.flatten(1).norm(dim=1).numpy() ** 2 - along**2) / 2
+    np.testing.assert_allclose(h - h[:, :1], rest - rest[:, :1], atol=1e-10)
+
+
+def test_curves_of_a_linear_network_are_parallel_lines():
+    net, weight, bias, x = linear_case()
+    d = orthogonal_frame(D, 2, seed=6)
+    ds = experiments.score_curves(net, x, d, SCALES, 3, draws=20)
+    clean = x.flatten(1).numpy() @ weight[3] + bias[3]
+    lines = clean[:, None] + (weight[3] @ d.numpy())[:, None, None] * SCALES
+    np.testing.assert_allclose(ds["score"], lines, atol=1e-10)
+    # A straight line has no even part about any centre.
+    np.testing.assert_allclose(ds["symmetry"], 0, atol=1e-10)
+    np.testing.assert_allclose(ds["monotonicity"], 1, atol=1e-12)
+    np.testing.assert_allclose(ds["separability"], 1, atol=1e-12)
+
+
+def test_examples_are_images_on_the_lines():
+    net, _, _, x = linear_case()
+    d = orthogonal_frame(D, 1, seed=6)
+    ds = experiments.score_curves(net, x, d, SCALES, 3, draws=1)
+    for example, own in (("other classes", False), ("target class", True)):
+        one = ds.isel(direction=0).sel(example=example)
+        n = int(one["example_sample"])
+        assert (int(ds["source"][n]) == 3) == own
+        steps = torch.from_numpy(one["example_scale"].to_numpy())
+        moved = x[n].flatten() + steps[:, None] * d[:, 0]
+        shown = one["example_image"].to_numpy()
+        np.testing.assert_allclose(shown.reshape(len(steps), -1), moved, atol=1e-12)
+        labels = net.scores(torch.from_numpy(shown)).argmax(1)
+        assert one["example_prediction"].values.tolist() == labels.tolist()
+    assert ds["example_scale"].values.tolist()[::3] == [-4, 0, 4]
+    np.testing.assert_array_equal(ds["prediction"].sel(scale=0, method="nearest")[0], ds["source"])
+
+
+# Measures
+
+
+def test_symmetry_of_even_odd_and_mixed_functions():
+    s = np.linspace(-2, 2, 41)
+    curves = np.stack([np.cos(s), np.abs(s - 0.5), np.sin(s), s**3, 0 * s])
+    symmetry, centre = best_symmetry(curves)
+    np.testing.assert_allclose(symmetry[[0, 1, 4]], 1, atol=1e-12)
+    np.testing.assert_allclose((s[0] + centre * 0.05)[:2], [0, 0.5], atol=1e-12)
+    assert symmetry[2:4].max() < 0.5
+    # e = cos, o = a sin: variances add on a window that is symmetric about 0.
+    both = np.stack([np.cos(s) + 0.05 * np.sin(s)])
+    even, odd = np.cos(s).var(), (0.05 * np.sin(s)).var()
+    assert best_symmetry(both)[0][0] >= even / (even + odd) - 1e-12
+
+
+def test_monotonicity_of_known_functions():
+    s = np.linspace(-1, 1, 41)
+    middle = np.full(4, 40)
+    curves = np.stack([np.abs(s), np.exp(s), np.cos(4 * np.pi * s), np.where(s > 0, s, s**2)])
+    sides = monotonicity(curves, middle)
+    np.testing.assert_allclose(sides[[0, 1, 3]], 1, atol=1e-12)
+    # Two whole periods on either side end where they began.
+    np.testing.assert_allclose(sides[2], 0, atol=1e-12)
+    # 0 -> 1 -> 0.5 on the right: net change 0.5, total variation 1.5.
+    there = np.array([[0.0, 0, 0, 0, 1, 0.5]])
+    np.testing.assert_allclose(monotonicity(there, np.array([4])), [[1, 1 / 3]], atol=1e-12)
+
+
+def test_separability_of_curves_that_share_no_shape():
+    s = np.linspace(-1, 1, 21)
+    opposite = np.stack([s, -s, s, -s])
+    fit = fit_additive(opposite, np.zeros(4), s)
+    np.testing.assert_allclose(fit.separability(), 0, atol=1e-12)
+    # With offsets the constants explain their part of the whole, and nothing of the movement.
+    level = np.array([3.0, -3, -3, 3])
+    shares = fit_additive(opposite + level[:, None], np.zeros(4), s).separability()
+    np.testing.assert_allclose(shares, [9 / (9 + s.var()), 0], atol=1e-12)
+    # The same function of s is no function of t once the images lie apart.
+    apart = np.linspace(-0.5, 0.5, 30)
+    waves = np.sin(12 * s)[None].repeat(30, axis=0)
+    assert fit_additive(waves, apart, s).separability()[1] < 0.5
+    aligned = np.sin(3 * (apart[:, None] + s))
+    # A cubic spline is within O(h^4) of a smooth function: (3 h)^4 = 8e-3, squared.
+    assert fit_additive(aligned, apart, s).separability()[1] > 1 - (3 * 0.1) ** 8
+
+
+def test_additive_fit_agrees_with_dummy_variables_and_scikit_learn():
+    rng = np.random.default_rng(0)
+    s = np.linspace(-2, 2, 17)
+    offsets = rng.normal(0, 0.4, 12)
+    curves = rng.normal(size=(12, 17)).cumsum(axis=1)
+    fit = fit_additive(curves, offsets, s)
+    knots = np.sort(offsets)[6] + s
+    t = offsets[:, None] + s
+    used = (t >= knots[0] - 1e-9) & (t <= knots[-1] + 1e-9)
+    rows, y = np.nonzero(used)[0], curves[used]
+    splines = SplineTransformer(degree=3, knots=knots[:, None])
+    design = np.hstack(
+        [
+            splines.fit_transform(np.clip(t[used], knots[0], knots[-1])[:, None]),
+            np.eye(12)[rows],
+        ]
+    )
+    model = LinearRegression(fit_intercept=False).fit(design, y)
+    assert fit.separability()[0] == pytest.approx(model.score(design, y), abs=1e-9)
+    residual = np.bincount(rows, (y - model.predict(design)) ** 2)
+    np.testing.assert_allclose(fit.residual, residual, atol=1e-9)
+
+
+def test_curves_that_do_not_meet_leave_the_middle_one():
+    s = np.linspace(-1, 1, 9)
+    fit = fit_additive(np.stack([s, s**2, -s]), np.array([-10.0, 0, 10]), s)
+    assert fit.points.tolist() == [0, 9, 0]
+    assert np.isfinite(fit.offset).tolist() == [False, True, False]
+    np.testing.assert_allclose(fit.separability(), 1, atol=1e-12)
+
+
+def test_intervals_follow_the_resampled_curves():
+    rng = np.random.default_rng(1)
+    s = np.linspace(-1, 1, 15)
+    curves = s**2 + rng.normal(0, 0.2, (25, 15)) + rng.normal(size=(25, 1))
+    fit = fit_additive(curves, np.zeros(25), s)
+    counts = resample_counts(25, 200, seed=3)
+    assert counts.sum(axis=1).tolist() == [25] * 200
+    np.testing.assert_allclose(fit.separability(np.ones((1, 25)))[0], fit.separability())
+    # Drawing curves as often as counted is the same as weighting their sums.
+    again = np.repeat(np.arange(25), counts[0].astype(int))
+    y, g = curves[again], fit.common
+    left = y - g - (y - g).mean(axis=1, keepdims=True)
+    share = 1 - (left**2).sum() / ((y - y.mean()) ** 2).sum()
+    assert fit.separability(counts)[0, 0] == pytest.approx(share, abs=1e-10)
+
+
+def test_the_median_interval_has_binomial_ranks():
+    # SciPy's test of a quantile inverts the same binomial law.
+    values = gaussian(99, seed=7).numpy()
+    found = stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+    np.testing.assert_allclose(median_interval(values), found, atol=1e-12)
+    assert median_interval(np.array([3.0, 1.0])).tolist() == [1, 3]
+
+
+# All classes
+
+
+def curvature_result(net, pairs, missing=None, seed=0):
+    """What curvature.h5 holds of three classes, with made-up pairs."""
+    classes = net.num_classes
+    frames = [
+        orthogonal_frame(D, pairs, seed=seed + i).T.reshape(-1, *SHAPE) for i in range(classes)
+    ]
+    values = np.tile(np.linspace(3, -2, pairs), (classes, 1))
+    if missing is not None:
+        values[missing] = np.nan
+    pair, image = ("class", "pair"), ("channel", "row", "column")
+    return xr.Dataset(
+        {
+            "hessian_value": (pair, values, {"units": "score units / image units^2"}),
+            "hessian_direction": ((*pair, *image), torch.stack(frames).numpy()),
+            "hessian_residual": (pair, np.zeros((classes, pairs))),
+            "hessian_converged": (pair, np.ones((classes, pairs), dtype=bool)),
+            "hessian_products": ("class", np.full(classes, D)),
+            "hessian_asymmetry": ("class", np.zeros(classes)),
+            "target": ("class", np.arange(classes)),
+            "median_distance": ("class", np.full(classes, 0.3)),
+        },
+        coords={"class": list(net.class_names)},
+    )
+
+
+def test_curved_directions_of_a_full_spectrum():
+    net = perceptron(classes=3)
+    result = curvature_result(net, D, missing=1)
+    curved = experiments.curved_directions(result, count=2)
+    assert curved["target"].values.tolist() == [0, 2]
+    order = {"positive": [0, 1], "negative": [-1, -2]}
+    values = result["hessian_value"][0].to_numpy()
+    order["flat"] = np.abs(values).argsort(kind="stable")[:2].tolist()
+    for family, pairs in order.items():
+        one = curved.sel(family=family)
+        np.testing.assert_allclose(one["curvature"][0], values[pairs])
+        for i, c in enumerate((0, 2)):
+            expected = result["hessian_direction"][c].to_numpy()[pairs]
+            np.testing.assert_array_equal(one["direction_image"][i], expected)
+
+
+def test_flat_directions_are_drawn_where_the_spectrum_is_not_known():
+    net = perceptron(classes=2)
+    result = curvature_result(net, 2)
+    curved = experiments.curved_directions(result, count=1, seed=1)
+    assert "random" in str(curved["family_name"].sel(family="flat").item())
+    assert bool(curved["curvature"].sel(family="flat").isnull().all())
+    flat = curved["direction_image"].sel(family="flat").to_numpy().reshape(2, D)
+    computed = result["hessian_direction"].to_numpy().reshape(4, D)
+    # Orthonormal to rounding of D products.
+    np.testing.assert_allclose(flat @ computed.T, 0, atol=1e-12)
+    np.testing.assert_allclose(flat @ flat.T, np.eye(2), atol=1e-12)
+
+
+def test_all_classes_are_their_single_sweeps():
+    net, x = perceptron(classes=3), images(30)
+    curved = experiments.curved_directions(curvature_result(net, D), count=2)
+    sweep = experiments.class_direction_sweep(net, x, curved, SCALES)
+    curves = experiments.class_score_curves(net, x, curved, SCALES, draws=10)
+    assert sweep["transition"].dims == ("class", "family", "direction", "scale")
+    assert sweep["target_score"].dims[:3] == ("class", "family", "population")
+    assert sweep["source"].dims == ("sample",)
+    for c in range(3):
+        one = curved.isel({"class": c}).sel(family="negative")["direction_image"]
+        columns = one.to_numpy().reshape(2, D).T
+        alone = experiments.direction_sweep(net, x, columns, SCALES, c)
+        part = sweep.isel({"class": c}).sel(family="negative")
+        for name in ("transition", "retention", "target_score", "other_score", "prediction"):
+            found = part[name].transpose(*alone[name].dims)
+            np.testing.assert_allclose(found, alone[name], atol=1e-10)
+        alone = experiments.score_curves(net, x, columns, SCALES, c, draws=10)
+        part = curves.isel({"class": c}).sel(family="negative")
+        for name in ("score", "symmetry", "separability", "example_image"):
+            np.testing.assert_allclose(part[name], alone[name], atol=1e-8)
+    for ds in (sweep, curves):
+        for name in ds.data_vars:
+            assert ds[name].attrs["long_name"]
+            assert ds[name].attrs["units"]
+
+
+def test_reach_doubles_until_half_of_the_images_are_in():
+    net = sphere(4.0)
+    x = images(60)
+    x = 2 * x / x.flatten(1).norm(dim=1)[:, None, None, None]
+    curved = experiments.curved_directions(curvature_result(net, D), count=1).isel({"class": [1]})
+    # Mean norm 2 is the limit: at s = 2 the norm is at most 4 = r, so nobody has left.
+    assert experiments.sweep_reach(net, x, curved) == pytest.approx(2.0)
+    near = sphere(2.2)
+    reach = experiments.sweep_reach(near, x, curved)
+    d = curved["direction_image"].sel(family="positive").to_numpy().reshape(D)
+    along = x.flatten(1).numpy() @ d
+
+    # |x + s d|² = 4 + 2 s x.d + s², with the better sign for most images.
+    def taken(s):
+        return max((4 + 2 * z * along + s**2 > 2.2**2).mean() for z in (-s, s))
+
+    expected = next(s for s in 0.3 * 2.0 ** np.arange(10) if taken(s) >= 0.5)
+    assert reach == pytest.approx(min(1.5 * expected, 2.0))
+    assert reach < 2.0
+
+
+def test_seeds_and_batches_do_not_matter():
+    net, x = perceptron(classes=3), images(11)
+    d = orthogonal_frame(D, 2, seed=8)
+    a = experiments.score_curves(net, x, d, SCALES, 1, draws=30, seed=1)
+    b = experiments.score_curves(net, x, d, SCALES, 1, draws=30, seed=1, batch_size=5)
+    c = experiments.score_curves(net, x, d, SCALES, 1, draws=30, seed=2)
+    # Other batches round the sums of 16 hidden units differently.
+    xr.testing.assert_allclose(a, b, atol=1e-9)
+    assert not np.array_equal(a["separability_interval"], c["separability_interval"])
+
+
+# Scripts
+
+
+def script(name, *flags):
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "analysis" / name), *map(str, flags)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_scripts_need_the_curvature_of_the_same_network(tmp_path):
+    done = script("score_curves.py", "--results", tmp_path)
+    assert done.returncode == 2
+    assert "run analysis/curvature.py" in done.stderr.strip().splitlines()[-1]
+    foreign = curvature_result(perceptron(classes=3), D)
+    for variable in foreign.variables.values():
+        variable.attrs.setdefault("long_name", "made up")
+        variable.attrs.setdefault("units", "1")
+    attrs = {"weights_sha256": "0", "network": "tanh", "dataset": "digits-train"}
+    results.save(foreign, tmp_path / "digits-cnn" / "curvature.h5", attrs)
+    done = script("direction_sweep.py", "--results", tmp_path)
+    assert done.returncode == 2
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    assert "'tanh' with other weights" in message
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("function", [experiments.direction_sweep, experiments.score_curves])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"directions": torch.eye(5)}, "6 dimensions"),
+        ({"directions": torch.zeros(D, 1)}, "column 0 is zero"),
+        ({"directions": torch.full((D, 2), torch.nan)}, "not finite"),
+        ({"directions": torch.zeros(D, 0)}, "one direction a column"),
+        ({"scales": [0.0, 1, 2]}, "both signs"),
+        ({"scales": [-2.0, -1, 1, 2]}, "both signs"),
+        ({"scales": [1.0, 0, -1]}, "increasing"),
+        ({"scales": [-np.inf, 0, 1]}, "finite"),
+        ({"target": 4}, "no class"),
+        ({"target": -1}, "no class"),
+        ({"images": torch.zeros(0, *SHAPE)}, "empty"),
+        ({"images": torch.zeros(3, 1, 2, 2)}, "images have shape"),
+    ],
+)
+def test_bad_input(function, change, message):
+    net, _, _, x = linear_case(n=5)
+    arguments = {"images": x, "directions": torch.eye(D)[:, :1], "scales": SCALES, "target": 0}
+    with pytest.raises(InputError, match=message):
+        function(net, **{**arguments, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scales": [-1.0, 0, 1]}, "at least 7"),
+        ({"scales": [-4.0, -3, -2, -1, 0, 1, 5]}, "equally spaced"),
+        ({"images": images(1)}, "at least 2"),
+        ({"draws": 0}, "0 resamplings"),
+    ],
+)
+def test_bad_input_of_score_curves(change, message):
+    net, _, _, x = linear_case(n=5)
+    arguments = {"images": x, "directions": torch.eye(D)[:, :1], "scales": SCALES, "target": 0}
+    with pytest.raises(InputError, match=message):
+        experiments.score_curves(net, **{**arguments, **change})
+
+
+def test_a_sample_of_the_target_alone_is_refused():
+    net = sphere(0.1)
+    with pytest.raises(InputError, match="all 5 are predicted"):
+        experiments.direction_sweep(net, 1 + images(5).abs(), torch.eye(D)[:, :1], SCALES, 1)
+
+
+@pytest.mark.parametrize("count", [0, 7])
+def test_more_directions_than_stored_are_refused(count):
+    result = curvature_result(perceptron(classes=3), D)
+    with pytest.raises(InputError, match="1 to 6"):
+        experiments.curved_directions(result, count=count)
+
+
+# Figures
+
+
+def test_figures_draw_from_a_dataset_alone(tmp_path):
+    net, x = perceptron(classes=3), images(20)
+    curved = experiments.curved_directions(curvature_result(net, D), count=2)
+    sweep = experiments.class_direction_sweep(net, x, curved, SCALES)
+    curves = experiments.class_score_curves(net, x, curved, SCALES, draws=10)
+    d = orthogonal_frame(D, 2, seed=8)
+    for ds, plot in (
+        (sweep, plotting.direction_sweep),
+        (sweep, plotting.direction_sweep_classes),
+        (experiments.direction_sweep(net, x, d, SCALES, 1), plotting.direction_sweep),
+        (curves, plotting.score_curves),
+        (curves, plotting.score_curve_measures),
+        (experiments.score_curves(net, x, d, SCALES, 1, draws=5), plotting.score_curves),
+    ):
+        before = ds.copy(deep=True)
+        figure = plot(ds.assign_attrs(network="tanh", dataset="noise"))
+        figure.savefig(tmp_path / "figure.pdf")
+        text = " ".join(
+            t.get_text() for t in figure.findobj(match=lambda a: hasattr(a, "get_text"))
+        )
+        assert "tanh on noise" in text
+        assert ds.identical(before)
+    for plot, ds in ((plotting.direction_sweep, sweep), (plotting.score_curves, curves)):
+        with pytest.raises(InputError, match="holds the classes 0, 1, 2"):
+            plot(ds, target="frog")
