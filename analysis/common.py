@@ -1,5 +1,6 @@
 """What all analysis scripts share: flags, loading, and errors as exit status 2."""
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -90,13 +91,21 @@ def load_network(flags: Flags) -> ga.Classifier:
     shape = None
     if ":" in flags.network:
         shape = ga.load_images(dataset_name(flags), limit=1).shape
+    return _loaded(flags.network, flags.weights, shape, flags.mean, flags.std, device)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(
+    name: str,
+    weights: Path | None,
+    shape: tuple[int, int, int] | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    device: str,
+) -> ga.Classifier:
+    """One network for all analyses of a process: loading verifies checksums, which takes time."""
     return ga.load_network(
-        flags.network,
-        weights=flags.weights,
-        input_shape=shape,
-        mean=flags.mean,
-        std=flags.std,
-        device=device,
+        name, weights=weights, input_shape=shape, mean=mean, std=std, device=device
     )
 
 
