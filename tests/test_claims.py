@@ -69,14 +69,21 @@ def test_subspace_accuracy():
     assert words == ["not measured", "does not hold", "not measured"]
 
 
-@pytest.mark.parametrize(("sign", "word"), [(1, "holds"), (-1, "does not hold")])
-def test_direction_sweeps(sign, word):
+@pytest.mark.parametrize(
+    ("curve", "rise"),
+    [
+        (lambda s: s**2, 1),
+        (lambda s: s, 1),
+        # From the minimum at -2 the ranks of the other values fall: 1, then 9, 8, ..., 2.
+        (lambda s: np.where(s == -2, -9, -s), 1 - 6 * 168 / (9 * 80)),
+    ],
+)
+def test_direction_sweeps(curve, rise):
     scale = np.linspace(-2, 2, 9)
     score = np.zeros((2, 2, 1, 1, 9, 1))
-    score[:] = sign * (scale**2)[:, None]
+    score[:] = curve(scale)[:, None]
     prediction = np.zeros((2, 2, 1, 9, 10))
-    if sign < 0:
-        prediction[:, 1, :, 2:] = 1
+    prediction[:, 1, :, 2:] = rise < 1
     ds = xr.Dataset(
         {
             "target_score": (
@@ -94,8 +101,8 @@ def test_direction_sweeps(sign, word):
         },
     )
     values, words = answers("direction_sweep", ds)
-    assert values == pytest.approx([sign, 1.0 if sign > 0 else 2 / 9])
-    assert words == [word, word]
+    assert values == pytest.approx([rise, 1.0 if rise == 1 else 2 / 9])
+    assert words == ["holds" if rise == 1 else "does not hold"] * 2
 
 
 def test_norms_and_resampling():
