@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+import categories
 import curvature_directions
 import curvature_profile
+import label_graph
 import leading_directions
+import norm_comparison
 import normal_spectrum
 import random_subspace_fooling
 import scale_sweep
 import sharedness
 import spectral_density
+import transfer
+import universal
 from drawing import main
 
 import geomadv as ga
@@ -23,6 +28,11 @@ FIGURES = (
     sharedness,
     scale_sweep,
     spectral_density,
+    universal,
+    label_graph,
+    norm_comparison,
+    transfer,
+    categories,
 )
 
 

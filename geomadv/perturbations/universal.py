@@ -102,7 +102,7 @@ def universal_perturbation(
 
     `method="sequential"` is that algorithm. `method="batched"` takes `block` images that v does
     not fool, calls DeepFool once for all of them, adds their steps one after the other (those to
-    the most frequent label first) and keeps the point of this path that fools most of 64 images
+    the most frequent label first) and keeps the point of this path that fools most of 128 images
     of the sample set, unless v itself fools more. Both return the best v at the end of a pass.
 
     Args:

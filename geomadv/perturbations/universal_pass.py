@@ -15,7 +15,7 @@ from geomadv.segment import rival_margin
 # Images on which the points of a block's path are compared, drawn anew at each pass, and how the
 # numbers of steps grow along the path. On MNIST LeNet and CIFAR-10 ResNet-20 twice as many images
 # or a growth of 2 fooled no more, and took up to half as long again.
-_WATCHED, _GROWTH = 64, 4
+_WATCHED, _GROWTH = 128, 4
 
 # Fooling on the watched images: how many, then how near the others are (larger is better).
 _Merit = tuple[int, float]

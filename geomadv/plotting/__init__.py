@@ -1,5 +1,6 @@
 """One function per figure: a result dataset in, a matplotlib Figure out. Nothing is computed."""
 
+from geomadv.plotting.categories import categories
 from geomadv.plotting.first_order import (
     leading_directions,
     normal_spectrum,
@@ -12,14 +13,20 @@ from geomadv.plotting.second_order import (
     sharedness,
     spectral_density,
 )
+from geomadv.plotting.universal import label_graph, norm_comparison, transfer, universal
 
 __all__ = [
+    "categories",
     "curvature_directions",
     "curvature_profile",
+    "label_graph",
     "leading_directions",
+    "norm_comparison",
     "normal_spectrum",
     "random_subspace_fooling",
     "scale_sweep",
     "sharedness",
     "spectral_density",
+    "transfer",
+    "universal",
 ]
