@@ -5,6 +5,7 @@ from pathlib import Path
 import categories
 import curvature_directions
 import curvature_profile
+import finetuning
 import label_graph
 import leading_directions
 import norm_comparison
@@ -32,6 +33,7 @@ FIGURES = (
     label_graph,
     norm_comparison,
     transfer,
+    finetuning,
     categories,
 )
 

@@ -8,6 +8,7 @@ from geomadv.experiments.curvature_layout import (
     paper_step,
 )
 from geomadv.experiments.families import curvature_families, stored_curvatures
+from geomadv.experiments.finetuning import finetuning
 from geomadv.experiments.label_graph import label_graph
 from geomadv.experiments.norm_comparison import norm_comparison
 from geomadv.experiments.normal_spectrum import normal_spectrum
@@ -24,6 +25,7 @@ __all__ = [
     "categories",
     "class_curvature",
     "curvature_families",
+    "finetuning",
     "label_graph",
     "norm_comparison",
     "normal_spectrum",

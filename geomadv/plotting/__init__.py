@@ -13,12 +13,13 @@ from geomadv.plotting.second_order import (
     sharedness,
     spectral_density,
 )
-from geomadv.plotting.universal import label_graph, norm_comparison, transfer, universal
+from geomadv.plotting.universal import finetuning, label_graph, norm_comparison, transfer, universal
 
 __all__ = [
     "categories",
     "curvature_directions",
     "curvature_profile",
+    "finetuning",
     "label_graph",
     "leading_directions",
     "norm_comparison",

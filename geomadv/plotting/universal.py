@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from geomadv.plotting.style import (
     BLUE,
+    COLUMN,
     GREEN,
     GREY,
     ORANGE,
@@ -219,3 +220,29 @@ def _draw_counts(axes: Axes, ds: xr.Dataset) -> None:
         axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("label under the perturbation")
     axes.set_ylabel("label of the clean image")
+
+
+def finetuning(ds: xr.Dataset) -> Figure:
+    """Fooling rates and clean accuracy over rounds of fine-tuning.
+
+    ds: result of `experiments.finetuning`. Lines are means over the pool, bands its range.
+    """
+    with style():
+        figure = new_figure(COLUMN, 2.6)
+        axes = figure.add_subplot()
+        rounds = ds["round"]
+        lines = (
+            ("fooling_rate", VERMILION, "fooled by new perturbations"),
+            ("first_fooling_rate", ORANGE, "fooled by those of round 0"),
+        )
+        for name, color, label in lines:
+            _range(axes, rounds, ds[name].rename(member="repeat"), color, label)
+        accuracy = 100 * ds["accuracy"]
+        axes.plot(rounds, accuracy, color=BLUE, marker="s", markersize=2.5, label="clean accuracy")
+        axes.set_ylim(0, 103)
+        axes.set_xticks(rounds.to_numpy())
+        axes.set_xlabel("rounds of fine-tuning")
+        axes.set_ylabel("held-out images (%)")
+        axes.set_title(title(ds))
+        figure.legend(loc="outside lower center", ncols=1)
+        return figure
