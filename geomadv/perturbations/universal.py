@@ -25,7 +25,8 @@ from geomadv.perturbations.universal_pass import (
 from geomadv.segment import rival_margin
 from geomadv.statefile import StateFile
 
-# Images in one DeepFool call of the batched variant: see benchmarks/README.md.
+# Images in one DeepFool call of the batched variant. On a CPU 16 cost half as much an image as one
+# alone, 32 a tenth less again; v is older for the later ones.
 _BLOCK = 16
 
 
