@@ -31,6 +31,7 @@ STEPS = {
     "universal": "Universal",
     "norm_comparison": "NormComparison",
     "transfer": "Transfer",
+    "finetuning": "Finetuning",
     "categories": "Categories",
     "tilting_plane": "TiltingPlane",
     "tilting_toy": "TiltingToy",

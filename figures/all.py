@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import categories
 import confined_deepfool
 import confined_examples
 import curvature_directions
@@ -9,8 +10,11 @@ import curvature_profile
 import direction_sweep
 import direction_sweep_classes
 import feature_collisions
+import finetuning
 import first_order_twin
+import label_graph
 import leading_directions
+import norm_comparison
 import norm_fractions
 import normal_spectrum
 import normal_tilt
@@ -30,6 +34,8 @@ import tilting_slider
 import tilting_space
 import tilting_sweep
 import tilting_toy
+import transfer
+import universal
 from drawing import main
 
 import geomadv as ga
@@ -53,6 +59,12 @@ FIGURES = (
     confined_deepfool,
     confined_examples,
     resampling,
+    universal,
+    label_graph,
+    norm_comparison,
+    transfer,
+    finetuning,
+    categories,
     tilting_plane,
     tilting_sweep,
     tilting_images,

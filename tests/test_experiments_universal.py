@@ -10,7 +10,7 @@ import xarray as xr
 from networks_for_tests import SHAPE, gaussian
 from scipy import stats
 
-from geomadv import InputError, experiments
+from geomadv import InputError, experiments, plotting
 from geomadv.linalg import Subspace
 
 D = 6
@@ -268,3 +268,45 @@ def test_label_graph_without_fooled_images():
 def test_label_graph_bad_input(prediction, label, share, message):
     with pytest.raises(InputError, match=message):
         experiments.label_graph(prediction, label, NAMES, share)
+
+
+# Figures
+
+
+def test_every_figure_draws_from_a_dataset_alone(tmp_path):
+    net, x = nets.perceptron(), gaussian(40, *SHAPE, seed=3)
+    other = named(nets.perceptron(seed=9), "other")
+    radii = [0.3, 1.0, 3.0]
+    rates = experiments.universal(net, x[:30], x[30:], 1.0, sizes=[5, 30], search={"passes": 2})
+    delta = rates["perturbation"][0].to_numpy()
+    four = [
+        experiments.categories(n, x[:20], radii, draws=3, search={"passes": 1})
+        for n in (net, other)
+    ]
+    both = [ds.expand_dims(network=[n.name]) for ds, n in zip(four, (net, other), strict=True)]
+    for ds, plot in (
+        (rates, plotting.universal),
+        (
+            experiments.label_graph(rates["prediction"], rates["label"][0], net.class_names),
+            plotting.label_graph,
+        ),
+        (
+            experiments.label_graph([0], [0], [str(k) for k in range(50)]),
+            plotting.label_graph,
+        ),
+        (
+            experiments.norm_comparison(net, x[:30], x[30:], delta, radii, draws=2),
+            plotting.norm_comparison,
+        ),
+        (experiments.transfer([net, other], [delta, delta], x, draws=2), plotting.transfer),
+        (four[0], plotting.categories),
+        (xr.concat(both, "network", combine_attrs="override"), plotting.categories),
+    ):
+        before = ds.copy(deep=True)
+        figure = plot(ds.assign_attrs(network="perceptron", dataset="noise"))
+        figure.savefig(tmp_path / "figure.pdf")
+        text = " ".join(
+            t.get_text() for t in figure.findobj(match=lambda a: hasattr(a, "get_text"))
+        )
+        assert "noise" in text
+        assert ds.identical(before)

@@ -21,6 +21,7 @@ from geomadv.experiments.families import (
     stored_curvatures,
 )
 from geomadv.experiments.feature_collision import CollisionSettings
+from geomadv.experiments.finetuning import finetuning
 from geomadv.experiments.label_graph import label_graph
 from geomadv.experiments.norm_comparison import norm_comparison
 from geomadv.experiments.norm_fractions import norm_fractions
@@ -51,6 +52,7 @@ __all__ = [
     "curvature_families",
     "curved_directions",
     "direction_sweep",
+    "finetuning",
     "label_graph",
     "norm_comparison",
     "norm_fractions",

@@ -103,7 +103,7 @@ def transfer(
     names = np.asarray([net.name for net in nets], dtype=np.str_)
     ds.coords["made_for"] = variable("made_for", names, "network the perturbation was made for")
     ds.coords["network"] = variable("network", names, "network that is to be fooled")
-    return ds.assign_attrs(p=str(p))
+    return ds.assign_attrs(p=f"{p:g}")
 
 
 def _check(nets: Sequence[Classifier], perturbations: Sequence[Any], draws: int) -> None:

@@ -115,7 +115,7 @@ def universal(
     ds["mean_image_norm"] = variable(
         (), mean_norm(x), "mean Euclidean norm of the images", "image units"
     )
-    return ds.assign_attrs(p=str(p))
+    return ds.assign_attrs(p=f"{p:g}")
 
 
 def random_perturbations(net: Classifier, draws: int, radius: float, p: float, seed: int) -> Tensor:

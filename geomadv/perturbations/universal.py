@@ -22,9 +22,11 @@ from geomadv.perturbations.universal_pass import (
     sequential_pass,
     watched_images,
 )
+from geomadv.segment import rival_margin
 from geomadv.statefile import StateFile
 
-# Images in one DeepFool call of the batched variant: see benchmarks/README.md.
+# Images in one DeepFool call of the batched variant. On a CPU 16 cost half as much an image as one
+# alone, 32 a tenth less again; v is older for the later ones.
 _BLOCK = 16
 
 
@@ -102,8 +104,9 @@ def universal_perturbation(
 
     `method="sequential"` is that algorithm. `method="batched"` takes `block` images that v does
     not fool, calls DeepFool once for all of them, adds their steps one after the other (those to
-    the most frequent label first) and keeps the point of this path that fools most of 64 images
-    of the sample set, unless v itself fools more. Both return the best v at the end of a pass.
+    the most frequent label first) and goes to the best point of this path, unless v itself is
+    better. What is best is judged on 128 images of the sample set: a fooled one counts 1, a nearly
+    fooled one a part. Both methods return the best v at the end of a pass.
 
     Args:
         net: the network.
@@ -139,8 +142,10 @@ def universal_perturbation(
     unseen = None if held_out is None else net.check_images(held_out).detach()
     _check(radius, p, target_rate, passes, method, block, candidates, overshoot, max_iter)
     size = check_batch_size(batch_size, net)
-    clean = labels_at(net, x, size)
-    problem = Problem(net, x, clean, radius, p, candidates, overshoot, max_iter, block, size)
+    clean, margin = _clean(net, x, size)
+    problem = Problem(
+        net, x, clean, margin, radius, p, candidates, overshoot, max_iter, block, size
+    )
     unseen_clean = None if unseen is None else labels_at(net, unseen, size)
     settings = _settings(problem, method, seed, unseen)
     state = _State(torch.zeros_like(x[0]), torch.zeros_like(x[0]))
@@ -165,6 +170,16 @@ def universal_perturbation(
     if file is not None:
         file.remove()
     return _result(state, problem)
+
+
+@torch.no_grad()
+def _clean(net: Classifier, x: Tensor, size: int) -> tuple[Tensor, float]:
+    """Classes predicted at the sample set, and their mean margin over the best rival."""
+    scores = torch.cat([net.scores(part) for part in x.split(size)])
+    clean = scores.argmax(1)
+    margin, _ = rival_margin(scores, clean, None)
+    # Scores that are all equal have no scale: any will do.
+    return clean, -float(margin.double().mean()) or 1.0
 
 
 def _one_pass(problem: Problem, state: _State, method: str, seed: int, bar: Any) -> None:

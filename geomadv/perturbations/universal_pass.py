@@ -12,13 +12,12 @@ from geomadv.perturbations.balls import project_ball
 from geomadv.perturbations.deepfool import deepfool_from
 from geomadv.segment import rival_margin
 
-# Images on which the points of a block's path are compared, drawn anew at each pass, and how the
-# numbers of steps grow along the path. On MNIST LeNet and CIFAR-10 ResNet-20 twice as many images
-# or a growth of 2 fooled no more, and took up to half as long again.
-_WATCHED, _GROWTH = 64, 4
-
-# Fooling on the watched images: how many, then how near the others are (larger is better).
-_Merit = tuple[int, float]
+# Images on which the points of a block's path are compared, drawn anew at each pass; how the
+# numbers of steps grow along the path; and how sharply an image counts as fooled (`_merit`). With
+# CIFAR-10 ResNet-20, 200 images and two passes, 64 of them fooled 38 % instead of 45 %; the plain
+# count fooled 38 % of held-out images instead of 42 %; a growth of 2 took half as long again for
+# the same rate.
+_WATCHED, _GROWTH, _SHARPNESS = 128, 4, 4.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Problem:
     net: Classifier
     x: Tensor  # (N, C, H, W) sample set
     clean: Tensor  # (N,) int64, predictions at the sample set
+    margin: float  # mean score difference to the best rival at the sample set
     radius: float
     p: float
     candidates: int  # of DeepFool, and so on
@@ -135,15 +135,18 @@ def _path(
 
 
 @torch.no_grad()
-def _merit(problem: Problem, watched: Tensor, v: Tensor) -> _Merit:
-    """How good v is for the watched images."""
-    fooled, shortfall = 0, 0.0
+def _merit(problem: Problem, watched: Tensor, v: Tensor) -> float:
+    """How good v is for the watched images: those fooled count 1, those nearly fooled a part.
+
+    The logistic function of the margin, in units of the clean images' mean margin. The plain count
+    has so much chance in it that the best of several points is often the luckiest.
+    """
+    total = 0.0
     for index in watched.split(problem.size):
         scores = problem.net.scores(problem.x[index] + v)
         margin, _ = rival_margin(scores, problem.clean[index], None)
-        fooled += int((scores.argmax(1) != problem.clean[index]).sum())
-        shortfall += float(margin.clamp(max=0).double().sum())
-    return (fooled, shortfall)
+        total += float((_SHARPNESS * margin.double() / problem.margin).sigmoid().sum())
+    return total
 
 
 def watched_images(order: Tensor, seed: list[int]) -> Tensor:

@@ -1,5 +1,6 @@
 """One function per figure: a result dataset in, a matplotlib Figure out. Nothing is computed."""
 
+from geomadv.plotting.categories import categories
 from geomadv.plotting.confined import confined_deepfool, confined_examples, resampling
 from geomadv.plotting.first_order import (
     leading_directions,
@@ -34,8 +35,10 @@ from geomadv.plotting.tilting import (
     tilting_toy,
 )
 from geomadv.plotting.tilting_slider import tilting_slider
+from geomadv.plotting.universal import finetuning, label_graph, norm_comparison, transfer, universal
 
 __all__ = [
+    "categories",
     "confined_deepfool",
     "confined_examples",
     "curvature_directions",
@@ -43,8 +46,11 @@ __all__ = [
     "direction_sweep",
     "direction_sweep_classes",
     "feature_collisions",
+    "finetuning",
     "first_order_twin",
+    "label_graph",
     "leading_directions",
+    "norm_comparison",
     "norm_fractions",
     "normal_spectrum",
     "normal_tilt",
@@ -64,4 +70,6 @@ __all__ = [
     "tilting_space",
     "tilting_sweep",
     "tilting_toy",
+    "transfer",
+    "universal",
 ]
