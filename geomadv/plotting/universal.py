@@ -97,7 +97,9 @@ def norm_comparison(ds: xr.Dataset) -> Figure:
             rate = 100 * ds["fooling_rate"].sel(kind=kind).mean("draw")
             if kind == "random":
                 color, marker = GREY, "x"
-            dashed = (0, (4, 2)) if kind.endswith("one image") else "-"
+            # Subspaces come last, after the random directions.
+            drawn = kinds.index(kind) > kinds.index("random")
+            dashed = (0, (1, 1)) if drawn else (0, (4, 2)) if kind.endswith("one image") else "-"
             axes.plot(
                 relative,
                 rate,
