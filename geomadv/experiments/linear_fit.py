@@ -131,8 +131,8 @@ def _check_centroid_rule(model: Any) -> None:
     if metric != "euclidean" or not isinstance(priors, str) or priors != "uniform":
         raise InputError(
             f"classifier {_named(model)} does not decide by the Euclidean distance to its "
-            "centroids alone, so its boundary is not the plane halfway between them: take metric='euclidean' and "
-            "uniform priors."
+            "centroids alone, so its boundary is not the plane halfway between them: take "
+            "metric='euclidean' and uniform priors."
         )
 
 
