@@ -62,7 +62,9 @@ def sweep(flags: TiltingPlane, train: ga.ImageSet) -> list[float]:
     lowest = flags.lowest
     if lowest is None:
         i, j = ga.experiments.class_centroids(train)[list(flags.classes)]
-        lowest = 10.0 ** math.floor(-math.log10(10 * len(train) * float((j - i) @ (j - i))))
+        scale = 10 * len(train) * float((j - i) @ (j - i))
+        # Equal centroids, or none, are for the experiment to refuse.
+        lowest = 10.0 ** math.floor(-math.log10(scale)) if scale > 0 else 1.0
     return [float(c) for c in lowest * np.logspace(0, flags.decades, flags.values)]
 
 
