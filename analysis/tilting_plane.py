@@ -25,7 +25,7 @@ CLASSIFIERS: dict[str, Any] = {
 }
 
 # Images with more pixels than this are fitted on a sample unless --count says otherwise.
-SMALL, SAMPLE = 1024, 4000
+SMALL, SAMPLE = 1024, 1000
 
 
 @dataclass(kw_only=True)
@@ -37,7 +37,7 @@ class TiltingPlane(Flags):
     classifier: Literal["svm", "logistic", "lda", "centroid"] = "svm"
     """Linear classifier; lda and centroid have no regularisation to sweep over."""
     count: int | None = None
-    """Training images of both classes; default: all, 4000 if they have more than 1024 pixels."""
+    """Training images of both classes; default: all, 1000 if they have more than 1024 pixels."""
     lowest: float | None = None
     """Smallest C; default: the power of ten below which, by the scale of the data, nothing tilts
     (1 / (N ||j - i||^2) with N images and centroids i and j, divided by 10 and rounded down)."""
@@ -62,7 +62,9 @@ def sweep(flags: TiltingPlane, train: ga.ImageSet) -> list[float]:
     lowest = flags.lowest
     if lowest is None:
         i, j = ga.experiments.class_centroids(train)[list(flags.classes)]
-        lowest = 10.0 ** math.floor(-math.log10(10 * len(train) * float((j - i) @ (j - i))))
+        scale = 10 * len(train) * float((j - i) @ (j - i))
+        # Equal centroids, or none, are for the experiment to refuse.
+        lowest = 10.0 ** math.floor(-math.log10(scale)) if scale > 0 else 1.0
     return [float(c) for c in lowest * np.logspace(0, flags.decades, flags.values)]
 
 

@@ -275,8 +275,7 @@ def _picture(axes: Axes, image: np.ndarray, low: float, high: float) -> None:
         axes.imshow(shown.transpose(1, 2, 0))
     else:
         axes.imshow(shown[0], cmap="gray", vmin=0, vmax=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set_axis_off()
 
 
 def _space(axes: Any, ds: xr.Dataset, detailed: bool) -> None:
