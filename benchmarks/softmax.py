@@ -35,9 +35,9 @@ start = time.process_time()
 boundary_angles(gram)
 histogram = time.process_time() - start
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(json.dumps({"search": search, "wall": wall, "histogram": histogram, "peak": peak, "pairs": found.pairs,
-                  "evaluated": found.evaluated, "cosine": found.cosine.tolist(),
-                  "classes": found.classes.tolist()}))
+print(json.dumps({"search": search, "wall": wall, "histogram": histogram, "peak": peak,
+                  "pairs": found.pairs, "evaluated": found.evaluated,
+                  "cosine": found.cosine.tolist(), "classes": found.classes.tolist()}))
 """
 
 
