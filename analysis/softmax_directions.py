@@ -51,10 +51,11 @@ def run(flags: SoftmaxDirections) -> None:
         f"adversarial directions: {int(ds['adversarial_dimension'])} of {ds.sizes['feature']} "
         f"(rank {int(ds['rank'])}; published bound {int(ds['published_bound'])})"
     )
-    print(
-        f"largest change of the softmax, features moved by {float(ds['displacement'][-1]):.0e} "
-        f"norms: {float(ds['softmax_change'][-1].max()):.1e}"
-    )
+    if ds.sizes["adversarial"] > 0:
+        print(
+            f"largest change of the softmax, features moved by {float(ds['displacement'][-1]):.0e} "
+            f"norms: {float(ds['softmax_change'][-1].max()):.1e}"
+        )
     print(
         f"unbounded regions: {int(ds['region_unbounded'].sum())} of {ds.sizes['class']}, within "
         f"the visible directions {int(ds['region_unbounded_visible'].sum())}"
