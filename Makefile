@@ -4,6 +4,7 @@ PYTHON  ?= python3
 VENV    ?= .venv
 NETWORK ?= digits-cnn
 RESULTS ?= results
+PRESET  ?= auto
 
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -23,8 +24,8 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
-paper: $(READY)  ## run all analyses and figures: make paper [NETWORK=lenet-mnist]
-	$(BIN)/python analysis/paper.py --network $(NETWORK) --results $(RESULTS)
+paper: $(READY)  ## run all analyses and figures: make paper [NETWORK=lenet-mnist PRESET=paper]
+	$(BIN)/python analysis/paper.py --network $(NETWORK) --results $(RESULTS) --preset $(PRESET)
 
 figures: $(READY)  ## redraw all figures of NETWORK from its result files
 	$(BIN)/python figures/all.py $(RESULTS)/$(NETWORK)
