@@ -13,7 +13,7 @@ from common import Flags, compute_once, load_images, load_network, main
 from transfer import load_other, others
 
 import geomadv as ga
-from geomadv.experiments.transfer import check_same_task
+from geomadv.experiments.universality.transfer import check_same_task
 
 
 @dataclass(kw_only=True)

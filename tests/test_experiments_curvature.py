@@ -14,7 +14,7 @@ from networks_for_tests import gaussian, perceptron, quadric, sphere
 from test_distributed import torchrun
 
 from geomadv import ImageSet, InputError, experiments, load, load_images, load_network, plotting
-from geomadv.experiments.uncertainty import bootstrap_interval, random_halves
+from geomadv.experiments.curvature.uncertainty import bootstrap_interval, random_halves
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPT = REPOSITORY / "analysis" / "curvature.py"

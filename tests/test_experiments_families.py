@@ -5,7 +5,7 @@ import pytest
 
 import geomadv as ga
 from geomadv.errors import InputError
-from geomadv.experiments.families import COMPLEMENT, curvature_families, stored_curvatures
+from geomadv.experiments.subspaces.families import COMPLEMENT, curvature_families, stored_curvatures
 
 D = 9
 

@@ -8,7 +8,7 @@ from networks_for_tests import WIDE, classifier, gaussian, linear, perceptron
 
 import geomadv as ga
 from geomadv.errors import InputError
-from geomadv.experiments.resampling import Resample, low_resolution
+from geomadv.experiments.subspaces.resampling import Resample, low_resolution
 
 SHAPE = (1, 6, 6)
 D = 36

@@ -22,7 +22,7 @@ from geomadv import (
     save,
 )
 from geomadv.experiments import CollisionSettings, softmax_directions
-from geomadv.experiments.last_layer import last_layer
+from geomadv.experiments.softmax.last_layer import last_layer
 
 SHAPE, CLASSES, PIXELS = (1, 3, 4), 4, 12
 FEW = CollisionSettings(pairs=9, relative_epsilons=(0.1, 0.3, 1.0), steps=10, examples=2)

@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import SplineTransformer
 
 from geomadv import InputError, experiments, plotting, results
-from geomadv.experiments.curve_measures import (
+from geomadv.experiments.lines.curve_measures import (
     best_symmetry,
     fit_additive,
     median_interval,

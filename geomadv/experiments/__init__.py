@@ -1,43 +1,43 @@
 """The experiments of the literature: plain functions, arrays in, xarray.Dataset out."""
 
-from geomadv.experiments.categories import categories
-from geomadv.experiments.class_sweeps import (
-    class_direction_sweep,
-    class_score_curves,
-    curved_directions,
-    sweep_reach,
-)
-from geomadv.experiments.confined_deepfool import confined_deepfool
-from geomadv.experiments.curvature_layout import (
+from geomadv.experiments.curvature.layout import (
     CurvatureSettings,
     blank_curvature,
     paper_settings,
     paper_step,
 )
-from geomadv.experiments.direction_sweep import direction_sweep
-from geomadv.experiments.families import (
+from geomadv.experiments.curvature.principal_curvature import class_curvature
+from geomadv.experiments.curvature.uncertainty import random_subspace_angles
+from geomadv.experiments.linear.normal_tilt import class_centroids, normal_tilt
+from geomadv.experiments.linear.tilting_plane import tilting_plane
+from geomadv.experiments.linear.tilting_toy import tilting_toy, toy_problem
+from geomadv.experiments.lines.class_sweeps import (
+    class_direction_sweep,
+    class_score_curves,
+    curved_directions,
+    sweep_reach,
+)
+from geomadv.experiments.lines.direction_sweep import direction_sweep
+from geomadv.experiments.lines.score_curves import score_curves
+from geomadv.experiments.normals.normal_spectrum import normal_spectrum
+from geomadv.experiments.normals.random_subspace_fooling import random_subspace_fooling
+from geomadv.experiments.softmax.feature_collision import CollisionSettings
+from geomadv.experiments.softmax.softmax_directions import softmax_directions
+from geomadv.experiments.subspaces.confined_deepfool import confined_deepfool
+from geomadv.experiments.subspaces.families import (
     curvature_families,
     singular_families,
     stored_curvatures,
 )
-from geomadv.experiments.feature_collision import CollisionSettings
-from geomadv.experiments.finetuning import finetuning
-from geomadv.experiments.label_graph import label_graph
-from geomadv.experiments.norm_comparison import norm_comparison
-from geomadv.experiments.norm_fractions import norm_fractions
-from geomadv.experiments.normal_spectrum import normal_spectrum
-from geomadv.experiments.normal_tilt import class_centroids, normal_tilt
-from geomadv.experiments.principal_curvature import class_curvature
-from geomadv.experiments.random_subspace_fooling import random_subspace_fooling
-from geomadv.experiments.resampling import resampled, resampling
-from geomadv.experiments.score_curves import score_curves
-from geomadv.experiments.softmax_directions import softmax_directions
-from geomadv.experiments.subspace_accuracy import subspace_accuracy
-from geomadv.experiments.tilting_plane import tilting_plane
-from geomadv.experiments.tilting_toy import tilting_toy, toy_problem
-from geomadv.experiments.transfer import transfer
-from geomadv.experiments.uncertainty import random_subspace_angles
-from geomadv.experiments.universal import universal
+from geomadv.experiments.subspaces.norm_fractions import norm_fractions
+from geomadv.experiments.subspaces.resampling import resampled, resampling
+from geomadv.experiments.subspaces.subspace_accuracy import subspace_accuracy
+from geomadv.experiments.universality.categories import categories
+from geomadv.experiments.universality.finetuning import finetuning
+from geomadv.experiments.universality.label_graph import label_graph
+from geomadv.experiments.universality.norm_comparison import norm_comparison
+from geomadv.experiments.universality.transfer import transfer
+from geomadv.experiments.universality.universal import universal
 
 __all__ = [
     "CollisionSettings",

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
-from geomadv.experiments.tilting_plane import tilting_plane
+from geomadv.experiments.linear.tilting_plane import tilting_plane
 
 Array = NDArray[np.float64]
 

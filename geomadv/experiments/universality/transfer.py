@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.universal import random_perturbations
+from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.experiments.variables import variable
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import check_perturbation, labels_at, labels_under

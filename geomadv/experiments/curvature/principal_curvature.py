@@ -32,14 +32,14 @@ from geomadv.distributed import (
     solve_on_main,
 )
 from geomadv.errors import InputError
-from geomadv.experiments.curvature_layout import (
+from geomadv.experiments.curvature.layout import (
     DENSITY_POINTS,
     ENDS,
     KINDS,
     CurvatureSettings,
     blank_curvature,
 )
-from geomadv.experiments.uncertainty import bootstrap_interval, random_halves
+from geomadv.experiments.curvature.uncertainty import bootstrap_interval, random_halves
 from geomadv.images import ImageSet
 from geomadv.linalg import Subspace, spectral_density, uniform_directions
 

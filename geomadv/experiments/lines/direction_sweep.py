@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.lines import (
+from geomadv.experiments.lines.lines import (
     LineAnswers,
     check_scales,
     check_target,

@@ -11,14 +11,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
-from geomadv.experiments.hyperplanes import (
+from geomadv.experiments.linear.hyperplanes import (
     Hyperplane,
     nearest_centroid,
     some_direction,
 )
-from geomadv.experiments.linear_fit import fit_sweep
-from geomadv.experiments.tilting_views import adversarial_examples, extreme_space, labelled
-from geomadv.experiments.two_classes import TwoClasses, two_classes
+from geomadv.experiments.linear.linear_fit import fit_sweep
+from geomadv.experiments.linear.tilting_views import adversarial_examples, extreme_space, labelled
+from geomadv.experiments.linear.two_classes import TwoClasses, two_classes
 
 Array = NDArray[np.float64]
 

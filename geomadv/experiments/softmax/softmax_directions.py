@@ -12,13 +12,13 @@ from torch import Tensor
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.feature_collision import (
+from geomadv.experiments.softmax.feature_collision import (
     CollisionSettings,
     feature_collisions,
     random_pairs,
 )
-from geomadv.experiments.last_layer import LastLayer, last_layer
-from geomadv.experiments.softmax_layout import EXAMPLE, describe
+from geomadv.experiments.softmax.last_layer import LastLayer, last_layer
+from geomadv.experiments.softmax.softmax_layout import EXAMPLE, describe
 from geomadv.linalg import uniform_directions
 from geomadv.linalg.boundary_angles import boundary_angles, most_parallel
 from geomadv.linalg.regions import class_regions

@@ -16,10 +16,10 @@ from geomadv.classifier import Classifier
 from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, class_directions
 from geomadv.errors import InputError
-from geomadv.experiments.direction_sweep import direction_sweep
-from geomadv.experiments.families import curvature_families, stored_curvatures
-from geomadv.experiments.lines import IMAGE, label_variables
-from geomadv.experiments.score_curves import score_curves
+from geomadv.experiments.lines.direction_sweep import direction_sweep
+from geomadv.experiments.lines.lines import IMAGE, label_variables
+from geomadv.experiments.lines.score_curves import score_curves
+from geomadv.experiments.subspaces.families import curvature_families, stored_curvatures
 
 _ENDS: tuple[Family, ...] = ("positive", "negative")
 _NAMES = {"positive": "most positive curvature", "negative": "most negative curvature"}

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.errors import InputError
-from geomadv.experiments.sweep import Families, check_families, subspace_sizes, sweep_dimensions
+from geomadv.experiments.subspaces.sweep import (
+    Families,
+    check_families,
+    subspace_sizes,
+    sweep_dimensions,
+)
 
 _QUANTILES = (0.1, 0.5, 0.9)
 _BLOCK = 1024

@@ -15,8 +15,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
-from geomadv.experiments.hyperplanes import Hyperplane
-from geomadv.experiments.two_classes import TwoClasses
+from geomadv.experiments.linear.hyperplanes import Hyperplane
+from geomadv.experiments.linear.two_classes import TwoClasses
 
 # Scores as our hyperplane and as the classifier computes them differ by rounding of the weights,
 # float32 at worst: labels may differ only where the score is below this share of the largest.

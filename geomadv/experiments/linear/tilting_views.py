@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from geomadv.experiments.hyperplanes import Hyperplane, orthogonal_part, some_direction
-from geomadv.experiments.two_classes import TwoClasses
+from geomadv.experiments.linear.hyperplanes import Hyperplane, orthogonal_part, some_direction
+from geomadv.experiments.linear.two_classes import TwoClasses
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from geomadv.batching import check_batch_size
 from geomadv.boundary import boundary_points
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.universal import random_perturbations
+from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.experiments.variables import mean_norm, variable
 from geomadv.perturbations.fooling import labels_at, labels_under
 from geomadv.perturbations.universal import universal_perturbation

@@ -15,7 +15,12 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.sweep import Families, check_families, subspace_sizes, sweep_dimensions
+from geomadv.experiments.subspaces.sweep import (
+    Families,
+    check_families,
+    subspace_sizes,
+    sweep_dimensions,
+)
 from geomadv.images import ImageSet
 
 Array = NDArray[Any]

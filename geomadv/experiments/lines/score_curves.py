@@ -12,15 +12,15 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.curve_measures import (
+from geomadv.experiments.lines.curve_measures import (
     best_symmetry,
     fit_additive,
     median_interval,
     monotonicity,
     resample_counts,
 )
-from geomadv.experiments.direction_sweep import POPULATIONS
-from geomadv.experiments.lines import (
+from geomadv.experiments.lines.direction_sweep import POPULATIONS
+from geomadv.experiments.lines.lines import (
     IMAGE,
     check_scales,
     check_target,

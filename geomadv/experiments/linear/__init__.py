@@ -1,0 +1,1 @@
+"""Linear boundaries, their tilt, and the tilt of deep boundaries beside them."""

@@ -1,0 +1,1 @@
+"""The normal matrix: its spectrum, and what random vectors of its leading span fool."""

@@ -1,0 +1,1 @@
+"""Adversarial directions of the last layer."""

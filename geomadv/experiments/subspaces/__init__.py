@@ -1,0 +1,1 @@
+"""What growing subspaces of curved, flat or singular directions carry."""

@@ -1,0 +1,1 @@
+"""Perturbations that fool many images, and those that fool one."""
