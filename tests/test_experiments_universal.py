@@ -106,6 +106,9 @@ def test_universal_shapes_seeds_and_histories(p):
         ({"sizes": []}, "sizes"),
         ({"repeats": 0}, "repeats=0"),
         ({"draws": 0}, "draws=0"),
+        ({"search": {"checkpoint": "state.npz"}}, "search: 'checkpoint'"),
+        ({"search": {"speed": 9}}, "search: 'speed'"),
+        ({"search": {"method": "fast"}}, "sequential"),
     ],
 )
 def test_universal_bad_input(change, message):
