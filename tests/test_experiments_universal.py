@@ -145,6 +145,7 @@ def test_norm_comparison_on_a_half_space():
         == (2 * ds["draws"]).values.tolist()
     )
     np.testing.assert_allclose((ds["direction"] ** 2).sum(("channel", "row", "column")), 1)
+    assert ds["deepfool_converged"].values.tolist() == [True] * 30
     assert labelled(ds)
 
 
