@@ -39,12 +39,18 @@ class Categories(Flags):
 
 def run(flags: Categories) -> None:
     """The three curves and the categories of every network."""
+    low, high = flags.relative_norms
+    if not 0 < low < high < np.inf or flags.norms < 1:
+        raise ga.InputError(
+            f"--relative-norms {low} {high} must be positive, finite and ascending, and --norms "
+            f"{flags.norms} at least 1."
+        )
     first = load_network(flags)
     nets = [first, *(load_other(flags, first, name) for name in others(flags, flags.networks))]
     check_same_task(nets)
     images = load_images(flags, "test", flags.count)
     mean_norm = images.images.flatten(1).norm(dim=1).mean().item()
-    relative = np.geomspace(*flags.relative_norms, flags.norms)
+    relative = np.geomspace(low, high, flags.norms)
     config = {
         "networks": {net.name: net.weights_sha256 for net in nets},
         "count": flags.count,

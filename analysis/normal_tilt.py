@@ -27,6 +27,16 @@ class NormalTilt(Flags):
     machine has weights for."""
 
 
+def pair(flags: NormalTilt, split: str) -> ga.ImageSet:
+    """The images of the two classes, in order."""
+    images = load_images(flags, split, None)
+    if len(set(flags.classes)) < 2:
+        raise ga.InputError(f"--classes {flags.classes} must be two different classes.")
+    for c in flags.classes:
+        images.of_class(c)  # says so where there are none
+    return images[np.isin(images.labels.numpy(), flags.classes)]
+
+
 def networks(flags: NormalTilt) -> list[ga.Classifier]:
     """The network of the flags and those beside it."""
     nets = [load_network(flags)]
@@ -64,11 +74,8 @@ def tilt(
 
 def run(flags: NormalTilt) -> None:
     """One distribution of angles per network."""
+    train, test = pair(flags, "train"), pair(flags, "test")
     nets = networks(flags)
-    train, test = (
-        images[np.isin(images.labels.numpy(), flags.classes)]
-        for images in (load_images(flags, split, None) for split in ("train", "test"))
-    )
     test = test.sample(min(flags.count, len(test)), flags.seed)
     config = {
         "classes": flags.classes,

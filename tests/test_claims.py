@@ -204,6 +204,7 @@ def test_linear_boundaries():
     assert values == pytest.approx([1, -1, 3])
     assert words == ["holds"] * 3
     assert answers("tilting_plane", ds.isel(C=[0, 1, 2]))[1] == ["not measured"] * 3
+    assert answers("tilting_plane", ds.isel(C=[4] * 5))[1] == ["not measured"] * 3
     layer = xr.Dataset(
         {
             "adversarial_dimension": 55,
@@ -212,11 +213,15 @@ def test_linear_boundaries():
             "rounding_bound": (("displacement", "adversarial"), [[1e-12], [1e-12]]),
             "region_unbounded": ("class", [True, True, False, True]),
             "parallel_cosine": ("relation", [0.5, 1.0]),
-            "collision": (("epsilon", "pair"), [[False, False], [True, False]]),
+            "collision": (("epsilon", "pair"), [[False, False], [True, False], [True] * 2]),
+            "mean_image_norm": 10.0,
         },
-        coords={"epsilon": [0.1, 1.0]},
+        coords={"epsilon": [0.1, 1.0, 2.0]},
     )
     values, words = answers("softmax_directions", layer)
     assert values == pytest.approx([1, 0.3, 0.75, 1.0, 0.5])
     assert words == ["holds", "holds", "does not hold", "does not hold", "holds"]
+    # The conjecture is about small perturbations: a fifth of the norm is none.
+    large = layer.assign_coords(epsilon=[2.0, 3.0, 4.0])
+    assert answers("softmax_directions", large)[1][-1] == "not measured"
     assert len(LINEAR) == 8

@@ -91,6 +91,8 @@ def test_an_image_without_boundary_is_infinitely_far():
         ({"levels": [1.1]}, "levels"),
         ({"levels": []}, "levels"),
         ({"draws": 0}, "draws"),
+        ({"search": {"p": math.inf}}, "search: 'p'"),
+        ({"search": {"passes": 0}}, "passes=0"),
     ],
 )
 def test_bad_input(change, message):

@@ -215,7 +215,7 @@ def test_image_sets_pairs_and_class_names_agree():
     b = tilting_plane(arrays, arrays, LogisticRegression(), [0.1, 1.0])
     assert a.attrs["class_names"] == ["cat", "dog"]
     assert a["z"].shape == SHAPE
-    np.testing.assert_array_equal(a["test_distance"], b["test_distance"])
+    np.testing.assert_allclose(a["test_distance"], b["test_distance"], atol=EXACT)
     mixed = (np.vstack([x, x + 1]), np.concatenate([y, y + 5]))
     named = tilting_plane(mixed, mixed, LogisticRegression(), classes=(2, 3))
     assert named.sizes["train"] == len(x)

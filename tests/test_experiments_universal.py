@@ -106,6 +106,9 @@ def test_universal_shapes_seeds_and_histories(p):
         ({"sizes": []}, "sizes"),
         ({"repeats": 0}, "repeats=0"),
         ({"draws": 0}, "draws=0"),
+        ({"search": {"checkpoint": "state.npz"}}, "search: 'checkpoint'"),
+        ({"search": {"speed": 9}}, "search: 'speed'"),
+        ({"search": {"method": "fast"}}, "sequential"),
     ],
 )
 def test_universal_bad_input(change, message):
@@ -142,6 +145,7 @@ def test_norm_comparison_on_a_half_space():
         == (2 * ds["draws"]).values.tolist()
     )
     np.testing.assert_allclose((ds["direction"] ** 2).sum(("channel", "row", "column")), 1)
+    assert ds["deepfool_converged"].values.tolist() == [True] * 30
     assert labelled(ds)
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -72,6 +73,21 @@ def test_what_the_digits_claim(paper):
         assert sentence in output
 
 
+def test_what_the_universal_scripts_store(paper):
+    """All of the 500 test images, sample sets up to 1000, and both networks of the digits."""
+    folder = paper[0] / "digits-cnn"
+    with xr.open_dataset(folder / "universal.h5") as ds:
+        assert ds["size"].values.tolist() == [10, 30, 100, 300, 1000]
+        label, prediction = ds["label"][0].load(), ds["prediction"].load()
+    with xr.open_dataset(folder / "label_graph.h5") as ds:
+        count = ds["count"].to_numpy()
+        assert count.sum() == 500
+        assert count.sum() - np.trace(count) == int((label != prediction).sum())
+    for name in ("transfer", "categories"):
+        with xr.open_dataset(folder / f"{name}.h5") as ds:
+            assert ds["network"].values.tolist() == ["digits-cnn", "digits-relu"]
+
+
 def test_what_the_digits_show(paper):
     """Published claims: the normals' spectrum decays faster than random, their span fools more."""
     results, _ = paper
@@ -120,6 +136,10 @@ def test_another_configuration_is_refused_and_nothing_lost(paper):
         ("analysis/boundary.py", ("--network", "a.module:function"), "--images"),
         ("analysis/boundary.py", ("--weights", "nowhere.safetensors"), "nowhere"),
         ("analysis/normal_svd.py", (), "boundary.h5"),
+        ("analysis/norm_comparison.py", (), "universal.h5"),
+        ("analysis/transfer.py", ("--networks",), "at least two networks"),
+        ("analysis/normal_tilt.py", ("--classes", "2", "11"), "class 11 does not exist"),
+        ("analysis/categories.py", ("--relative-norms", "0", "2"), "--relative-norms"),
         ("figures/normal_spectrum.py", ("nowhere",), "normal_svd.h5"),
     ],
 )

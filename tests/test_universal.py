@@ -37,7 +37,7 @@ def one_sided(n=40, b=-3.0):
 def test_projection_on_balls_in_closed_form():
     v = torch.tensor([3.0, -4.0, 0.5], dtype=torch.float64)
     long = 2 / math.sqrt(25.25)
-    torch.testing.assert_close(project_ball(v, 2.0, 2), long * v, rtol=1e-15, atol=0)
+    torch.testing.assert_close(project_ball(v, 2.0, 2), long * v, rtol=1e-14, atol=0)
     assert project_ball(v, 2.0, math.inf).tolist() == [2.0, -2.0, 0.5]
     for p in (2, math.inf):
         assert torch.equal(project_ball(v, 6.0, p), v)
@@ -51,7 +51,8 @@ def test_projection_is_the_nearest_point_of_the_ball(seed, radius, p):
     """Kolmogorov: v - Pv makes an obtuse angle with every w - Pv, w in the ball."""
     v = 2 * gaussian(5, seed=seed)
     nearest = project_ball(v, radius, p)
-    assert ball_norm(nearest, p) <= radius * (1 + 1e-15)
+    # A norm of five numbers, the scaling and the norm again: some ten roundings of 1e-16.
+    assert ball_norm(nearest, p) <= radius * (1 + 1e-14)
     inside = gaussian(200, 5, seed=seed + 1)
     inside = radius * inside / torch.linalg.vector_norm(inside, ord=p, dim=1, keepdim=True)
     assert ((inside - nearest) @ (v - nearest)).max() <= 1e-12
@@ -96,7 +97,7 @@ def test_enough_room_fools_everybody_and_then_stops(method):
     assert u.fooling_rate == 1.0
     assert u.passes < 8
     assert u.history[-1] == 1.0
-    assert u.history[:-1].max(dim=0).values < 1.0 if u.passes > 1 else True
+    assert (u.history[:-1] < 1.0).all()
 
 
 # Properties

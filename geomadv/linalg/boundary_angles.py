@@ -105,6 +105,9 @@ class _Differences:
 def most_parallel(gram: Any, progress: bool = False) -> ParallelBoundaries:
     """The exact maximum of |cos| over all pairs of boundaries, in memory of some m x m matrices.
 
+    Zou et al., "Geometric Universality of Adversarial Examples in Deep Learning", definition 2: a
+    layer without parallel boundaries has a maximum below 1.
+
     With p the products of a boundary's unit normal with the weights, cos = (p_k - p_l) / d_kl, at
     most (max p - p_k) / min_l d_kl or its mirror image. Boundaries are visited in the order of
     that bound until it falls to the best cosine found; within one, only the classes k whose own

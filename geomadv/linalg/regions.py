@@ -46,6 +46,8 @@ def class_regions(
 ) -> ClassRegions:
     """Decides for every class whether its region is empty, bounded or unbounded.
 
+    Zou et al., "Geometric Universality of Adversarial Examples in Deep Learning", theorem 2.
+
     Three tests, the cheapest first: with rank m - 1 every pattern of score differences occurs, so
     no region is empty or bounded; a region whose class wins strictly along its own centred
     weights w_i - mean w is unbounded; else two linear programmes in the visible coordinates.

@@ -1,7 +1,9 @@
 """Universal perturbations: one vector that changes the label of most images."""
 
 import hashlib
+import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +30,17 @@ from geomadv.statefile import StateFile
 # Images in one DeepFool call of the batched variant. On a CPU 16 cost half as much an image as one
 # alone, 32 a tenth less again; v is older for the later ones.
 _BLOCK = 16
+
+# What an experiment's caller may say about its searches; the rest is the experiment's own.
+_SETTINGS = (
+    "target_rate",
+    "passes",
+    "method",
+    "candidates",
+    "overshoot",
+    "max_iter",
+    "block",
+)
 
 
 @dataclass(frozen=True)
@@ -235,6 +248,25 @@ def _settings(problem: Problem, method: str, seed: int, unseen: Tensor | None) -
         f"{problem.radius!r}, p {problem.p}, {method}, block {block}, seed {seed}, DeepFool "
         f"{problem.candidates}, {problem.overshoot!r}, {problem.max_iter})"
     )
+
+
+def check_search(search: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Keyword arguments of `universal_perturbation` that an experiment hands on; {} for None.
+
+    Raises:
+        InputError: one that the experiment decides itself or that does not exist, or a value that
+            cannot be used.
+    """
+    settings = dict(search or {})
+    unknown = [name for name in settings if name not in _SETTINGS]
+    if unknown:
+        raise InputError(
+            f"search: {unknown[0]!r} is no setting of the search that can be given here; expected "
+            f"some of {', '.join(_SETTINGS)}. The others are arguments of the experiment."
+        )
+    parameters = inspect.signature(universal_perturbation).parameters
+    _check(1.0, 2, **{name: parameters[name].default for name in _SETTINGS} | settings)
+    return settings
 
 
 def _check(

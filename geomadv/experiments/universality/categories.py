@@ -18,7 +18,7 @@ from geomadv.errors import InputError
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.experiments.variables import mean_norm, variable
 from geomadv.perturbations.fooling import labels_at, labels_under
-from geomadv.perturbations.universal import universal_perturbation
+from geomadv.perturbations.universal import check_search, universal_perturbation
 
 NAMES = {
     1: "no adversarial perturbations",
@@ -60,7 +60,8 @@ def categories(
         draws: random directions; the same ones at every norm.
         seed: of the directions and of the searches.
         nearest: polish the boundary points towards the nearest ones (slower, tighter A).
-        search: further keyword arguments of `universal_perturbation`.
+        search: settings of `universal_perturbation`: passes, method, block and so on; its
+            target_rate is 1 here.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
 
@@ -73,10 +74,11 @@ def categories(
 
     Raises:
         InputError: unusable images, radii that are not positive and ascending, levels outside
-            (0, 1], draws < 1.
+            (0, 1], draws < 1, search settings that cannot be used.
     """
     x = net.check_images(images)
     _check(radii, levels, draws)
+    settings = {"target_rate": 1.0, **check_search(search)}
     size = check_batch_size(batch_size, net)
     clean = labels_at(net, x, size)
     points = boundary_points(net, x, nearest=nearest, batch_size=size, progress=progress)
@@ -92,9 +94,7 @@ def categories(
         return np.asarray(changed.cpu().numpy(), dtype=bool)
 
     for radius in tqdm(radii, desc="categories", unit="norm", disable=not progress):
-        found = universal_perturbation(
-            net, x, radius, seed=seed, batch_size=size, **{"target_rate": 1.0, **(search or {})}
-        )
+        found = universal_perturbation(net, x, radius, seed=seed, batch_size=size, **settings)
         common = fooled(found.delta)
         noise = np.stack([fooled(v) for v in random_perturbations(net, draws, radius, 2, seed)])
         rates = noise.mean(1)

@@ -17,7 +17,11 @@ from geomadv.experiments.variables import mean_norm, variable
 from geomadv.images import ImageSet
 from geomadv.perturbations.balls import check_ball
 from geomadv.perturbations.fooling import labels_at, labels_under
-from geomadv.perturbations.universal import UniversalPerturbation, universal_perturbation
+from geomadv.perturbations.universal import (
+    UniversalPerturbation,
+    check_search,
+    universal_perturbation,
+)
 
 
 def finetuning(
@@ -57,7 +61,8 @@ def finetuning(
         samples: images each search uses, drawn from `images`; all if there are fewer.
         epochs: over `images`, per round.
         learning_rate: of Adam, in batches of 64; normalisation layers keep their statistics.
-        search: further keyword arguments of `universal_perturbation`.
+        search: settings of `universal_perturbation`: target_rate, passes, method, block and those
+            of DeepFool.
         batch_size: images per pass of the searches; default from memory.
         progress: show a progress bar.
 
@@ -73,8 +78,9 @@ def finetuning(
             that cannot be used.
     """
     x, unseen = net.check_images(images), net.check_images(held_out)
-    labels, truth = (_labels(net, part) for part in (images, held_out))
+    labels, truth = _labels(net, "images", images), _labels(net, "held_out", held_out)
     _check(radius, p, rounds, pool, samples, epochs, learning_rate)
+    settings = check_search(search)
     if next(net.module.parameters(), None) is None:
         raise InputError(f"network {net.name!r} has no parameters: there is nothing to train.")
     size = check_batch_size(batch_size, net)
@@ -87,7 +93,7 @@ def finetuning(
         for number in range(rounds + 1):
             found: list[UniversalPerturbation] = [
                 universal_perturbation(
-                    net, sample, radius, p, seed=seed + k, batch_size=size, **(search or {})
+                    net, sample, radius, p, seed=seed + k, batch_size=size, **settings
                 )
                 for k in range(pool)
             ]
@@ -157,11 +163,16 @@ def _fine_tuned(
     )
 
 
-def _labels(net: Classifier, images: ImageSet) -> Tensor:
+def _labels(net: Classifier, name: str, images: ImageSet) -> Tensor:
+    if not isinstance(images, ImageSet):
+        raise InputError(
+            f"{name} is a {type(images).__name__}; expected an ImageSet with labels, for training "
+            "and for accuracy."
+        )
     labels = images.labels.to(net.device)
     if int(labels.max()) >= net.num_classes:
         raise InputError(
-            f"images: label {int(labels.max())} does not exist; network {net.name!r} has classes 0 "
+            f"{name}: label {int(labels.max())} does not exist; network {net.name!r} has classes 0 "
             f"to {net.num_classes - 1}."
         )
     return labels

@@ -14,7 +14,7 @@ from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.experiments.variables import mean_norm, variable
 from geomadv.linalg import Subspace, uniform_directions
-from geomadv.perturbations.deepfool import deepfool
+from geomadv.perturbations.deepfool import DeepFoolResult, deepfool
 from geomadv.perturbations.fgsm import fgsm
 from geomadv.perturbations.fooling import check_perturbation, labels_at, labels_under
 
@@ -52,9 +52,11 @@ def norm_comparison(
         progress: show a progress bar.
 
     Returns:
-        Dataset over kind, norm, draw and channel, row, column: `fooling_rate`
+        Dataset over kind, norm, draw, sample and channel, row, column: `fooling_rate`
         (kind, norm, draw), NaN beyond a kind's draws; `draws` (kind); `direction`
-        (kind, channel, row, column), the unit vector of the first draw; `mean_image_norm`.
+        (kind, channel, row, column), the unit vector of the first draw; `deepfool_converged`
+        (sample), whether DeepFool changed the label of that image, without which its vector is left
+        out; `mean_image_norm`.
 
     Raises:
         InputError: unusable images, perturbation or norms, draws < 1, subspaces of another image
@@ -65,7 +67,8 @@ def norm_comparison(
     subspaces = {} if subspaces is None else subspaces
     _check(net, norms, subspaces, draws)
     size = check_batch_size(batch_size, net)
-    vectors = _vectors(net, x, delta, draws, seed, size)
+    walks = deepfool(net, x, batch_size=size)
+    vectors = _vectors(net, x, delta, walks, draws, seed, size)
     for number, (name, subspace) in enumerate(subspaces.items()):
         if name in vectors:
             raise InputError(f"subspaces: {name!r} is the name of another kind; choose another.")
@@ -92,6 +95,9 @@ def norm_comparison(
             "direction": variable(
                 ("kind", "channel", "row", "column"), first, "unit vector of the first draw"
             ),
+            "deepfool_converged": variable(
+                "sample", walks.converged, "whether DeepFool changed the label of the image"
+            ),
             "mean_image_norm": variable(
                 (), mean_norm(x), "mean Euclidean norm of the images", "image units"
             ),
@@ -105,12 +111,17 @@ def norm_comparison(
 
 
 def _vectors(
-    net: Classifier, x: Tensor, delta: Tensor, draws: int, seed: int, size: int
+    net: Classifier,
+    x: Tensor,
+    delta: Tensor,
+    walks: DeepFoolResult,
+    draws: int,
+    seed: int,
+    size: int,
 ) -> dict[str, Tensor]:
     """Vectors (k, D) of any norm, by kind."""
     # Without its mean pixel: that part only brightens, and would be nearly all of the vector.
     mean = x.mean(0) - x.mean((0, 2, 3))[:, None, None]
-    walks = deepfool(net, x, batch_size=size)
     if not walks.converged.any():
         raise InputError(
             f"images: DeepFool changes none of the {len(x)} labels of network {net.name!r}; give "

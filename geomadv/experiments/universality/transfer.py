@@ -107,9 +107,7 @@ def transfer(
 
 
 def _check(nets: Sequence[Classifier], perturbations: Sequence[Any], draws: int) -> None:
-    if len(nets) < 2:
-        raise InputError(f"nets: transfer needs at least two networks, found {len(nets)}.")
-    check_same_task(nets)
+    check_networks(nets)
     if len(perturbations) != len(nets):
         raise InputError(
             f"perturbations: expected one for each of the {len(nets)} networks, found "
@@ -117,6 +115,17 @@ def _check(nets: Sequence[Classifier], perturbations: Sequence[Any], draws: int)
         )
     if draws < 1:
         raise InputError(f"draws={draws} must be at least 1.")
+
+
+def check_networks(nets: Sequence[Classifier]) -> None:
+    """There are two networks at least, for the same images and classes.
+
+    Raises:
+        InputError: there are fewer, or they do not fit each other.
+    """
+    if len(nets) < 2:
+        raise InputError(f"nets: transfer needs at least two networks, found {len(nets)}.")
+    check_same_task(nets)
 
 
 def check_same_task(nets: Sequence[Classifier]) -> None:

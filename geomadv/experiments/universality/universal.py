@@ -16,7 +16,11 @@ from geomadv.experiments.variables import mean_norm, variable
 from geomadv.linalg import uniform_directions
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import labels_at, labels_under
-from geomadv.perturbations.universal import UniversalPerturbation, universal_perturbation
+from geomadv.perturbations.universal import (
+    UniversalPerturbation,
+    check_search,
+    universal_perturbation,
+)
 
 
 def universal(
@@ -49,8 +53,8 @@ def universal(
         sizes: of the sample sets, ascending, each at most N; default: N alone.
         repeats: searches per size.
         seed: of everything random.
-        search: further keyword arguments of `universal_perturbation`, such as passes,
-            target_rate and method.
+        search: settings of `universal_perturbation`: target_rate, passes, method, block and those
+            of DeepFool.
         draws: random perturbations of the same norm, for comparison: uniform directions (p = 2)
             or random signs (p = inf).
         batch_size: images per pass; default from memory.
@@ -71,6 +75,7 @@ def universal(
     sizes = [len(x)] if sizes is None else [int(n) for n in sizes]
     _check(sizes, len(x), repeats, draws)
     check_ball(radius, p)
+    settings = check_search(search)
     size = check_batch_size(batch_size, net)
     clean = labels_at(net, unseen, size)
     found: dict[tuple[int, int], UniversalPerturbation] = {}
@@ -88,7 +93,7 @@ def universal(
                     seed=seed + repeat,
                     held_out=unseen,
                     batch_size=size,
-                    **(search or {}),
+                    **settings,
                 )
                 bar.update()
     largest = [found[len(sizes) - 1, repeat].delta for repeat in range(repeats)]
