@@ -13,7 +13,6 @@ from common import Flags, compute_once, load_images, load_network, main
 from transfer import load_other, others
 
 import geomadv as ga
-from geomadv.experiments.universality.transfer import check_same_task
 
 
 @dataclass(kw_only=True)
@@ -47,7 +46,7 @@ def run(flags: Categories) -> None:
         )
     first = load_network(flags)
     nets = [first, *(load_other(flags, first, name) for name in others(flags, flags.networks))]
-    check_same_task(nets)
+    ga.experiments.check_same_task(nets)
     images = load_images(flags, "test", flags.count)
     mean_norm = images.images.flatten(1).norm(dim=1).mean().item()
     relative = np.geomspace(low, high, flags.norms)

@@ -10,7 +10,6 @@ import tyro
 from common import Flags, compute_once, dataset_name, load_images, load_network, main
 
 import geomadv as ga
-from geomadv.experiments.transfer import check_networks
 from geomadv.networks import ZOO
 
 
@@ -38,7 +37,7 @@ def run(flags: Transfer) -> None:
     """One search for each network, then all pairs."""
     first = load_network(flags)
     nets = [first, *(load_other(flags, first, name) for name in others(flags, flags.networks))]
-    check_networks(nets)
+    ga.experiments.check_networks(nets)
     images = load_images(flags, "train", flags.count)
     held_out = load_images(flags, "test", flags.held_out)
     paper = 0.4 if first.input_shape[0] == 1 else 0.04

@@ -36,7 +36,11 @@ from geomadv.experiments.universality.categories import categories
 from geomadv.experiments.universality.finetuning import finetuning
 from geomadv.experiments.universality.label_graph import label_graph
 from geomadv.experiments.universality.norm_comparison import norm_comparison
-from geomadv.experiments.universality.transfer import transfer
+from geomadv.experiments.universality.transfer import (
+    check_networks,
+    check_same_task,
+    transfer,
+)
 from geomadv.experiments.universality.universal import universal
 
 __all__ = [
@@ -44,6 +48,8 @@ __all__ = [
     "CurvatureSettings",
     "blank_curvature",
     "categories",
+    "check_networks",
+    "check_same_task",
     "class_centroids",
     "class_curvature",
     "class_direction_sweep",
