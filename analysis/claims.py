@@ -1,4 +1,8 @@
-"""The claims of the papers as this network's results answer them, in one table."""
+"""The claims of the papers as this network's results answer them, in one table.
+
+--network, --weights and --results choose the files; nothing is computed, so the flags of images,
+seed and batches mean nothing here.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

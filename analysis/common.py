@@ -1,6 +1,7 @@
 """What all analysis scripts share: flags, loading, and errors as exit status 2."""
 
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -122,6 +123,19 @@ def result_path(flags: Flags, net: ga.Classifier, experiment: str) -> Path:
     return folder / f"{experiment}.h5"
 
 
+def check_line(reach: float | None, steps: int, least: int = 1) -> None:
+    """Raises an `InputError` if --reach and --steps give no scales on either side of zero."""
+    if reach is not None and not 0 < reach < math.inf:
+        raise ga.InputError(
+            f"--reach {reach:g}: expected a finite distance > 0 in image units; leave it out to "
+            "go as far as the directions lead into their classes."
+        )
+    if steps < least:
+        raise ga.InputError(
+            f"--steps {steps}: expected at least {least} scales on either side of zero."
+        )
+
+
 def earlier_result(
     flags: Flags, net: ga.Classifier, experiment: str, images: ga.ImageSet
 ) -> xr.Dataset:
@@ -165,7 +179,7 @@ def image_count(net: ga.Classifier) -> int:
 
 
 def tell_accuracy(ds: xr.Dataset, share: float = 0.95) -> None:
-    """Prints, family by family, from which d on the test accuracy is a share of the plain one."""
+    """Prints, family by family, at which d the test accuracy first is a share of the plain one."""
     test = ds.sel(split="test")
     plain, constant = float(test["plain_accuracy"]), float(test["constant_accuracy"])
     print(f"plain test accuracy {100 * plain:.1f} %, most frequent class {100 * constant:.1f} %")
@@ -175,7 +189,7 @@ def tell_accuracy(ds: xr.Dataset, share: float = 0.95) -> None:
         if reached.any():
             first = one.isel(d=int(reached.argmax()))
             size, pixels = int(first["subspace_dimension"]), int(ds["image_dimension"])
-            where = f"from d = {int(first['d'])} on, {size} of {pixels} dimensions"
+            where = f"first at d = {int(first['d'])}, {size} of {pixels} dimensions"
         else:
             where = f"not reached, best {100 * float(one['accuracy'].max()):.1f} %"
         width = int(one["directions_per_step"])

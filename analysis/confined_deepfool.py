@@ -47,7 +47,7 @@ def run(flags: ConfinedDeepfool) -> None:
     if flags.curved and result_path(flags, net, "curvature").exists():
         earlier["curvature"] = earlier_result(flags, net, "curvature", train)
     count, steps = next((n, k) for most, n, k in _EFFORT if net.dimension <= most)
-    images = load_images(flags, "test", flags.count or count)
+    images = load_images(flags, "test", count if flags.count is None else flags.count)
     grid = np.geomspace(1, min(net.dimension, _MOST), steps).round().astype(int)
     config = {
         "count": len(images),

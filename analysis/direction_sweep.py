@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from common import Flags, compute_once, earlier_result, load_images, load_network, main
+from common import Flags, check_line, compute_once, earlier_result, load_images, load_network, main
 
 import geomadv as ga
 
@@ -25,6 +25,7 @@ class DirectionSweep(Flags):
 
 def run(flags: DirectionSweep) -> None:
     """All classes along their positive, negative and flat directions."""
+    check_line(flags.reach, flags.steps)
     net = load_network(flags)
     curvature = earlier_result(flags, net, "curvature", load_images(flags, "train", None))
     images = load_images(flags, "test", flags.count)
@@ -39,9 +40,9 @@ def run(flags: DirectionSweep) -> None:
 
     def compute() -> xr.Dataset:
         curved = ga.experiments.curved_directions(curvature, flags.directions, flags.seed)
-        reach = flags.reach or ga.experiments.sweep_reach(
-            net, images, curved, batch_size=flags.batch_size
-        )
+        reach = flags.reach
+        if reach is None:
+            reach = ga.experiments.sweep_reach(net, images, curved, batch_size=flags.batch_size)
         return ga.experiments.class_direction_sweep(
             net,
             images,

@@ -1,5 +1,6 @@
 """Shares of perturbations' norms in the curved and in the flat directions of all classes."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,7 @@ class NormFractions(Flags):
 
 def run(flags: NormFractions) -> None:
     """DeepFool, FGSM, universal perturbations and saliency maps on S_pos, S_neg, both, S_flat."""
+    _check(flags)
     net = load_network(flags)
     train = load_images(flags, "train", flags.count)
     images = load_images(flags, "test", flags.count)
@@ -37,11 +39,15 @@ def run(flags: NormFractions) -> None:
 
     def compute() -> xr.Dataset:
         curved = ga.experiments.stored_curvatures(curvature)
-        return ga.experiments.norm_fractions(
-            perturbations(flags, net, train, images),
-            ga.experiments.curvature_families(curved, flags.seed),
-            flags.dimensions or None,
-        )
+        families = ga.experiments.curvature_families(curved, flags.seed)
+        # Before the attacks: d beyond the families would be refused only after them.
+        dimensions = ga.experiments.sweep_dimensions(families, flags.dimensions or None).tolist()
+        vectors = perturbations(flags, net, train, images)
+        ds = ga.experiments.norm_fractions(vectors, families, dimensions)
+        tried = {"universal": flags.universal}
+        left_out = [tried.get(kind, len(images)) - len(v) for kind, v in vectors.items()]
+        labels = {"long_name": "perturbations that did not converge, left out", "units": "1"}
+        return ds.assign(unconverged_count=("kind", left_out, labels))
 
     ds = compute_once(flags, net, images, "norm_fractions", config, compute)
     first = ds.sel(d=ds["d"] > 0).isel(d=0)
@@ -52,6 +58,15 @@ def run(flags: NormFractions) -> None:
             for family in ds["family"].to_numpy()
         )
         print(f"share of the norm of {kind} at d = {int(first['d'])}: {shares}")
+
+
+def _check(flags: NormFractions) -> None:
+    for name in ("universal", "epsilon", "relative_radius"):
+        value = getattr(flags, name)
+        if not 0 < value < math.inf:
+            raise ga.InputError(
+                f"--{name.replace('_', '-')} {value:g}: expected a finite number > 0."
+            )
 
 
 def perturbations(

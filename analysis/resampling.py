@@ -35,8 +35,8 @@ def run(flags: Resampling) -> None:
     count, span_count = next((n, m) for most, n, m in _EFFORT if net.dimension <= most)
     if flags.span_count is not None:
         span_count = flags.span_count
-    images = load_images(flags, "test", flags.count or count)
-    span = load_images(flags, "train", span_count) if span_count > 0 else None
+    images = load_images(flags, "test", count if flags.count is None else flags.count)
+    span = None if span_count == 0 else load_images(flags, "train", span_count)
     side = min(net.input_shape[1:])
     defaults = sorted({round(share * side) for share in _SHARES}, reverse=True)
     low_sizes = list(flags.low_sizes or defaults)

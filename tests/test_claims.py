@@ -67,6 +67,11 @@ def test_subspace_accuracy():
     assert words == ["does not hold"] * 3
     _, words = answers("subspace_accuracy", accuracy([0.1] * 5, [0.1] * 5, ("positive",)))
     assert words == ["not measured", "does not hold", "not measured"]
+    verdicts = judge({"subspace_accuracy": bad}, FRIENDS)
+    # "Never" is an answer, not a missing number.
+    assert [v.note for v in verdicts[:3]] == ["", "", ""]
+    chance = good.assign(plain_accuracy=good["constant_accuracy"])
+    assert answers("subspace_accuracy", chance)[1][0] == "not measured"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +110,25 @@ def test_direction_sweeps(curve, rise):
     assert words == ["holds" if rise == 1 else "does not hold"] * 2
 
 
+def test_a_sweep_of_three_scales_around_its_minimum_tells_nothing():
+    score = np.array([1.0, 0.0, 1.0]).reshape(1, 1, 1, 1, 3, 1)
+    axes = ("class", "family", "population", "direction", "scale", "quantile")
+    coords = {
+        "family": ["positive"],
+        "population": ["other classes"],
+        "scale": [-1.0, 0.0, 1.0],
+        "quantile": [0.5],
+    }
+    ds = xr.Dataset({"target_score": (axes, score)}, coords=coords)
+    (verdict, _) = [
+        v
+        for v in judge({"direction_sweep": ds}, FRIENDS)
+        if v.claim.experiment == "direction_sweep"
+    ]
+    assert verdict.answer == "not measured"
+    assert "three scales" in verdict.note
+
+
 def test_norms_and_resampling():
     fractions = xr.Dataset(
         {
@@ -128,6 +152,20 @@ def test_norms_and_resampling():
         coords={"family": ["positive"]},
     )
     assert answers("confined_deepfool", confined) == ([pytest.approx(-1)], ["holds"])
+    # Where less than half of the images converge, the mean is one of the easy ones: left out.
+    few = xr.Dataset(
+        {
+            "norm": (
+                ("family", "d", "sample"),
+                [[[0.1, 9, 9], *[[4.0 - d] * 3 for d in range(3)]]],
+            ),
+            "converged": (("family", "d", "sample"), [[[1, 0, 0], *[[1] * 3] * 3]]),
+            "projected_norm": (("family", "d", "sample"), [[[d] * 3 for d in (1.0, 2, 3, 4)]]),
+        },
+        coords={"family": ["positive"]},
+    )
+    assert answers("confined_deepfool", few) == ([pytest.approx(-1)], ["holds"])
+    assert answers("confined_deepfool", few.isel(d=slice(3)))[1] == ["not measured"]
     table = xr.Dataset(
         {"fooling_rate": (("d_low", "factor"), [[0.9, 0.3], [0.7, 0.2]])},
         coords={"factor": [10, 1]},

@@ -69,6 +69,7 @@ def test_two_processes_agree_with_one(tmp_path):
     first = mean_hessian(net, points[:1]).matmat(np.eye(net.dimension))
     for rank in range(processes):
         with np.load(tmp_path / f"{rank}.npz") as found:
-            # The sums are float64 in another order: some roundings of the largest entry.
-            assert np.abs(found["all"] - expected).max() <= 1e-14 * np.abs(expected).max()
-            assert np.abs(found["one"] - first).max() <= 1e-14 * np.abs(first).max()
+            # Float64 sums in another order and products of other batches, whose few dozen
+            # roundings of 1e-16 depend on the processor.
+            assert np.abs(found["all"] - expected).max() <= 1e-12 * np.abs(expected).max()
+            assert np.abs(found["one"] - first).max() <= 1e-12 * np.abs(first).max()

@@ -120,8 +120,31 @@ def test_bad_input():
     for wrong in ((), (0.0,), (-1.0,), (float("inf"),)):
         with pytest.raises(InputError, match="sweep_factors"):
             experiments.CurvatureSettings(sweep_factors=wrong)
+    for tolerance in (0.0, 1.0, float("nan")):
+        with pytest.raises(InputError, match="tolerance"):
+            experiments.CurvatureSettings(tolerance=tolerance)
     with pytest.raises(InputError, match="half_dimensions"):
         experiments.CurvatureSettings(half_dimensions=(0,))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"step": 0.0}, "step=0.0"),
+        ({"hvp": "finite-difference", "step": -1.0}, "step=-1.0"),
+        ({"beta": 5.0}, "beta=5.0 has no meaning"),
+        ({"hvp": "newton"}, "'newton'"),
+    ],
+)
+def test_products_that_make_no_sense_are_refused_before_boundary_points(monkeypatch, change, words):
+    def search(*_, **__):
+        raise AssertionError("boundary points were looked for first")
+
+    monkeypatch.setattr("geomadv.experiments.principal_curvature.boundary_points", search)
+    net = perceptron(bounds=(-10.0, 10.0))
+    images = ImageSet(gaussian(6, *net.input_shape), np.arange(6) % 5, bounds=net.bounds)
+    with pytest.raises(InputError, match=words):
+        experiments.class_curvature(net, images, 2, experiments.CurvatureSettings(**change))
 
 
 def test_the_paper_preset_has_the_papers_numbers():

@@ -4,7 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from networks_for_tests import WIDE, classifier, gaussian, linear, perceptron
+from networks_for_tests import WIDE, classifier, dead, gaussian, linear, perceptron
 
 import geomadv as ga
 from geomadv.errors import InputError
@@ -185,6 +185,13 @@ def test_images_that_deepfool_gives_up_are_kept_and_left_out_of_rates():
     assert float(some["fooling_rate"].squeeze()) == 1
     changed = (some["perturbed_label"].squeeze() != some["source"]).to_numpy()
     np.testing.assert_array_equal(changed, converged)
+
+
+def test_without_spanning_perturbations_there_is_no_direct_attack():
+    with pytest.raises(InputError, match=r"span_images: .* none of 9 images"):
+        ga.experiments.resampling(
+            dead(4, SHAPE), labelled(), (4,), (1,), span_images=labelled(9, seed=3)
+        )
 
 
 def test_results_do_not_depend_on_the_batch_size():

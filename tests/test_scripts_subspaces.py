@@ -1,11 +1,14 @@
 """The scripts of figures 3 and 4 on the digits: results, figures, and files that do not fit."""
 
 import shutil
+from importlib import import_module
 
 import h5py
 import pytest
 import xarray as xr
 from test_scripts import one_paragraph, script
+
+from geomadv import InputError
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +85,39 @@ def test_results_of_another_network_or_data_set_are_refused(
     with h5py.File(folder / source, "a") as file:
         file.attrs[attribute] = "other"
     assert words in one_paragraph(script(f"analysis/{name}.py", "--results", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("direction_sweep", {"reach": 0.0}, "--reach 0"),
+        ("direction_sweep", {"steps": 0}, "--steps 0: expected at least 1"),
+        ("score_curves", {"reach": -1.0}, "--reach -1"),
+        ("score_curves", {"steps": 2}, "--steps 2: expected at least 3"),
+        ("norm_fractions", {"universal": 0}, "--universal 0"),
+        ("norm_fractions", {"epsilon": 0.0}, "--epsilon 0"),
+        ("norm_fractions", {"relative_radius": float("nan")}, "--relative-radius nan"),
+        ("norm_fractions", {"count": 60, "dimensions": (65,)}, "from 0 to 64"),
+        ("confined_deepfool", {"count": 0}, r"sample\(n=0\)"),
+        ("resampling", {"count": 0}, r"sample\(n=0\)"),
+        ("resampling", {"count": 5, "span_count": -1}, r"sample\(n=-1\)"),
+    ],
+)
+def test_bad_flags_are_refused_before_any_attack(digits, monkeypatch, name, flags, words):
+    """Zero is a number that cannot be used here, not the default."""
+
+    def attack(*_, **__):
+        raise AssertionError("the flags were not checked first")
+
+    monkeypatch.setattr("geomadv.deepfool", attack)
+    module = import_module(name)
+    kind = getattr(module, "".join(word.capitalize() for word in name.split("_")))
+    with pytest.raises(InputError, match=words):
+        module.run(kind(results=digits, overwrite=True, **flags))
+
+
+def test_perturbations_that_were_left_out_are_counted(digits):
+    with xr.open_dataset(digits / "digits-cnn" / "norm_fractions.h5") as ds:
+        tried = ds["count"] + ds["zero_count"] + ds["unconverged_count"]
+        expected = {"DeepFool": 60, "FGSM": 60, "universal": 1, "saliency": 60}
+        assert dict(zip(ds["kind"].to_numpy(), tried.to_numpy(), strict=True)) == expected

@@ -47,7 +47,7 @@ class Verdict:
 
     Attributes:
         claim: the claim.
-        value: its number; NaN if it was not measured.
+        value: its number; NaN if it was not measured, infinite if what it counts never happens.
         note: why it was not measured, else "".
     """
 
@@ -83,4 +83,4 @@ def _verdict(claim: Claim, result: xr.Dataset | None) -> Verdict:
         value = float(claim.measure(result))
     except NotMeasured as reason:
         return Verdict(claim, math.nan, str(reason))
-    return Verdict(claim, value, "" if math.isfinite(value) else "the result holds no number")
+    return Verdict(claim, value, "the result holds no number" if math.isnan(value) else "")

@@ -32,6 +32,7 @@ from geomadv.experiments.subspaces.families import (
 from geomadv.experiments.subspaces.norm_fractions import norm_fractions
 from geomadv.experiments.subspaces.resampling import resampled, resampling
 from geomadv.experiments.subspaces.subspace_accuracy import subspace_accuracy
+from geomadv.experiments.subspaces.sweep import sweep_dimensions
 from geomadv.experiments.universality.categories import categories
 from geomadv.experiments.universality.finetuning import finetuning
 from geomadv.experiments.universality.label_graph import label_graph
@@ -75,6 +76,7 @@ __all__ = [
     "softmax_directions",
     "stored_curvatures",
     "subspace_accuracy",
+    "sweep_dimensions",
     "sweep_reach",
     "tilting_plane",
     "tilting_toy",

@@ -80,6 +80,10 @@ class CurvatureSettings:
                 f"{', '.join(small or ['pairs'])}: expected at least 1, found "
                 f"{', '.join(str(getattr(self, n)) for n in small or ['pairs'])}."
             )
+        if not 0 < self.tolerance < 1:
+            raise InputError(
+                f"tolerance: expected a relative residual between 0 and 1, found {self.tolerance}."
+            )
         if not self.half_dimensions or min(self.half_dimensions) < 1:
             raise InputError(
                 f"half_dimensions={self.half_dimensions} must be whole numbers >= 1, at least one."

@@ -23,6 +23,7 @@ from geomadv.curvature import (
     mean_shape_operator,
     principal_curvatures,
 )
+from geomadv.curvature.choice import choose
 from geomadv.distributed import (
     SharedMean,
     from_main,
@@ -87,6 +88,8 @@ def class_curvature(
             network does not admit (see `mean_hessian`).
     """
     settings = (settings or CurvatureSettings()).fitted(net.dimension)
+    # Only the operators use these, after the search for boundary points.
+    choose(net, settings.hvp, settings.step, settings.beta)
     started = time.perf_counter()
     ds = blank_curvature(net, settings)
     ds["target"][:] = target

@@ -151,7 +151,7 @@ def resampling(
 
     Raises:
         InputError: unusable images or settings, no labels, d_low larger than the image, factors
-            that are not positive.
+            that are not positive, or span_images of which DeepFool changes no label.
     """
     x = net.check_images(images).detach()
     labels = images.labels.numpy()
@@ -170,6 +170,11 @@ def resampling(
     if span is not None:
         other = deepfool(net, span, progress=progress, **settings)
         spanning = other.delta[other.converged]
+        if len(spanning) == 0:
+            raise InputError(
+                f"span_images: DeepFool changed the label of none of {len(span)} images, so that "
+                "nothing spans the direct attack. Give more images, or leave span_images out."
+            )
     rows = []
     for d_low, network in zip(
         tqdm(low_sizes, desc="resampling", unit="size", disable=not progress),
