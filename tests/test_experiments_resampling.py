@@ -213,12 +213,13 @@ def test_a_real_network_loses_accuracy_and_scaling_restores_fooling():
     """Table 1's claim on the digits: f = 3 fools most of what f = 1 does not."""
     net = ga.load_network("digits-cnn")
     images = ga.load_images("digits", split="test").sample(150, seed=0)
-    ds = ga.experiments.resampling(net, images, (8, 5), (1, 3))
+    ds = ga.experiments.resampling(net, images, (8, 5, 4), (1, 3))
     rate = ds["fooling_rate"].sel(d_low=5)
     assert float(ds["fooling_rate"].sel(d_low=8, factor=1)) > 0.99
     assert float(rate.sel(factor=1)) < 0.7
     assert float(rate.sel(factor=3)) > 0.8
-    assert float(ds["accuracy"].sel(d_low=5)) < float(ds["accuracy"].sel(d_low=8))
+    # Some 20 points on one network; on another machine it is trained to other weights.
+    assert float(ds["accuracy"].sel(d_low=4)) < float(ds["accuracy"].sel(d_low=8)) - 0.05
 
 
 @pytest.mark.parametrize(
@@ -228,6 +229,8 @@ def test_a_real_network_loses_accuracy_and_scaling_restores_fooling():
         ({"low_sizes": (4, 0)}, "d_low=0"),
         ({"low_sizes": (2.5,)}, "d_low=2.5"),
         ({"low_sizes": ()}, "at least one d_low"),
+        ({"low_sizes": (4, 3, 4)}, "low_sizes=.* each once"),
+        ({"factors": (2, 2.0)}, "factors=.* each once"),
         ({"factors": ()}, "positive numbers"),
         ({"factors": (1, -2)}, "positive numbers"),
         ({"factors": (float("inf"),)}, "positive numbers"),

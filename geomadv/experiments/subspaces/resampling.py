@@ -151,7 +151,8 @@ def resampling(
 
     Raises:
         InputError: unusable images or settings, no labels, d_low larger than the image, factors
-            that are not positive, or span_images of which DeepFool changes no label.
+            that are not positive, numbers given twice, or span_images of which DeepFool changes
+            no label.
     """
     x = net.check_images(images).detach()
     labels = images.labels.numpy()
@@ -296,6 +297,9 @@ def _labelled(ds: xr.Dataset) -> xr.Dataset:
 def _check(net: Classifier, low_sizes: Sequence[int], factors: Sequence[float]) -> None:
     if not low_sizes:
         raise InputError("low_sizes: expected at least one d_low, found none.")
+    for name, values in (("low_sizes", low_sizes), ("factors", factors)):
+        if len(set(values)) < len(values):
+            raise InputError(f"{name}={list(values)}: expected different numbers, each once.")
     for d_low in low_sizes:
         low_resolution(d_low, net.input_shape)
     if not factors or not all(np.isfinite(f) and f > 0 for f in factors):
