@@ -140,7 +140,7 @@ def test_products_that_make_no_sense_are_refused_before_boundary_points(monkeypa
     def search(*_, **__):
         raise AssertionError("boundary points were looked for first")
 
-    monkeypatch.setattr("geomadv.experiments.principal_curvature.boundary_points", search)
+    monkeypatch.setattr("geomadv.experiments.curvature.principal_curvature.boundary_points", search)
     net = perceptron(bounds=(-10.0, 10.0))
     images = ImageSet(gaussian(6, *net.input_shape), np.arange(6) % 5, bounds=net.bounds)
     with pytest.raises(InputError, match=words):
