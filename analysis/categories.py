@@ -9,8 +9,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 import xarray as xr
-from common import Flags, compute_once, load_images, load_network, main
-from transfer import load_other, others
+from common import Flags, compute_once, load_images, load_network, main, mean_norm, zoo_beside
 
 import geomadv as ga
 
@@ -45,10 +44,10 @@ def run(flags: Categories) -> None:
             f"{flags.norms} at least 1."
         )
     first = load_network(flags)
-    nets = [first, *(load_other(flags, first, name) for name in others(flags, flags.networks))]
+    nets = [first, *zoo_beside(flags, flags.networks)]
     ga.experiments.check_same_task(nets)
     images = load_images(flags, "test", flags.count)
-    mean_norm = images.images.flatten(1).norm(dim=1).mean().item()
+    typical = mean_norm(images)
     relative = np.geomspace(low, high, flags.norms)
     config = {
         "networks": {net.name: net.weights_sha256 for net in nets},
@@ -65,7 +64,7 @@ def run(flags: Categories) -> None:
         return ga.experiments.categories(
             net,
             images,
-            (mean_norm * relative).tolist(),
+            (typical * relative).tolist(),
             flags.levels,
             flags.draws,
             flags.seed,
@@ -79,7 +78,7 @@ def run(flags: Categories) -> None:
         return xr.concat(each, "network", join="exact", combine_attrs="override")
 
     ds = compute_once(flags, first, images, "categories", config, compute)
-    share = 100 * ds["radius"] / mean_norm
+    share = 100 * ds["radius"] / typical
     for name in ds["network"].to_numpy():
         category = ds["category"].isel(level=0).sel(network=name)
         begins = [

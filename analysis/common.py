@@ -4,8 +4,8 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -95,7 +95,7 @@ def load_network(flags: Flags) -> ga.Classifier:
     return _loaded(flags.network, flags.weights, shape, flags.mean, flags.std, device)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _loaded(
     name: str,
     weights: Path | None,
@@ -165,6 +165,37 @@ def check_same_network(ds: xr.Dataset, path: Path, net: ga.Classifier) -> None:
             f"{net.name!r} now: run its analysis script with --overwrite, or choose another "
             "--results folder."
         )
+
+
+def zoo_beside(flags: Flags, named: Sequence[str] | None) -> list[ga.Classifier]:
+    """Networks of the zoo beside the one of the flags, on its device.
+
+    As named, else all for the same data but those that train for hours (the zoo states no accuracy
+    for them).
+    """
+    if named is None:
+        data = dataset_name(flags)
+        named = [
+            name
+            for name, spec in ZOO.items()
+            if spec.dataset == data and spec.accuracy is not None and name != flags.network
+        ]
+    plain = replace(flags, weights=None, mean=None, std=None)
+    return [load_network(replace(plain, network=name)) for name in named]
+
+
+def paper_share(net: ga.Classifier, p: float = 2) -> float:
+    """Radius of a universal perturbation as a share of the images' mean p-norm.
+
+    The paper's, 4 % for p = 2 and for inf 10 of 255; ten times that for grey images, whose networks
+    it hardly fools.
+    """
+    return (0.04 if p == 2 else 10 / 255) * (10 if net.input_shape[0] == 1 else 1)
+
+
+def mean_norm(images: ga.ImageSet, p: float = 2) -> float:
+    """Mean p-norm of the images, image units."""
+    return float(images.images.flatten(1).norm(p=p, dim=1).mean())
 
 
 def mean_image(images: ga.ImageSet) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common import Flags, compute_once, load_images, load_network, main
+from common import Flags, compute_once, load_images, load_network, main, mean_norm, paper_share
 
 import geomadv as ga
 
@@ -35,8 +35,7 @@ def run(flags: Finetuning) -> None:
     net = load_network(flags)
     images = load_images(flags, "train", flags.count)
     held_out = load_images(flags, "test", flags.held_out)
-    paper = 0.4 if net.input_shape[0] == 1 else 0.04
-    relative = paper if flags.relative_radius is None else flags.relative_radius
+    relative = paper_share(net) if flags.relative_radius is None else flags.relative_radius
     config = {
         "count": flags.count,
         "held_out": flags.held_out,
@@ -58,7 +57,7 @@ def run(flags: Finetuning) -> None:
             net,
             images,
             held_out,
-            relative * images.images.flatten(1).norm(dim=1).mean().item(),
+            relative * mean_norm(images),
             rounds=flags.rounds,
             pool=flags.pool,
             seed=flags.seed,

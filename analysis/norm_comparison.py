@@ -6,8 +6,15 @@ Reads universal.h5 and, where they exist, normal_svd.h5 and curvature.h5.
 from dataclasses import dataclass
 
 import torch
-import xarray as xr
-from common import Flags, compute_once, load_images, load_network, main, result_path
+from common import (
+    Flags,
+    compute_once,
+    earlier_result,
+    load_images,
+    load_network,
+    main,
+    result_path,
+)
 
 import geomadv as ga
 
@@ -35,10 +42,10 @@ def run(flags: NormComparison) -> None:
     net = load_network(flags)
     images = load_images(flags, "train", flags.count)
     held_out = load_images(flags, "test", flags.held_out)
-    found = stored(flags, net, "universal")
+    found = earlier_result(flags, net, "universal", images)
     vector = torch.as_tensor(found["perturbation"][0].to_numpy())
     norm = float(torch.linalg.vector_norm(vector))
-    subspaces, sources = known_subspaces(flags, net)
+    subspaces, sources = known_subspaces(flags, net, images)
     config = {
         "count": flags.count,
         "held_out": flags.held_out,
@@ -74,27 +81,18 @@ def run(flags: NormComparison) -> None:
         print(f"  {kind:24}{100 * rate:5.1f} %")
 
 
-def stored(flags: NormComparison, net: ga.Classifier, experiment: str) -> xr.Dataset:
-    """An earlier result of the same weights."""
-    path = result_path(flags, net, experiment)
-    ds = ga.load(path)
-    if ds.attrs["weights_sha256"] != net.weights_sha256:
-        raise ga.InputError(f"{path} is of other weights: run analysis/{experiment}.py again.")
-    return ds
-
-
 def known_subspaces(
-    flags: NormComparison, net: ga.Classifier
+    flags: NormComparison, net: ga.Classifier, images: ga.ImageSet
 ) -> tuple[dict[str, ga.Subspace], dict[str, str]]:
     """Subspaces from results that are there, and those results' configurations."""
     subspaces, sources = {}, {}
     if result_path(flags, net, "normal_svd").exists():
-        svd = stored(flags, net, "normal_svd")
+        svd = earlier_result(flags, net, "normal_svd", images)
         rows = svd["direction"].to_numpy()[: flags.normals]
         subspaces["leading normals"] = ga.Subspace(rows.reshape(len(rows), -1).T)
         sources["normal_svd"] = f"{flags.normals} of {svd.attrs['config']}"
     if result_path(flags, net, "curvature").exists():
-        curvature = stored(flags, net, "curvature")
+        curvature = earlier_result(flags, net, "curvature", images)
         curvatures = ga.experiments.stored_curvatures(curvature)
         subspaces["positive curvature"] = ga.class_subspace(curvatures, flags.curved, "positive")
         sources["curvature"] = f"{flags.curved} of {curvature.attrs['config']}"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common import Flags, compute_once, load_images, load_network, main, result_path
+from common import Flags, compute_once, load_images, load_network, main, mean_norm, result_path
 
 import geomadv as ga
 
@@ -26,7 +26,7 @@ def run(flags: RandomSubspaceFooling) -> None:
     net = load_network(flags)
     images = load_images(flags, "test", flags.count)
     svd = ga.load(result_path(flags, net, "normal_svd"))
-    mean_norm = images.images.flatten(1).norm(dim=1).mean().item()
+    typical = mean_norm(images)
     rank = svd.sizes["rank"]
     config = {
         "count": flags.count,
@@ -47,7 +47,7 @@ def run(flags: RandomSubspaceFooling) -> None:
             images,
             svd["direction"].to_numpy().reshape(rank, -1).T,
             config["dimensions"],
-            [share * mean_norm for share in flags.relative_norms],
+            [share * typical for share in flags.relative_norms],
             flags.draws,
             flags.seed,
             batch_size=flags.batch_size,

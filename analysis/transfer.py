@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
-from common import Flags, compute_once, dataset_name, load_images, load_network, main
+from common import (
+    Flags,
+    compute_once,
+    load_images,
+    load_network,
+    main,
+    mean_norm,
+    paper_share,
+    zoo_beside,
+)
 
 import geomadv as ga
-from geomadv.networks import ZOO
 
 
 @dataclass(kw_only=True)
@@ -36,13 +44,12 @@ class Transfer(Flags):
 def run(flags: Transfer) -> None:
     """One search for each network, then all pairs."""
     first = load_network(flags)
-    nets = [first, *(load_other(flags, first, name) for name in others(flags, flags.networks))]
+    nets = [first, *zoo_beside(flags, flags.networks)]
     ga.experiments.check_networks(nets)
     images = load_images(flags, "train", flags.count)
     held_out = load_images(flags, "test", flags.held_out)
-    paper = 0.4 if first.input_shape[0] == 1 else 0.04
-    relative = paper if flags.relative_radius is None else flags.relative_radius
-    radius = relative * images.images.flatten(1).norm(dim=1).mean().item()
+    relative = paper_share(first) if flags.relative_radius is None else flags.relative_radius
+    radius = relative * mean_norm(images)
     config = {
         "networks": {net.name: net.weights_sha256 for net in nets},
         "count": flags.count,
@@ -87,26 +94,6 @@ def run(flags: Transfer) -> None:
         rates = ", ".join(f"{float(rate):.0f}" for rate in column)
         noise = 100 * float(ds["random_fooling_rate"].sel(network=name).mean())
         print(f"{name}: {rates} % fooled by the perturbations in this order, random {noise:.0f} %")
-
-
-def others(flags: Flags, named: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The further networks: as named, else those of the zoo for the same data.
-
-    Left out are networks that train for hours (the zoo states no accuracy for them).
-    """
-    if named is not None:
-        return named
-    data = dataset_name(flags)
-    return tuple(
-        name
-        for name, spec in ZOO.items()
-        if spec.dataset == data and spec.accuracy is not None and name != flags.network
-    )
-
-
-def load_other(flags: Flags, first: ga.Classifier, name: str) -> ga.Classifier:
-    """Another network of the zoo, on the device of the first."""
-    return ga.load_network(name, device=first.device)
 
 
 if __name__ == "__main__":

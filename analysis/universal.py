@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
-from common import Flags, compute_once, load_images, load_network, main
+from common import Flags, compute_once, load_images, load_network, main, mean_norm, paper_share
 
 import geomadv as ga
 
@@ -43,9 +43,7 @@ def run(flags: Universal) -> None:
     images = load_images(flags, "train", flags.count)
     held_out = load_images(flags, "test", flags.held_out)
     p = float(flags.p)
-    norms = images.images.flatten(1).norm(p=p, dim=1)
-    paper = (0.04 if p == 2 else 10 / 255) * (10 if net.input_shape[0] == 1 else 1)
-    relative = paper if flags.relative_radius is None else flags.relative_radius
+    relative = paper_share(net, p) if flags.relative_radius is None else flags.relative_radius
     search = {
         "target_rate": flags.target_rate,
         "passes": flags.passes,
@@ -72,7 +70,7 @@ def run(flags: Universal) -> None:
             net,
             images,
             held_out,
-            relative * norms.mean().item(),
+            relative * mean_norm(images, p),
             p,
             sizes,
             flags.repeats,

@@ -50,3 +50,11 @@ def test_bad_input_is_refused():
     for d in (0, 3):
         with pytest.raises(InputError, match=f"d: expected 1 to 2, found {d}"):
             nested.subspace(d)
+
+
+def test_views_remember_which_directions_they_come_from():
+    columns = gaussian(6, 3)[:, [0, 0, 1, 2]]
+    whole = Subspace(columns)
+    assert whole.origin.tolist() == [0, 2, 3]
+    assert whole.leading(2).origin.tolist() == [0, 2]
+    assert whole.to(dtype=torch.float32).origin.tolist() == [0, 2, 3]

@@ -99,36 +99,36 @@ def measured_pairs(operator: LinearOperator, pairs: EigenPairs, tolerance: float
         pairs.products + counted.products,
         pairs.asymmetry,
     )
-    failed = int((~found.converged).sum())
-    if failed:
-        warnings.warn(
-            f"{failed} of {len(values)} eigenpairs have residuals above {tolerance:g}, up to "
-            f"{float(found.residuals.max()):.2g}, measured with the directions themselves: the "
-            "operator is not linear, or asymmetric. More points, a larger finite-difference step "
-            "or a smooth network help.",
-            stacklevel=3,
-        )
+    reason = (
+        ", measured with the directions themselves: the operator is not linear, or asymmetric. "
+        "More points, a larger finite-difference step or a smooth network help"
+    )
+    _warn(found, tolerance, reason)
     return found
 
 
 def warn_of_unconverged(pairs: EigenPairs, tolerance: float, floor: float) -> None:
     """Says why pairs have not converged; `floor` is the largest residual due to asymmetry alone."""
-    failed = int((~pairs.converged).sum())
-    if failed == 0:
-        return
     if floor > tolerance:
         reason = (
-            f"the operator is asymmetric by {pairs.asymmetry:.2g} of its norm, so that residuals "
+            f": the operator is asymmetric by {pairs.asymmetry:.2g} of its norm, so that residuals "
             f"stay near {floor:.2g}: values and directions are those of its symmetric part. A "
             "larger finite-difference step, float64 or an exact product makes it more symmetric"
         )
     else:
-        reason = f"{pairs.products} products were not enough; raise max_products or the tolerance"
-    warnings.warn(
-        f"{failed} of {len(pairs.values)} eigenpairs have residuals above {tolerance:g}, up to "
-        f"{float(pairs.residuals.max()):.2g}: {reason}.",
-        stacklevel=3,
-    )
+        reason = f": {pairs.products} products were not enough; raise max_products or the tolerance"
+    _warn(pairs, tolerance, reason)
+
+
+def _warn(pairs: EigenPairs, tolerance: float, reason: str) -> None:
+    """Warns if pairs have not converged."""
+    failed = int((~pairs.converged).sum())
+    if failed:
+        warnings.warn(
+            f"{failed} of {len(pairs.values)} eigenpairs have residuals above {tolerance:g}, up to "
+            f"{float(pairs.residuals.max()):.2g}{reason}.",
+            stacklevel=4,
+        )
 
 
 def relative(norm: Norm, scale: float) -> Norm:

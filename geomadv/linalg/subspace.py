@@ -43,11 +43,13 @@ class Subspace:
         self._basis, self._origin = basis.to(columns.dtype), origin
 
     @classmethod
-    def _of_basis(cls, basis: Tensor) -> Subspace:
-        """A subspace whose basis is orthonormal already."""
+    def _of_basis(cls, basis: Tensor, origin: Tensor | None = None) -> Subspace:
+        """A subspace whose basis is orthonormal already; by default it is its own origin."""
         subspace = cls.__new__(cls)
         subspace._basis = basis
-        subspace._origin = torch.arange(basis.shape[1], device=basis.device)
+        if origin is None:
+            origin = torch.arange(basis.shape[1], device=basis.device)
+        subspace._origin = origin
         return subspace
 
     def __repr__(self) -> str:
@@ -132,7 +134,7 @@ class Subspace:
                 f"d: expected 1 to {self.dimension}, the dimension of this subspace, found {d}. "
                 "Give more directions, or ask for fewer dimensions."
             )
-        return Subspace._of_basis(self._basis[:, :d])
+        return Subspace._of_basis(self._basis[:, :d], self._origin[:d])
 
     def complement_sample(self, d: int, seed: int = 0) -> Subspace:
         """`d` orthonormal directions, uniformly distributed in the orthogonal complement.
@@ -201,9 +203,10 @@ class Subspace:
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Subspace:
         """The same subspace with its basis on another device or in another floating dtype."""
-        return Subspace._of_basis(
-            self._basis.to(device=device or self._basis.device, dtype=dtype or self._basis.dtype)
+        basis = self._basis.to(
+            device=device or self._basis.device, dtype=dtype or self._basis.dtype
         )
+        return Subspace._of_basis(basis, self._origin.to(basis.device))
 
     def _vectors(self, x: Tensor | NDArray[np.floating]) -> Tensor:
         """`x` as an (N, D) tensor on the basis' device, in the wider dtype of the two."""

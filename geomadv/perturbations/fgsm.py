@@ -8,6 +8,7 @@ from torch import Tensor
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.perturbations.fooling import labels_at
 from geomadv.perturbations.result import Perturbations, check_classes
 
 
@@ -56,16 +57,15 @@ def fgsm(
             (gradient,) = torch.autograd.grad(margin.sum(), part)
         signs.append(gradient.sign())
         source.append(predicted)
-    adversarial = x + epsilon * torch.cat(signs)
+    delta = epsilon * torch.cat(signs)
+    adversarial = x + delta
     if clip:
         adversarial = adversarial.clamp(*net.bounds)
-    delta = adversarial - x if clip else epsilon * torch.cat(signs)
-    with torch.no_grad():
-        label = torch.cat([net.scores(part).argmax(1) for part in adversarial.split(size)])
+        delta = adversarial - x
     return Perturbations(
         delta=delta,
         adversarial=adversarial,
         norm=delta.flatten(1).norm(dim=1),
         source=torch.cat(source),
-        label=label,
+        label=labels_at(net, adversarial, size),
     )

@@ -12,6 +12,7 @@ import xarray as xr
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.variables import IMAGE
 
 # Codes of the variable `kind`, as CF flag values.
 KINDS = ("exact", "finite-difference", "smoothed")
@@ -23,7 +24,6 @@ _HESSIAN = "score units / image units^2"
 DENSITY_POINTS = 500
 _UNITS = {"hessian": _HESSIAN, "shape": "1 / image units"}
 _NAMES = {"hessian": "mean boundary Hessian", "shape": "mean shape operator"}
-_IMAGE = ("channel", "row", "column")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ def blank_curvature(net: Classifier, settings: CurvatureSettings) -> xr.Dataset:
     sizes = {
         "class": 1,
         "pair": pairs,
-        **dict(zip(_IMAGE, net.input_shape, strict=True)),
+        **dict(zip(IMAGE, net.input_shape, strict=True)),
         "end": 2,
         "extreme": settings.extremes,
         "bound": 2,
@@ -228,7 +228,7 @@ def _table(net: Classifier) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
         what, units = _NAMES[name], _UNITS[name]
         table |= {
             f"{name}_value": (("pair",), float, f"eigenvalues of the {what}", units),
-            f"{name}_direction": (("pair", *_IMAGE), single, f"eigenvectors of the {what}", "1"),
+            f"{name}_direction": (("pair", *IMAGE), single, f"eigenvectors of the {what}", "1"),
             f"{name}_residual": (("pair",), float, "||A v - value v|| / max |value|", "1"),
             f"{name}_converged": (("pair",), np.bool_, "residual within the tolerance", "1"),
             f"{name}_products": ((), np.int64, f"products with the {what}", "1"),

@@ -17,12 +17,11 @@ from geomadv.experiments.linear.hyperplanes import (
     some_direction,
 )
 from geomadv.experiments.linear.linear_fit import fit_sweep
-from geomadv.experiments.linear.tilting_views import adversarial_examples, extreme_space, labelled
+from geomadv.experiments.linear.tilting_views import adversarial_examples, extreme_space
 from geomadv.experiments.linear.two_classes import TwoClasses, two_classes
+from geomadv.experiments.variables import IMAGE, labelled
 
 Array = NDArray[np.float64]
-
-_IMAGE = ("channel", "row", "column")
 
 
 def tilting_plane(
@@ -135,16 +134,16 @@ def _boundaries(
 
     weight, bias = "weight w of the classifier", "bias b of the classifier"
     return labelled(
-        weight=(("C", *_IMAGE), images(np.stack([p.weight for p in planes])), weight, "1"),
+        weight=(("C", *IMAGE), images(np.stack([p.weight for p in planes])), weight, "1"),
         bias=("C", np.array([p.bias for p in planes]), bias, "1"),
         centroid=(
-            ("class", *_IMAGE),
+            ("class", *IMAGE),
             images(picture.centroids),
             "mean training image of each class",
             "image units",
         ),
-        z=(_IMAGE, images(picture.z), "unit vector z from centroid to centroid", "1"),
-        n=(("C", *_IMAGE), images(picture.n), "unit vector n of the tilting plane", "1"),
+        z=(IMAGE, images(picture.z), "unit vector z from centroid to centroid", "1"),
+        n=(("C", *IMAGE), images(picture.n), "unit vector n of the tilting plane", "1"),
         angle=(
             "C",
             np.array([plane.deviation_angle(picture.z) for plane in planes]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,23 +11,12 @@ from numpy.typing import NDArray
 
 from geomadv.experiments.linear.hyperplanes import Hyperplane, orthogonal_part, some_direction
 from geomadv.experiments.linear.two_classes import TwoClasses
+from geomadv.experiments.variables import IMAGE, labelled
 
 Array = NDArray[np.float64]
 
-_IMAGE = ("channel", "row", "column")
-
 # Below this length of what is left of a unit vector, the extreme weights and z lie in one plane.
 _FLAT = 1e-9
-
-
-def labelled(**variables: tuple[Any, Any, str, str]) -> xr.Dataset:
-    """Dataset of variables given as (dimensions, values, long_name, units)."""
-    return xr.Dataset(
-        {
-            name: (dims, values, {"long_name": long_name, "units": units})
-            for name, (dims, values, long_name, units) in variables.items()
-        }
-    )
 
 
 def adversarial_examples(
@@ -51,13 +39,13 @@ def adversarial_examples(
         example_index=("example", chosen, "number of the example among the test images", "1"),
         example_label=("example", test.labels[chosen], "class of the example", "1"),
         example_image=(
-            ("example", *_IMAGE),
+            ("example", *IMAGE),
             x.reshape(-1, *test.shape),
             "test image",
             "image units",
         ),
         adversarial_image=(
-            ("C", "example", *_IMAGE),
+            ("C", "example", *IMAGE),
             moved.reshape(len(planes), -1, *test.shape),
             "nearest point of the boundary, where an adversarial image begins",
             "image units",
@@ -90,7 +78,7 @@ def extreme_space(
     gap = np.array([float(plane.distances(centre[None])[0]) for plane in extreme])
     return labelled(
         space_basis=(
-            ("axis", *_IMAGE),
+            ("axis", *IMAGE),
             basis.reshape(3, *train.shape),
             "orthonormal basis of the space of z and the two extreme weights",
             "1",

@@ -17,9 +17,9 @@ from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, class_directions
 from geomadv.errors import InputError
 from geomadv.experiments.lines.direction_sweep import direction_sweep
-from geomadv.experiments.lines.lines import IMAGE, label_variables
 from geomadv.experiments.lines.score_curves import score_curves
 from geomadv.experiments.subspaces.families import curvature_families, stored_curvatures
+from geomadv.experiments.variables import IMAGE, label_variables
 
 _ENDS: tuple[Family, ...] = ("positive", "negative")
 _NAMES = {"positive": "most positive curvature", "negative": "most negative curvature"}

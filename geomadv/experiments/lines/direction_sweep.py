@@ -15,10 +15,10 @@ from geomadv.experiments.lines.lines import (
     check_scales,
     check_target,
     image_directions,
-    label_variables,
     line_answers,
     unit_directions,
 )
+from geomadv.experiments.variables import label_variables
 
 POPULATIONS = ("other classes", "target class")
 _QUANTILES = (0.3, 0.5, 0.7)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -15,8 +14,7 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-
-IMAGE = ("channel", "row", "column")
+from geomadv.experiments.variables import IMAGE
 
 # Perturbed images are made in blocks of about so many numbers, several batches if these are small:
 # the handful of operations around the network then costs little even for the smallest networks.
@@ -153,10 +151,3 @@ def image_directions(net: Classifier, directions: Tensor) -> tuple[tuple[str, ..
     """Unit rows (k, D) as a variable of images (direction, channel, row, column)."""
     images = directions.reshape(-1, *net.input_shape).cpu().numpy()
     return ("direction", *IMAGE), images
-
-
-def label_variables(ds: xr.Dataset, labels: dict[str, tuple[str, str]]) -> xr.Dataset:
-    """Sets long_name and units, and returns the dataset."""
-    for name, (long_name, units) in labels.items():
-        ds[name].attrs |= {"long_name": long_name, "units": units}
-    return ds

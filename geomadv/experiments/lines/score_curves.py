@@ -21,14 +21,13 @@ from geomadv.experiments.lines.curve_measures import (
 )
 from geomadv.experiments.lines.direction_sweep import POPULATIONS
 from geomadv.experiments.lines.lines import (
-    IMAGE,
     check_scales,
     check_target,
     image_directions,
-    label_variables,
     line_answers,
     unit_directions,
 )
+from geomadv.experiments.variables import IMAGE, label_variables
 
 _BOUNDS = (0.025, 0.975)
 _SIDES = ("below", "above")

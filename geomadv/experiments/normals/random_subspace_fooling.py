@@ -12,7 +12,9 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.variables import label_variables
 from geomadv.linalg import Subspace, uniform_directions
+from geomadv.perturbations.fooling import labels_at, labels_under
 
 
 @torch.no_grad()
@@ -60,7 +62,7 @@ def random_subspace_fooling(
     basis = torch.as_tensor(directions).to(device=net.device, dtype=x.dtype)
     _check(net, basis, dimensions, norms, draws)
     size = check_batch_size(batch_size, net)
-    clean = torch.cat([net.scores(part).argmax(1) for part in x.split(size)])
+    clean = labels_at(net, x, size)
     shape = (len(norms), draws, len(x))
     with tqdm(
         total=(len(dimensions) + 1) * len(norms) * draws,
@@ -75,8 +77,7 @@ def random_subspace_fooling(
             for i, norm in enumerate(norms):
                 for j, vector in enumerate(vectors):
                     shift = (norm * vector).reshape(net.input_shape)
-                    labels = [net.scores(part + shift).argmax(1) for part in x.split(size)]
-                    result[i, j] = (torch.cat(labels) != clean).cpu()
+                    result[i, j] = (labels_under(net, x, shift, size) != clean).cpu()
                     bar.update()
             return result
 
@@ -126,9 +127,7 @@ def _dataset(
         "prediction": ("class predicted at the clean image", "1"),
         "mean_image_norm": ("mean Euclidean norm of the images", "image units"),
     }
-    for name, (long_name, units) in labels.items():
-        ds[name].attrs = {"long_name": long_name, "units": units}
-    return ds
+    return label_variables(ds, labels)
 
 
 def _check(

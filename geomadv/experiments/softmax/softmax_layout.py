@@ -2,10 +2,11 @@
 
 import xarray as xr
 
+from geomadv.experiments.variables import IMAGE, label_variables
 from geomadv.linalg.boundary_angles import RELATIONS
 from geomadv.linalg.regions import TESTS
 
-EXAMPLE = ("example", "channel", "row", "column")
+EXAMPLE = ("example", *IMAGE)
 
 _RELATIVE = "remaining share of the pair's distance in visible features"
 _LABELS = {
@@ -60,9 +61,7 @@ _LABELS = {
 
 def describe(ds: xr.Dataset) -> xr.Dataset:
     """The dataset with `long_name` and `units` on every variable, and flags explained."""
-    for name in ds.variables:
-        long_name, units = _LABELS[str(name)]
-        ds[name].attrs = {"long_name": long_name, "units": units}
+    label_variables(ds, {str(name): _LABELS[str(name)] for name in ds.variables})
     ds["region_test"].attrs |= {
         "flag_values": list(range(len(TESTS))),
         "flag_meanings": " ".join(TESTS),

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.variables import IMAGE, label_variables
 from geomadv.linalg import NestedSubspaces
 from geomadv.perturbations import deepfool
 
@@ -122,7 +123,7 @@ def confined_deepfool(
     ds["source"] = ("sample", plain.source.cpu().numpy())
     ds["flat_law"] = (("d", "sample"), np.sqrt(net.dimension / np.array(dims))[:, None] * norm)
     ds["centred_norm"] = ("sample", (x - centre).flatten(1).norm(dim=1).cpu().numpy())
-    ds["mean_image"] = (("channel", "row", "column"), centre.cpu().numpy())
+    ds["mean_image"] = (IMAGE, centre.cpu().numpy())
     return _labelled(ds, {name: nested.description for name, nested in families.items()}, draws)
 
 
@@ -301,8 +302,7 @@ _LABELS = {
 
 
 def _labelled(ds: xr.Dataset, descriptions: dict[str, str], draws: int) -> xr.Dataset:
-    for name, (long_name, units) in _LABELS.items():
-        ds[name].attrs = {"long_name": long_name, "units": units}
+    label_variables(ds, _LABELS)
     descriptions[RANDOM] = f"uniformly distributed subspaces, {draws} draws over the images"
     for name, description in descriptions.items():
         ds["family"].attrs[f"family_{name}"] = description

@@ -19,6 +19,7 @@ from geomadv.experiments.subspaces.sweep import (
     subspace_sizes,
     sweep_dimensions,
 )
+from geomadv.experiments.variables import label_variables
 
 _QUANTILES = (0.1, 0.5, 0.9)
 _BLOCK = 1024
@@ -133,9 +134,7 @@ def _dataset(
         warnings.filterwarnings("ignore", "All-NaN")
         quantiles = ds["fraction"].quantile(_QUANTILES, "sample")
     ds["fraction_quantile"] = quantiles.transpose(*curve, "quantile")
-    for name, long_name in _LABELS.items():
-        ds[name].attrs = {"long_name": long_name, "units": "1"}
-    return ds
+    return label_variables(ds, {name: (text, "1") for name, text in _LABELS.items()})
 
 
 _LABELS = {

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.variables import label_variables
 from geomadv.images import ImageSet
 from geomadv.linalg import Subspace
 from geomadv.perturbations import deepfool
@@ -287,9 +288,7 @@ _LABELS = {
 
 
 def _labelled(ds: xr.Dataset) -> xr.Dataset:
-    for name, (long_name, units) in _LABELS.items():
-        if name in ds.variables:
-            ds[name].attrs = {"long_name": long_name, "units": units}
+    label_variables(ds, {name: label for name, label in _LABELS.items() if name in ds.variables})
     ds.attrs["interpolation"] = "bicubic, antialias"
     return ds
 

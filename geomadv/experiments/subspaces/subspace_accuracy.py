@@ -21,6 +21,7 @@ from geomadv.experiments.subspaces.sweep import (
     subspace_sizes,
     sweep_dimensions,
 )
+from geomadv.experiments.variables import label_variables
 from geomadv.images import ImageSet
 
 Array = NDArray[Any]
@@ -188,9 +189,7 @@ def _dataset(
         },
         coords={"split": list(splits), "family": list(families), "d": visited},
     )
-    for name, long_name in _LABELS.items():
-        ds[name].attrs = {"long_name": long_name, "units": "1"}
-    return ds
+    return label_variables(ds, {name: (text, "1") for name, text in _LABELS.items()})
 
 
 _LABELS = {
