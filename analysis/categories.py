@@ -59,7 +59,7 @@ def run(flags: Categories) -> None:
         "seed": flags.seed,
     }
 
-    def one(net: ga.Classifier) -> xr.Dataset:
+    def one(net: ga.Classifier, keep: ga.experiments.Keep) -> xr.Dataset:
         print(f"categories of {net.name}", flush=True)
         return ga.experiments.categories(
             net,
@@ -69,12 +69,13 @@ def run(flags: Categories) -> None:
             flags.draws,
             flags.seed,
             search={"passes": flags.passes},
+            keep=ga.experiments.within(keep, net.name),
             batch_size=flags.batch_size,
             progress=True,
         )
 
-    def compute() -> xr.Dataset:
-        each = [one(net).expand_dims(network=[net.name]) for net in nets]
+    def compute(keep: ga.experiments.Keep) -> xr.Dataset:
+        each = [one(net, keep).expand_dims(network=[net.name]) for net in nets]
         return xr.concat(each, "network", join="exact", combine_attrs="override")
 
     ds = compute_once(flags, first, images, "categories", config, compute)

@@ -29,12 +29,25 @@ def run(flags: Claims) -> None:
         if path.exists():
             results[name] = ga.load(path)
             check_same_network(results[name], path, net)
+    check_same_data(results)
     verdicts = judge(results, CLAIMS)
     for verdict in verdicts:
         print(f"{verdict.answer:14}{_number(verdict):>18}  {verdict.claim.sentence}")
     counts = [f"{sum(v.answer == word for v in verdicts)} {word}" for word in _WORDS]
     print(", ".join(counts))
     print(f"claims: {_write(folder / 'claims.md', net, verdicts)}")
+
+
+def check_same_data(results: dict[str, xr.Dataset]) -> None:
+    """Raises an `InputError` where results are of different data sets, of either split."""
+    found = {name: ds.attrs["dataset"].rsplit("-", 1)[0] for name, ds in results.items()}
+    common = next(iter(found.values()), "")
+    other = [f"{name}.h5 ({found[name]})" for name in found if found[name] != common]
+    if other:
+        raise ga.InputError(
+            f"results of other images than {common!r}: {', '.join(other)}. Keep those of each data "
+            "set in a --results folder of their own."
+        )
 
 
 _WORDS = ("holds", "does not hold", "not measured")

@@ -233,24 +233,23 @@ def compute_once(
     images: ga.ImageSet | StoredImages,
     experiment: str,
     config: Mapping[str, Any],
-    compute: Callable[[], xr.Dataset],
+    compute: Callable[[ga.experiments.Keep], xr.Dataset],
 ) -> xr.Dataset:
-    """The finished result of this configuration if there is one, else computes and saves it."""
+    """The finished result of this configuration if there is one, else computes and saves it.
+
+    `compute` gets what keeps finished parts on disk, for the experiment or for its own use: a run
+    that was stopped goes on from there.
+    """
     path = result_path(flags, net, experiment)
-    ready = ga.results.reuse(
-        path, config, experiment=experiment, net=net, images=images, overwrite=flags.overwrite
-    )
+    what: dict[str, Any] = {"net": net, "images": images, "config": config}
+    ready = ga.results.reuse(path, experiment=experiment, overwrite=flags.overwrite, **what)
     if ready is None:
-        started = time.perf_counter()
-        ds = compute()
-        attrs = ga.results.provenance(
-            experiment,
-            net=net,
-            images=images,
-            config=config,
-            wall_time_s=time.perf_counter() - started,
-        )
-        ga.save(ds, path, attrs)
+        identity = ga.results.identity(experiment, **what)
+        with ga.results.PartStore(path, identity, overwrite=flags.overwrite) as store:
+            started = time.perf_counter()
+            ds = compute(store)
+            seconds = time.perf_counter() - started
+            store.finish(ds, ga.results.provenance(experiment, **what, wall_time_s=seconds))
         ready = ga.load(path)
     print(f"{experiment}: {path}")
     return ready

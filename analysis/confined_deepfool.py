@@ -57,7 +57,7 @@ def run(flags: ConfinedDeepfool) -> None:
         **{name: ds.attrs["config"] for name, ds in earlier.items()},
     }
 
-    def compute() -> xr.Dataset:
+    def compute(keep: ga.experiments.Keep) -> xr.Dataset:
         rows = earlier["boundary"]["direction"].to_numpy()
         singular = ga.experiments.singular_families(rows, flags.seed)
         families: dict[str, NestedSubspaces] = {name: singular[name] for name in singular}
@@ -73,6 +73,7 @@ def run(flags: ConfinedDeepfool) -> None:
             mean_image(train),
             draws=flags.draws,
             seed=flags.seed,
+            keep=keep,
             batch_size=flags.batch_size,
             progress=True,
         )

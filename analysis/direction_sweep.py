@@ -38,7 +38,7 @@ def run(flags: DirectionSweep) -> None:
         "curvature": curvature.attrs["config"],
     }
 
-    def compute() -> xr.Dataset:
+    def compute(keep: ga.experiments.Keep) -> xr.Dataset:
         curved = ga.experiments.curved_directions(curvature, flags.directions, flags.seed)
         reach = flags.reach
         if reach is None:
@@ -48,6 +48,7 @@ def run(flags: DirectionSweep) -> None:
             images,
             curved,
             np.linspace(-reach, reach, 2 * flags.steps + 1),
+            keep=keep,
             batch_size=flags.batch_size,
             progress=True,
         )

@@ -53,7 +53,7 @@ def run(flags: Finetuning) -> None:
         images,
         "finetuning",
         config,
-        lambda: ga.experiments.finetuning(
+        lambda keep: ga.experiments.finetuning(
             net,
             images,
             held_out,
@@ -64,6 +64,7 @@ def run(flags: Finetuning) -> None:
             samples=flags.samples,
             epochs=flags.epochs,
             search={"passes": flags.passes, "target_rate": 1.0},
+            keep=keep,
             batch_size=flags.batch_size,
             progress=True,
         ),

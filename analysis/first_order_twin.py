@@ -43,7 +43,7 @@ def run(flags: FirstOrderTwin) -> None:
         "boundary_images": boundary.attrs["dataset_sha256"],
     }
 
-    def compute() -> xr.Dataset:
+    def compute(keep: ga.experiments.Keep) -> xr.Dataset:
         rows = {"perturbation": boundary["direction"], "normal": boundary["normal"]}
         families = {
             f"{name}_{end}": nested
@@ -58,6 +58,7 @@ def run(flags: FirstOrderTwin) -> None:
             mean_image(train),
             families,
             flags.dimensions or None,
+            keep=keep,
             batch_size=flags.batch_size,
             progress=True,
         )

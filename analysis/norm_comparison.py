@@ -61,7 +61,7 @@ def run(flags: NormComparison) -> None:
         images,
         "norm_comparison",
         config,
-        lambda: ga.experiments.norm_comparison(
+        lambda keep: ga.experiments.norm_comparison(
             net,
             images,
             held_out,
@@ -70,6 +70,7 @@ def run(flags: NormComparison) -> None:
             subspaces,
             flags.draws,
             flags.seed,
+            keep=keep,
             batch_size=flags.batch_size,
             progress=True,
         ),

@@ -43,7 +43,7 @@ def run(flags: NormalSvd) -> None:
             images,
             f"{flags.rows}_svd",
             config,
-            lambda: ga.experiments.normal_spectrum(
+            lambda _: ga.experiments.normal_spectrum(
                 rows, net.input_shape, flags.rank, flags.baseline_draws, flags.seed
             ),
         )

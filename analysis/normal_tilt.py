@@ -1,6 +1,7 @@
 """Angles between a network's boundary normals of a class pair and its centroid direction."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -85,16 +86,12 @@ def run(flags: NormalTilt) -> None:
         "seed": flags.seed,
     }
     names = [train.class_names[c] for c in flags.classes]
-    ds = compute_once(
-        flags,
-        nets[0],
-        test,
-        "normal_tilt",
-        config,
-        lambda: xr.concat(
-            [tilt(flags, net, test, train) for net in nets], "network_name"
-        ).assign_attrs(class_names=names),
-    )
+
+    def compute(keep: ga.experiments.Keep) -> xr.Dataset:
+        each = [keep(net.name, partial(tilt, flags, net, test, train)) for net in nets]
+        return xr.concat(each, "network_name").assign_attrs(class_names=names)
+
+    ds = compute_once(flags, nets[0], test, "normal_tilt", config, compute)
     for name in ds["network_name"].to_numpy():
         part = ds.sel(network_name=name)
         angles = np.degrees(part["angle"].to_numpy())

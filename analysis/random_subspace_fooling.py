@@ -42,7 +42,7 @@ def run(flags: RandomSubspaceFooling) -> None:
         images,
         "random_subspace_fooling",
         config,
-        lambda: ga.experiments.random_subspace_fooling(
+        lambda keep: ga.experiments.random_subspace_fooling(
             net,
             images,
             svd["direction"].to_numpy().reshape(rank, -1).T,
@@ -50,6 +50,7 @@ def run(flags: RandomSubspaceFooling) -> None:
             [share * typical for share in flags.relative_norms],
             flags.draws,
             flags.seed,
+            keep=keep,
             batch_size=flags.batch_size,
             progress=True,
         ),

@@ -55,12 +55,13 @@ def run(flags: Resampling) -> None:
             images,
             "resampling",
             config,
-            lambda: ga.experiments.resampling(
+            lambda keep: ga.experiments.resampling(
                 net,
                 images,
                 low_sizes,
                 flags.factors,
                 span_images=span,
+                keep=keep,
                 batch_size=flags.batch_size,
                 progress=True,
             ),

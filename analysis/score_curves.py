@@ -41,7 +41,7 @@ def run(flags: ScoreCurves) -> None:
         "curvature": curvature.attrs["config"],
     }
 
-    def compute() -> xr.Dataset:
+    def compute(keep: ga.experiments.Keep) -> xr.Dataset:
         curved = ga.experiments.curved_directions(curvature, flags.directions, flags.seed)
         reach = flags.reach
         if reach is None:
@@ -53,6 +53,7 @@ def run(flags: ScoreCurves) -> None:
             np.linspace(-reach, reach, 2 * flags.steps + 1),
             draws=flags.draws,
             seed=flags.seed,
+            keep=keep,
             batch_size=flags.batch_size,
             progress=True,
         )

@@ -37,12 +37,13 @@ def run(flags: SoftmaxDirections) -> None:
         images,
         "softmax_directions",
         config,
-        lambda: ga.experiments.softmax_directions(
+        lambda keep: ga.experiments.softmax_directions(
             net,
             images,
             flags.collisions,
             angle_sample=flags.angle_sample,
             seed=flags.seed,
+            keep=keep,
             batch_size=flags.batch_size,
             progress=True,
         ),

@@ -46,7 +46,7 @@ def run(flags: SubspaceAccuracy) -> None:
         splits["test"],
         "subspace_accuracy",
         config,
-        lambda: ga.experiments.subspace_accuracy(
+        lambda keep: ga.experiments.subspace_accuracy(
             net,
             splits,
             mean_image(train),
@@ -54,6 +54,7 @@ def run(flags: SubspaceAccuracy) -> None:
                 ga.experiments.stored_curvatures(curvature), flags.seed
             ),
             flags.dimensions or None,
+            keep=keep,
             batch_size=flags.batch_size,
             progress=True,
         ),

@@ -91,13 +91,14 @@ def run(flags: TiltingPlane) -> None:
         train,
         "tilting_plane",
         config,
-        lambda: ga.experiments.tilting_plane(
+        lambda keep: ga.experiments.tilting_plane(
             train,
             test,
             classifier,
             values,
             classes=flags.classes,
             examples=flags.examples,
+            keep=keep,
             progress=True,
         ),
     )

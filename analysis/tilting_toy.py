@@ -39,7 +39,7 @@ def run(flags: TiltingToy) -> None:
         StoredImages("toy problem", ""),
         "tilting_toy",
         config,
-        lambda: ga.experiments.tilting_toy(
+        lambda _: ga.experiments.tilting_toy(
             classifier, sweep, flags.dimensions, flags.samples, flags.seed
         ),
     )

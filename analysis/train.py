@@ -22,7 +22,7 @@ def run(flags: Train) -> None:
     net = load_network(flags)
     images = load_images(flags, "test", flags.count)
     config = {"count": flags.count, "seed": flags.seed}
-    ds = compute_once(flags, net, images, "train", config, lambda: predictions(net, images))
+    ds = compute_once(flags, net, images, "train", config, lambda _: predictions(net, images))
     print(f"{net.name}: accuracy {100 * float(ds['correct'].mean()):.2f} % on {images.name}")
 
 

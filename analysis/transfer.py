@@ -4,9 +4,11 @@ The result lies with those of --network, which comes first.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import tyro
+import xarray as xr
 from common import (
     Flags,
     compute_once,
@@ -60,9 +62,9 @@ def run(flags: Transfer) -> None:
         "seed": flags.seed,
     }
 
-    def perturbation(net: ga.Classifier) -> ga.UniversalPerturbation:
+    def perturbation(net: ga.Classifier) -> xr.Dataset:
         print(f"universal perturbation for {net.name}", flush=True)
-        return ga.universal_perturbation(
+        found = ga.universal_perturbation(
             net,
             images,
             radius,
@@ -72,23 +74,21 @@ def run(flags: Transfer) -> None:
             batch_size=flags.batch_size,
             progress=True,
         )
+        return xr.Dataset({"delta": (("channel", "row", "column"), found.delta.cpu().numpy())})
 
-    ds = compute_once(
-        flags,
-        first,
-        images,
-        "transfer",
-        config,
-        lambda: ga.experiments.transfer(
+    def compute(keep: ga.experiments.Keep) -> xr.Dataset:
+        found = [keep(net.name, partial(perturbation, net)) for net in nets]
+        return ga.experiments.transfer(
             nets,
-            [perturbation(net).delta for net in nets],
+            [ds["delta"].to_numpy() for ds in found],
             held_out,
             draws=flags.draws,
             seed=flags.seed,
             batch_size=flags.batch_size,
             progress=True,
-        ),
-    )
+        )
+
+    ds = compute_once(flags, first, images, "transfer", config, compute)
     for name in ds["network"].to_numpy():
         column = 100 * ds["fooling_rate"].sel(network=name)
         rates = ", ".join(f"{float(rate):.0f}" for rate in column)

@@ -66,7 +66,7 @@ def run(flags: Universal) -> None:
         images,
         "universal",
         config,
-        lambda: ga.experiments.universal(
+        lambda keep: ga.experiments.universal(
             net,
             images,
             held_out,
@@ -76,6 +76,7 @@ def run(flags: Universal) -> None:
             flags.repeats,
             flags.seed,
             search=search,
+            keep=keep,
             batch_size=flags.batch_size,
             progress=True,
         ),
@@ -86,7 +87,7 @@ def run(flags: Universal) -> None:
         held_out,
         "label_graph",
         config,
-        lambda: ga.experiments.label_graph(ds["prediction"], ds["label"][0], net.class_names),
+        lambda _: ga.experiments.label_graph(ds["prediction"], ds["label"][0], net.class_names),
     )
     for n in sizes:
         sample, unseen = (

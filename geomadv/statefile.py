@@ -69,8 +69,9 @@ class StateFile:
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             warnings.warn(f"checkpoint {self._path} not written: {error}.", stacklevel=2)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Removes the file: the computation is done."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from geomadv.claims import CLAIMS, Claim, judge
+from geomadv.claims import CLAIMS, Claim, Measured, judge
 from geomadv.claims.friends import FRIENDS
 from geomadv.claims.linear import LINEAR
 from geomadv.claims.universal import UNIVERSAL
@@ -34,6 +34,19 @@ def test_every_verdict_has_its_words():
     assert blank.answer == "not measured"
 
 
+def test_a_bound_answers_only_what_it_suffices_for():
+    def claim(relation, least):
+        found = Measured(least, "half is known", at_least=True)
+        return Claim("paper", "sentence", "one", "number", lambda _: found, relation, 0.5)
+
+    cases = [claim(">=", 0.5), claim(">=", 0.4), claim("<=", 0.6), claim("<=", 0.5)]
+    verdicts = judge({"one": xr.Dataset()}, cases)
+    answers = ["holds", "not measured", "does not hold", "not measured"]
+    assert [v.answer for v in verdicts] == answers
+    assert [v.value for v in verdicts[::2]] == [0.5, 0.6]
+    assert [v.note for v in verdicts[:2]] == ["half is known", "at least 0.4: half is known"]
+
+
 def test_without_results_nothing_is_claimed():
     assert {v.answer for v in judge({}, CLAIMS)} == {"not measured"}
     assert len({c.sentence for c in CLAIMS}) == len(CLAIMS)
@@ -49,6 +62,7 @@ def accuracy(curved, flat, families=("positive", "negative", "flat")):
             "subspace_dimension": (("family", "d"), [size] * len(rows)),
             "constant_accuracy": ("split", [0.1]),
             "plain_accuracy": ("split", [1.0]),
+            "description": ("family", [f"{family} ones" for family in families]),
             "image_dimension": 8,
         },
         coords={"split": ["test"], "family": list(families), "d": np.arange(5)},
@@ -63,13 +77,18 @@ def test_subspace_accuracy():
     assert words[1:] == ["holds", "holds"]
     bad = accuracy([0.1, 0.2, 0.3, 0.4, 0.5], [0.1, 0.5, 0.9, 1.0, 1.0])
     values, words = answers("subspace_accuracy", bad)
-    assert values == [1.0, math.inf, math.inf]
+    # All of the eight dimensions do not suffice.
+    assert values == [1.0, 1.0, 1.0]
     assert words == ["does not hold"] * 3
     _, words = answers("subspace_accuracy", accuracy([0.1] * 5, [0.1] * 5, ("positive",)))
     assert words == ["not measured", "does not hold", "not measured"]
     verdicts = judge({"subspace_accuracy": bad}, FRIENDS)
-    # "Never" is an answer, not a missing number.
-    assert [v.note for v in verdicts[:3]] == ["", "", ""]
+    unknown = "no more directions are known"
+    assert [v.note for v in verdicts[:3]] == ["flat ones", unknown, unknown]
+    # Eight of 80 dimensions do not tell what 20 would do, eight of 24 more than a quarter's.
+    for dimension, word in ((80, "not measured"), (24, "does not hold")):
+        few = bad.assign(image_dimension=dimension)
+        assert answers("subspace_accuracy", few)[1][1:] == [word, word]
     chance = good.assign(plain_accuracy=good["constant_accuracy"])
     assert answers("subspace_accuracy", chance)[1][0] == "not measured"
 
@@ -138,6 +157,12 @@ def test_norms_and_resampling():
         coords={"kind": ["DeepFool"], "family": ["both"]},
     )
     assert answers("norm_fractions", fractions) == ([0.95], ["holds"])
+    # A quarter of the dimensions holds 0.8 of the norm: half of them may or may not hold 0.9.
+    few = fractions.isel(d=slice(2))
+    assert answers("norm_fractions", few)[1] == ["not measured"]
+    assert answers("norm_fractions", few.assign(mean_fraction=few["mean_fraction"] + 0.1))[1] == [
+        "holds"
+    ]
     twin = xr.Dataset(
         {"accuracy": (("split", "family", "d"), [[[0.5, 0.9], [0.1, 0.5]]])},
         coords={"split": ["test"], "family": ["perturbation_hi", "perturbation_lo"]},

@@ -18,7 +18,8 @@ def digits(tmp_path_factory):
         ("boundary", "--count", "300"),
         ("curvature", "--classes", "0", "3", "8", "--count", "60"),
         ("subspace_accuracy", "--count", "400"),
-        ("norm_fractions", "--count", "60", "--universal", "1"),
+        ("universal", "--count", "60", "--sizes", "60", "--passes", "1", "--repeats", "1"),
+        ("norm_fractions", "--count", "60"),
         ("first_order_twin", "--count", "400", "--dimensions", "0", "8", "56", "64"),
     ):
         done = script(f"analysis/{name}.py", "--results", results, *flags)
@@ -94,9 +95,8 @@ def test_results_of_another_network_or_data_set_are_refused(
         ("direction_sweep", {"steps": 0}, "--steps 0: expected at least 1"),
         ("score_curves", {"reach": -1.0}, "--reach -1"),
         ("score_curves", {"steps": 2}, "--steps 2: expected at least 3"),
-        ("norm_fractions", {"universal": 0}, "--universal 0"),
         ("norm_fractions", {"epsilon": 0.0}, "--epsilon 0"),
-        ("norm_fractions", {"relative_radius": float("nan")}, "--relative-radius nan"),
+        ("norm_fractions", {"epsilon": float("nan")}, "--epsilon nan"),
         ("norm_fractions", {"count": 60, "dimensions": (65,)}, "from 0 to 64"),
         ("confined_deepfool", {"count": 0}, r"sample\(n=0\)"),
         ("resampling", {"count": 0}, r"sample\(n=0\)"),

@@ -17,6 +17,22 @@ class NotMeasured(Exception):
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A number with what is to be said about it.
+
+    Attributes:
+        value: the number.
+        note: on what it rests, where that is not what the claim says.
+        at_least: the result holds only so much of what is asked for that the number is at least
+            this: the claim is answered only where this suffices.
+    """
+
+    value: float
+    note: str = ""
+    at_least: bool = False
+
+
+@dataclass(frozen=True)
 class Claim:
     """A sentence of a paper as an inequality between a number of a result and a threshold.
 
@@ -36,7 +52,7 @@ class Claim:
     sentence: str
     experiment: str
     quantity: str
-    measure: Callable[[xr.Dataset], float]
+    measure: Callable[[xr.Dataset], float | Measured]
     relation: Relation
     threshold: float
 
@@ -48,7 +64,7 @@ class Verdict:
     Attributes:
         claim: the claim.
         value: its number; NaN if it was not measured, infinite if what it counts never happens.
-        note: why it was not measured, else "".
+        note: why it was not measured, or on what the number rests; mostly "".
     """
 
     claim: Claim
@@ -80,7 +96,17 @@ def _verdict(claim: Claim, result: xr.Dataset | None) -> Verdict:
     if result is None:
         return Verdict(claim, math.nan, f"no {claim.experiment}.h5 yet")
     try:
-        value = float(claim.measure(result))
+        found = claim.measure(result)
     except NotMeasured as reason:
         return Verdict(claim, math.nan, str(reason))
-    return Verdict(claim, value, "the result holds no number" if math.isnan(value) else "")
+    one = found if isinstance(found, Measured) else Measured(float(found))
+    if math.isnan(one.value):
+        return Verdict(claim, math.nan, "the result holds no number")
+    if one.at_least and not _suffices(claim, one.value):
+        return Verdict(claim, math.nan, f"at least {one.value:.3g}: {one.note}")
+    return Verdict(claim, one.value, one.note)
+
+
+def _suffices(claim: Claim, least: float) -> bool:
+    """Whether a number that is at least this answers the claim."""
+    return least >= claim.threshold if claim.relation == ">=" else least > claim.threshold

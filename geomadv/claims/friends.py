@@ -7,12 +7,12 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from geomadv.claims.claim import Claim, NotMeasured
+from geomadv.claims.claim import Claim, Measured, NotMeasured
 
 _PAPER = "Jetley et al. 2018"
 
 
-def _flat_gain(ds: xr.Dataset) -> float:
+def _flat_gain(ds: xr.Dataset) -> Measured:
     """Best accuracy on S_flat up to half of image space, between chance (0) and full (1)."""
     _need_families(ds, "flat")
     test = ds.sel(split="test", family="flat")
@@ -21,16 +21,19 @@ def _flat_gain(ds: xr.Dataset) -> float:
         raise NotMeasured("the network is no better than always its most frequent class")
     size = test["subspace_dimension"]
     inside = test["accuracy"].where((size > 0) & (size <= ds["image_dimension"] / 2))
-    return (float(inside.max()) - low) / (high - low)
+    note = str(ds["description"].sel(family="flat").item())
+    return Measured((float(inside.max()) - low) / (high - low), note)
 
 
-def _share_for_accuracy(ds: xr.Dataset, family: str) -> float:
+def _share_for_accuracy(ds: xr.Dataset, family: str) -> Measured:
     """Smallest share of the dimensions on which a family reaches 95 % of the plain accuracy."""
     _need_families(ds, family)
     test = ds.sel(split="test", family=family)
     enough = test["accuracy"] >= 0.95 * test["plain_accuracy"]
-    share = test["subspace_dimension"].where(enough) / ds["image_dimension"]
-    return float(share.min()) if bool(enough.any()) else np.inf
+    share = test["subspace_dimension"] / ds["image_dimension"]
+    if bool(enough.any()):
+        return Measured(float(share.where(enough).min()))
+    return Measured(float(share.max()), "no more directions are known", at_least=True)
 
 
 def _rising_score(ds: xr.Dataset) -> float:
@@ -61,8 +64,11 @@ def _kept_on_flat(ds: xr.Dataset) -> float:
     return float(kept.mean())
 
 
-def _curved_fraction(ds: xr.Dataset) -> float:
-    """Mean share of DeepFool's norm in the largest S_neg∪pos of at most half of image space."""
+def _curved_fraction(ds: xr.Dataset) -> Measured:
+    """Mean share of DeepFool's norm in the largest S_neg∪pos of at most half of image space.
+
+    Where S_neg∪pos ends far below, the share in half of image space is at least that.
+    """
     _need_families(ds, "both")
     # A random direction has sqrt(dim S_d / D) of its norm in S_d.
     random = ds["random_fraction"].sel(family="both")
@@ -70,7 +76,11 @@ def _curved_fraction(ds: xr.Dataset) -> float:
     if not bool(fitting.any()):
         raise NotMeasured("no S_neg∪pos of at most half of the dimensions is stored")
     last = int(np.flatnonzero(fitting.to_numpy())[-1])
-    return float(ds["mean_fraction"].sel(kind="DeepFool", family="both").isel(d=last))
+    value = float(ds["mean_fraction"].sel(kind="DeepFool", family="both").isel(d=last))
+    share = float(random[last]) ** 2
+    whole = bool((random >= np.sqrt(0.5)).any())
+    note = "" if whole else f"in {100 * share:.0f} % of the dimensions, no more are known"
+    return Measured(value, note, at_least=not whole)
 
 
 def _twin_difference(ds: xr.Dataset) -> float:

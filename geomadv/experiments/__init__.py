@@ -21,6 +21,7 @@ from geomadv.experiments.lines.direction_sweep import direction_sweep
 from geomadv.experiments.lines.score_curves import score_curves
 from geomadv.experiments.normals.normal_spectrum import normal_spectrum
 from geomadv.experiments.normals.random_subspace_fooling import random_subspace_fooling
+from geomadv.experiments.parts import Keep, keep_nothing, within
 from geomadv.experiments.softmax.feature_collision import CollisionSettings
 from geomadv.experiments.softmax.softmax_directions import softmax_directions
 from geomadv.experiments.subspaces.confined_deepfool import confined_deepfool
@@ -47,6 +48,7 @@ from geomadv.experiments.universality.universal import universal
 __all__ = [
     "CollisionSettings",
     "CurvatureSettings",
+    "Keep",
     "blank_curvature",
     "categories",
     "check_networks",
@@ -60,6 +62,7 @@ __all__ = [
     "curved_directions",
     "direction_sweep",
     "finetuning",
+    "keep_nothing",
     "label_graph",
     "norm_comparison",
     "norm_fractions",
@@ -83,4 +86,5 @@ __all__ = [
     "toy_problem",
     "transfer",
     "universal",
+    "within",
 ]

@@ -211,7 +211,7 @@ class Subspace:
     def _vectors(self, x: Tensor | NDArray[np.floating]) -> Tensor:
         """`x` as an (N, D) tensor on the basis' device, in the wider dtype of the two."""
         tensor = x if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
-        found = tensor.numel() // max(1, tensor.shape[0]) if tensor.ndim > 1 else tensor.numel()
+        found = tensor.shape[1:].numel() if tensor.ndim > 1 else tensor.numel()
         if tensor.ndim not in (1, 2, 4) or found != self.ambient_dimension:
             raise InputError(
                 f"x: expected shape (D,), (N, D) or (N, C, H, W) with D = C H W = "

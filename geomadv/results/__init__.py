@@ -2,14 +2,25 @@
 
 Any of ``h5py.File(path)``, ``xarray.open_dataset(path)`` and HDFView opens them. A final name never
 denotes an incomplete file: small results are written by `save`, matrices that take long to compute
-grow chunk by chunk in a `ChunkStore`. The root attributes (`provenance`) say how the numbers came
-about, and `reuse` decides from them whether an existing file answers the present question.
+grow chunk by chunk in a `ChunkStore`, and a `PartStore` keeps the parts of any other long result.
+The root attributes (`provenance`) say how the numbers came about, and `reuse` decides from them
+whether an existing file answers the present question.
 """
 
 from geomadv.results.chunks import ChunkStore
 from geomadv.results.disk import check_writable
 from geomadv.results.files import load, save
+from geomadv.results.parts import PartStore
 from geomadv.results.provenance import identity, provenance
 from geomadv.results.reuse import reuse
 
-__all__ = ["ChunkStore", "check_writable", "identity", "load", "provenance", "reuse", "save"]
+__all__ = [
+    "ChunkStore",
+    "PartStore",
+    "check_writable",
+    "identity",
+    "load",
+    "provenance",
+    "reuse",
+    "save",
+]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,17 +13,15 @@ import xarray as xr
 
 from geomadv.errors import InputError
 from geomadv.results.assembly import Schema, join, join_layouts, open_chunk
-from geomadv.results.disk import check_writable, refusals, replacing
+from geomadv.results.disk import check_writable, replacing
 from geomadv.results.files import check_labels, prepare
-from geomadv.results.lock import LOCK, FolderLock
-from geomadv.results.provenance import differences, plain
+from geomadv.results.provenance import plain
+from geomadv.results.workarea import WorkArea
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_MANIFEST = "manifest.json"
 
-
-class ChunkStore:
+class ChunkStore(WorkArea):
     """The work area ``<path>.partial/`` in which a result grows until it is assembled.
 
     Every finished chunk is one small HDF5 file that appeared by rename, so a process killed at any
@@ -59,55 +54,8 @@ class ChunkStore:
         *,
         overwrite: bool = False,
     ) -> None:
-        self.path = Path(path)
+        super().__init__(path, {"config": plain(config), "chunks": chunks}, overwrite)
         self.chunks = chunks
-        self.folder = work_area(self.path)
-        self._manifest = {"config": plain(config), "chunks": chunks}
-        with refusals(self.folder):
-            self._lock = FolderLock(self.folder)
-        try:
-            self._open(overwrite)
-        except BaseException:
-            self.close()
-            raise
-
-    def _open(self, overwrite: bool) -> None:
-        found = _read_manifest(self.folder)
-        found.pop("assembled", None)
-        changed = differences(found, self._manifest) if found else []
-        if changed and not overwrite:
-            raise InputError(
-                f"the work area {self.folder} holds chunks of another configuration "
-                f"({'; '.join(changed)}): run with that configuration to finish it, use "
-                "--overwrite to discard it, or choose another --results folder."
-            )
-        with refusals(self.folder):
-            if changed or not found:
-                _clear(self.folder)
-                self._write_manifest()
-            for stray in self.folder.glob("*.tmp"):
-                stray.unlink()
-
-    def _write_manifest(self, **extra: Any) -> None:
-        target = self.folder / _MANIFEST
-        with replacing(target, target.with_name(f"{_MANIFEST}.tmp")) as output:
-            text = json.dumps({**self._manifest, **extra}, sort_keys=True, indent=1)
-            output.write(text.encode())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leaves the work area as it is, for this or another process to continue."""
-        self._lock.release()
 
     def done(self) -> set[int]:
         """Numbers of the finished chunks."""
@@ -188,55 +136,9 @@ class ChunkStore:
         check_writable(self.path.parent, sum(layout.nbytes for layout in layouts.values()))
         with replacing(self.path, self.folder / "assembled.h5.tmp") as output:
             join(files, output, schema, layouts, rest)
-            self._write_manifest(assembled=True)
-        with refusals(self.folder):
-            _remove(self.folder)
-        self.close()
+            self._mark_assembled()
+        self._remove()
         return self.path
-
-
-def work_area(path: Path) -> Path:
-    """The folder in which the chunks of a result lie until it is assembled."""
-    return path.with_name(f"{path.name}.partial")
-
-
-def discard_assembled(path: Path) -> None:
-    """Removes a work area whose process was killed after the final file had appeared."""
-    folder = work_area(path)
-    if not _read_manifest(folder).get("assembled"):
-        return
-    with contextlib.suppress(InputError, OSError):  # in use, or read-only: it does no harm
-        lock = FolderLock(folder)
-        _remove(folder)
-        lock.release()
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a work area; empty if there is none."""
-    try:
-        text = (folder / _MANIFEST).read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    try:
-        return dict(json.loads(text))
-    except ValueError as error:
-        raise InputError(
-            f"{folder / _MANIFEST} is damaged ({error}): delete the folder {folder} to start anew."
-        ) from error
-
-
-def _clear(folder: Path) -> None:
-    """Removes all but the lock; the manifest last, so that what is left tells whose it is."""
-    for file in folder.iterdir():
-        if file.name not in (_MANIFEST, LOCK):
-            file.unlink()
-    (folder / _MANIFEST).unlink(missing_ok=True)
-
-
-def _remove(folder: Path) -> None:
-    _clear(folder)
-    (folder / LOCK).unlink()
-    folder.rmdir()
 
 
 def _check_arrays(arrays: Mapping[str, Any]) -> dict[str, Array]:

@@ -10,7 +10,6 @@ from typing import Any
 import xarray as xr
 
 from geomadv.errors import InputError
-from geomadv.results.chunks import discard_assembled
 from geomadv.results.files import load, read_attrs
 from geomadv.results.provenance import (
     ImagesLike,
@@ -19,6 +18,7 @@ from geomadv.results.provenance import (
     identity,
     stored_identity,
 )
+from geomadv.results.workarea import discard_assembled
 
 
 def reuse(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
@@ -17,6 +19,7 @@ from tqdm.auto import tqdm
 from geomadv.errors import InputError
 from geomadv.experiments.linear.hyperplanes import Hyperplane
 from geomadv.experiments.linear.two_classes import TwoClasses
+from geomadv.experiments.parts import Keep
 
 # Scores as our hyperplane and as the classifier computes them differ by rounding of the weights,
 # float32 at worst: labels may differ only where the score is below this share of the largest.
@@ -27,7 +30,11 @@ _TRIAL = 20
 
 
 def fit_sweep(
-    data: TwoClasses, classifier: Any, regularisation: Sequence[float], progress: bool
+    data: TwoClasses,
+    classifier: Any,
+    regularisation: Sequence[float],
+    keep: Keep,
+    progress: bool,
 ) -> list[Hyperplane]:
     """One hyperplane for each C, f > 0 on the side of class J.
 
@@ -46,7 +53,22 @@ def fit_sweep(
     if not has_c:
         return [_fit(data, classifier, None)] * len(regularisation)
     with tqdm(regularisation, desc="regularisation", unit="fit", disable=not progress) as bar:
-        return [_fit(data, classifier, c) for c in bar]
+        fits = [keep(f"C-{c!r}", partial(_stored, data, classifier, c)) for c in bar]
+    return [
+        Hyperplane(fit["weight"].to_numpy(), float(fit["bias"]), bool(fit["converged"]))
+        for fit in fits
+    ]
+
+
+def _stored(data: TwoClasses, classifier: Any, c: float) -> xr.Dataset:
+    plane = _fit(data, classifier, c)
+    return xr.Dataset(
+        {
+            "weight": ("pixel", plane.weight),
+            "bias": ((), plane.bias),
+            "converged": ((), plane.converged),
+        }
+    )
 
 
 def _check_classifier(classifier: Any) -> None:
@@ -94,6 +116,8 @@ def _fit(data: TwoClasses, classifier: Any, c: float | None) -> Hyperplane:
         except np.linalg.LinAlgError:
             return Hyperplane(np.full(data.x.shape[1], np.nan), float("nan"), converged=False)
     converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+    for other in (w for w in caught if not issubclass(w.category, ConvergenceWarning)):
+        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     weight, bias = _linear_form(model, data.x.shape[1])
     found = Hyperplane(weight, bias, converged)
     if found.is_usable:

@@ -19,6 +19,7 @@ from geomadv.experiments.linear.hyperplanes import (
 from geomadv.experiments.linear.linear_fit import fit_sweep
 from geomadv.experiments.linear.tilting_views import adversarial_examples, extreme_space
 from geomadv.experiments.linear.two_classes import TwoClasses, two_classes
+from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.variables import IMAGE, labelled
 
 Array = NDArray[np.float64]
@@ -32,6 +33,7 @@ def tilting_plane(
     *,
     classes: tuple[Any, Any] | None = None,
     examples: int = 6,
+    keep: Keep = keep_nothing,
     progress: bool = False,
 ) -> xr.Dataset:
     """How far the boundary of a linear classifier tilts, and how near it comes to the images.
@@ -54,6 +56,7 @@ def tilting_plane(
         examples: test images for which adversarial images are stored, from both classes in turn:
             of those that most of the classifiers get right, those first whose distance to the
             nearest-centroid classifier's boundary is most usual.
+        keep: what keeps finished fits; default nothing. See `Keep`.
         progress: show a progress bar over C.
 
     Returns:
@@ -77,7 +80,7 @@ def tilting_plane(
     one = two_classes("train", train, classes)
     other = two_classes("test", test, one.classes)
     _check_sets(one, other, examples)
-    planes = fit_sweep(one, classifier, sweep, progress)
+    planes = fit_sweep(one, classifier, sweep, keep, progress)
     picture = _Picture.of(one, planes)
     ds = xr.merge(
         [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from geomadv.curvature.principal import Family, class_directions
 from geomadv.errors import InputError
 from geomadv.experiments.lines.direction_sweep import direction_sweep
 from geomadv.experiments.lines.score_curves import score_curves
+from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.subspaces.families import curvature_families, stored_curvatures
 from geomadv.experiments.variables import IMAGE, label_variables
 
@@ -129,6 +131,7 @@ def class_direction_sweep(
     curved: xr.Dataset,
     scales: Any,
     *,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -139,6 +142,7 @@ def class_direction_sweep(
         images: clean images (N, C, H, W) in the bounds, or an ImageSet.
         curved: directions per class and family, as `curved_directions` gives them.
         scales: (s,) as for `direction_sweep`, image units.
+        keep: what keeps finished classes; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar, in classes.
 
@@ -154,7 +158,8 @@ def class_direction_sweep(
     def run(directions: NDArray[np.floating], target: int) -> xr.Dataset:
         return direction_sweep(net, images, directions, scales, target, batch_size=batch_size)
 
-    return _each_class(run, curved, ("source", "class_name"), "direction sweep", progress)
+    shared = ("source", "class_name")
+    return _each_class(run, curved, shared, "direction sweep", keep, progress)
 
 
 def class_score_curves(
@@ -165,6 +170,7 @@ def class_score_curves(
     *,
     draws: int = 1000,
     seed: int = 0,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -177,6 +183,7 @@ def class_score_curves(
         scales: (s,) as for `score_curves`, image units.
         draws: bootstrap resamplings of the images behind each interval.
         seed: of the resamplings.
+        keep: what keeps finished classes; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar, in classes.
 
@@ -195,7 +202,7 @@ def class_score_curves(
         )
 
     shared = ("source", "class_name", "example_scale")
-    return _each_class(run, curved, shared, "score curves", progress)
+    return _each_class(run, curved, shared, "score curves", keep, progress)
 
 
 def _each_class(
@@ -203,15 +210,21 @@ def _each_class(
     curved: xr.Dataset,
     shared: Sequence[str],
     label: str,
+    keep: Keep,
     progress: bool,
 ) -> xr.Dataset:
     """Runs class by class and joins; `shared` variables are the same for all classes."""
+
+    def one(images: NDArray[np.floating], target: int) -> xr.Dataset:
+        families, directions = images.shape[:2]
+        ds = run(images.reshape(families * directions, -1).T, target)
+        return _by_family(ds, families, directions)
+
     parts = []
     for i in tqdm(range(curved.sizes["class"]), desc=label, unit="class", disable=not progress):
-        one = curved["direction_image"].isel({"class": i}).to_numpy()
-        columns = one.reshape(one.shape[0] * one.shape[1], -1).T
-        ds = run(columns, int(curved["target"][i]))
-        parts.append(_by_family(ds, one.shape[0], one.shape[1]))
+        images = curved["direction_image"].isel({"class": i}).to_numpy()
+        target = int(curved["target"][i])
+        parts.append(keep(f"class-{target}", partial(one, images, target)))
     first = parts[0]
     variables: dict[str, Any] = {name: first[name] for name in shared}
     for name, variable in first.data_vars.items():

@@ -1,18 +1,21 @@
 """Random vectors from the normals' leading subspace as universal perturbations."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.variables import label_variables
+from geomadv.experiments.parts import Keep, keep_nothing
+from geomadv.experiments.variables import label_variables, mean_norm
 from geomadv.linalg import Subspace, uniform_directions
 from geomadv.perturbations.fooling import labels_at, labels_under
 
@@ -27,6 +30,7 @@ def random_subspace_fooling(
     draws: int = 10,
     seed: int = 0,
     *,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -45,6 +49,7 @@ def random_subspace_fooling(
         norms: Euclidean norms of the perturbation, image units.
         draws: vectors per m, and uniform vectors.
         seed: of the draws.
+        keep: what keeps finished m; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
 
@@ -71,7 +76,7 @@ def random_subspace_fooling(
         disable=not progress,
     ) as bar:
 
-        def fooled(vectors: Tensor) -> Tensor:
+        def fooled(vectors: Tensor) -> xr.Dataset:
             """Vectors (draws, D) -> (norms, draws, N) bool: the predicted label changes."""
             result = torch.zeros(shape, dtype=torch.bool)
             for i, norm in enumerate(norms):
@@ -79,38 +84,37 @@ def random_subspace_fooling(
                     shift = (norm * vector).reshape(net.input_shape)
                     result[i, j] = (labels_under(net, x, shift, size) != clean).cpu()
                     bar.update()
-            return result
+            return xr.Dataset({"fooled": (("norm", "draw", "sample"), result.numpy())})
 
         span = Subspace(basis)
-        inside = torch.stack(
-            [fooled(span.leading(m).random_unit(draws, seed=seed + m)) for m in dimensions]
-        )
-        uniform = fooled(uniform_directions(draws, net.dimension, seed=seed).to(x))
+        found = []
+        for m in dimensions:
+            vectors = span.leading(m).random_unit(draws, seed=seed + m)
+            found.append(keep(f"m-{m}", partial(fooled, vectors))["fooled"].to_numpy())
+            bar.update(len(found) * len(norms) * draws - bar.n)
+        vectors = uniform_directions(draws, net.dimension, seed=seed).to(x)
+        uniform = keep("uniform", partial(fooled, vectors))["fooled"].to_numpy()
+    inside = np.stack(found)
     return _dataset(inside, uniform, clean, dimensions, norms, x)
 
 
 def _dataset(
-    inside: Tensor,
-    uniform: Tensor,
+    inside: NDArray[np.bool_],
+    uniform: NDArray[np.bool_],
     clean: Tensor,
     dimensions: Sequence[int],
     norms: Sequence[float],
     x: Tensor,
 ) -> xr.Dataset:
-    mean_norm = x.flatten(1).norm(dim=1).mean().item()
-
-    def share(fooled: Tensor, axis: int) -> Any:
-        return fooled.numpy().mean(axis=axis)
-
     rate, per_image = "fooling rate of one perturbation", "share of draws that fool the image"
     ds = xr.Dataset(
         {
-            "fooling_rate": (("m", "norm", "draw"), share(inside, 3)),
-            "uniform_fooling_rate": (("norm", "draw"), share(uniform, 2)),
-            "fooled_share": (("m", "norm", "sample"), share(inside, 2)),
-            "uniform_fooled_share": (("norm", "sample"), share(uniform, 1)),
+            "fooling_rate": (("m", "norm", "draw"), inside.mean(axis=3)),
+            "uniform_fooling_rate": (("norm", "draw"), uniform.mean(axis=2)),
+            "fooled_share": (("m", "norm", "sample"), inside.mean(axis=2)),
+            "uniform_fooled_share": (("norm", "sample"), uniform.mean(axis=1)),
             "prediction": ("sample", clean.cpu().numpy()),
-            "mean_image_norm": ((), mean_norm),
+            "mean_image_norm": ((), mean_norm(x)),
         },
         coords={
             "m": ("m", np.asarray(dimensions, dtype=np.int64)),

@@ -3,17 +3,21 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
+from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.softmax.last_layer import LastLayer
+from geomadv.experiments.variables import IMAGE
 
 # From radii that nobody sees on natural images to those of another image.
 _RELATIVE_EPSILONS = (0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
@@ -115,6 +119,7 @@ def feature_collisions(
     epsilons: Sequence[float],
     settings: CollisionSettings,
     batch_size: int,
+    keep: Keep = keep_nothing,
     progress: bool = False,
 ) -> Collisions:
     """Searches the balls around the starts for images with the goals' visible features.
@@ -135,13 +140,13 @@ def feature_collisions(
         epsilons: radii, ascending, image units.
         settings: tolerance, steps, clip and examples.
         batch_size: pairs per pass.
+        keep: what keeps finished radii; default nothing. See `Keep`.
         progress: show a progress bar.
     """
     search = _Search(layer, starts, goals, visible, settings, batch_size)
     kept = []
     for epsilon in tqdm(epsilons, desc="collisions", unit="radius", disable=not progress):
-        for index in (~search.success).nonzero().squeeze(1).split(batch_size):
-            search.descend(index, epsilon)
+        search.restore(keep(f"collisions-{epsilon!r}", partial(search.ball, epsilon)))
         kept.append(search.state())
     return Collisions(*(np.stack(parts) for parts in zip(*kept, strict=True)))
 
@@ -159,6 +164,7 @@ class _Search:
         batch_size: int,
     ) -> None:
         self.layer, self.settings, self.start = layer, settings, starts
+        self.batch_size = batch_size
         self.visible = visible.to(starts)
         self.delta = torch.zeros_like(starts)
         with torch.no_grad():
@@ -184,6 +190,26 @@ class _Search:
     def success(self) -> Tensor:
         """(n,) bool."""
         return (self.residual <= self.settings.tolerance) & (self.label == self.goal_label)
+
+    def ball(self, epsilon: float) -> xr.Dataset:
+        """Descent of all pairs that have not collided; what `restore` goes on from."""
+        for index in (~self.success).nonzero().squeeze(1).split(self.batch_size):
+            self.descend(index, epsilon)
+        pair, image = ("pair",), ("pair", *IMAGE)
+        return xr.Dataset(
+            {
+                "delta": (image, self.delta.cpu().numpy()),
+                "label": (pair, self.label.cpu().numpy()),
+                "residual": (pair, self.residual.cpu().numpy()),
+                "theta": (pair, self.theta.cpu().numpy()),
+            }
+        )
+
+    def restore(self, found: xr.Dataset) -> None:
+        """The best images after a ball."""
+        for name in ("delta", "label", "residual", "theta"):
+            old = getattr(self, name)
+            setattr(self, name, torch.from_numpy(found[name].to_numpy()).to(old))
 
     def descend(self, index: Tensor, epsilon: float) -> None:
         """Descent of the pairs `index` in the ball of radius epsilon, from their best images."""

@@ -1,6 +1,7 @@
 """Adversarial directions of the softmax layer (Zou et al., "Geometric Universality ...")."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.softmax.feature_collision import (
     CollisionSettings,
     feature_collisions,
@@ -19,6 +21,7 @@ from geomadv.experiments.softmax.feature_collision import (
 )
 from geomadv.experiments.softmax.last_layer import LastLayer, last_layer
 from geomadv.experiments.softmax.softmax_layout import EXAMPLE, describe
+from geomadv.experiments.variables import mean_norm
 from geomadv.linalg import uniform_directions
 from geomadv.linalg.boundary_angles import boundary_angles, most_parallel
 from geomadv.linalg.regions import class_regions
@@ -40,6 +43,7 @@ def softmax_directions(
     angle_sample: int = 2_000_000,
     seed: int = 0,
     *,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -59,6 +63,7 @@ def softmax_directions(
         displacements: of the features along adversarial directions, as multiples of their norm.
         angle_sample: pairs of boundaries above which the histogram is that of a sample.
         seed: of directions, pairs and samples.
+        keep: what keeps finished searches and radii; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show progress bars.
 
@@ -91,15 +96,24 @@ def softmax_directions(
     variables = {
         **_space(space, layer),
         **_displaced(space, layer, features, factors, seed),
-        **_regions(space, layer, progress),
-        **_parallels(layer, angle_sample, seed, progress),
-        **_perturbed(space, layer, x, features, size, seed, progress),
-        **_collide(space, layer, x, starts, goals, settings, size, progress),
+        **_kept(keep, "regions", partial(_regions, space, layer, progress)),
+        **_kept(keep, "parallels", partial(_parallels, layer, angle_sample, seed, progress)),
+        **_kept(
+            keep,
+            "perturbed",
+            partial(_perturbed, space, layer, x, features, size, seed, progress),
+        ),
+        **_collide(space, layer, x, starts, goals, settings, size, keep, progress),
         "prediction": ("sample", prediction),
     }
     ds = xr.Dataset(variables, coords={"displacement": ("displacement", factors)})
     ds = ds.set_coords(["epsilon"]).assign_coords({"class": list(net.class_names)})
     return describe(ds)
+
+
+def _kept(keep: Keep, part: str, compute: Callable[[], Variables]) -> Variables:
+    ds = keep(part, lambda: xr.Dataset(compute()))
+    return {str(name): (v.dims, v.to_numpy()) for name, v in ds.data_vars.items()}
 
 
 def _space(space: AdversarialSpace, layer: LastLayer) -> Variables:
@@ -227,20 +241,19 @@ def _collide(
     goals: NDArray[np.int64],
     settings: CollisionSettings,
     size: int,
+    keep: Keep,
     progress: bool,
 ) -> Variables:
-    mean_norm = x.flatten(1).norm(dim=1).mean().item()
-    radii = [share * mean_norm for share in settings.relative_epsilons]
+    typical = mean_norm(x)
+    radii = [share * typical for share in settings.relative_epsilons]
     visible = torch.from_numpy(space.visible)
     first, second = (x[torch.from_numpy(i).to(x.device)] for i in (starts, goals))
-    found = feature_collisions(
-        layer, first, second, visible, radii, settings, size, progress=progress
-    )
+    found = feature_collisions(layer, first, second, visible, radii, settings, size, keep, progress)
     shown = slice(settings.examples)
     dims = ("epsilon", "pair")
     return {
         "epsilon": ("epsilon", np.asarray(radii)),
-        "mean_image_norm": ((), mean_norm),
+        "mean_image_norm": ((), typical),
         "collision": (dims, found.success),
         "collision_residual": (dims, found.residual),
         "collision_theta": (dims, found.theta),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.variables import IMAGE, label_variables
 from geomadv.linalg import NestedSubspaces
 from geomadv.perturbations import deepfool
@@ -24,6 +25,11 @@ RANDOM = "random"
 
 # Dimensions tried when none are named: about so many, evenly spaced on a logarithmic axis.
 _GRID = 10
+
+
+# What an attack measures of each image, and what it shows of the examples.
+_SHOWN = ("perturbation", "projection")
+_MEASURED = ("norm", "converged", "label", "iterations", *_SHOWN)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ def confined_deepfool(
     candidates: int = 10,
     overshoot: float = 0.02,
     max_iter: int = 50,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -73,6 +80,7 @@ def confined_deepfool(
         candidates: DeepFool's number of classes that count.
         overshoot: DeepFool's relative overshoot.
         max_iter: DeepFool's most steps.
+        keep: what keeps finished families at a d; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
 
@@ -104,18 +112,23 @@ def confined_deepfool(
     }
     plain = deepfool(net, x, **settings)
     result = _Arrays(x, list(groups), dims, min(examples, len(x)))
+    attack = partial(_attack, net, x, centre, len(result.image), settings)
     with tqdm(
         total=len(groups) * len(dims) * len(x),
         desc="confined DeepFool",
         unit="image",
         disable=not progress,
     ) as bar:
-        for i, parts in enumerate(groups.values()):
+        for i, (name, parts) in enumerate(groups.items()):
             for part in parts:
                 _projected_norms(result, i, part, x - centre)
-                for j, d in enumerate(dims):
-                    _attack(result, (i, j), d, part, net, x, centre, settings)
-                    bar.update(len(part.images))
+            for j, d in enumerate(dims):
+                size = _size_at(parts[0].nested, d)
+                if j > 0 and size > 0 and size == result.sizes[i, j - 1]:
+                    result.repeat(i, j)
+                elif size > 0:
+                    result.put(i, j, size, keep(f"{name}-{d}", partial(attack, parts, size)))
+                bar.update(len(x))
     ds = result.dataset()
     norm, converged = plain.norm.cpu().numpy(), plain.converged.cpu().numpy()
     ds["plain_norm"] = ("sample", norm)
@@ -142,13 +155,17 @@ class _Arrays:
         pictures = (*shape[:2], *self.image.shape)
         self.perturbation, self.projection = (np.full(pictures, np.nan, real) for _ in range(2))
 
-    def repeat(self, i: int, j: int, images: NDArray[np.int64]) -> None:
-        """The d before this one had the same subspace."""
+    def put(self, i: int, j: int, size: int, found: xr.Dataset) -> None:
+        """The attacks of one family at one d, in subspaces of `size` dimensions."""
+        self.sizes[i, j] = size
+        for name in _MEASURED:
+            getattr(self, name)[i, j] = found[name].to_numpy()
+
+    def repeat(self, i: int, j: int) -> None:
+        """The d before this one had the same subspaces."""
         self.sizes[i, j] = self.sizes[i, j - 1]
-        for array in (self.norm, self.converged, self.label, self.iterations):
-            array[i, j, images] = array[i, j - 1, images]
-        for pictures in (self.perturbation, self.projection):
-            pictures[i, j] = pictures[i, j - 1]
+        for name in _MEASURED:
+            getattr(self, name)[i, j] = getattr(self, name)[i, j - 1]
 
     def dataset(self) -> xr.Dataset:
         axes, picture = ("family", "d", "sample"), ("example", "channel", "row", "column")
@@ -191,40 +208,35 @@ def _projected_norms(result: _Arrays, i: int, part: _Group, centred: Tensor) -> 
 
 
 def _attack(
-    result: _Arrays,
-    cell: tuple[int, int],
-    d: int,
-    part: _Group,
     net: Classifier,
     x: Tensor,
     centre: Tensor,
+    examples: int,
     settings: dict[str, Any],
-) -> None:
-    """DeepFool of one group's images in the subspace of about d dimensions."""
-    size = _size_at(part.nested, d)
-    if size == 0:
-        return
-    i, j = cell
-    if j > 0 and result.sizes[i, j - 1] == size:
-        result.repeat(i, j, part.images.numpy())
-        return
-    subspace = part.nested.subspace(int(np.searchsorted(part.nested.sizes, size)))
-    subspace = subspace.to(x.device, x.dtype)
-    chosen = x[part.images.to(x.device)]
-    found = deepfool(net, chosen, subspace=subspace, **settings)
-    where = (*cell, part.images.numpy())
-    result.sizes[cell] = size
-    result.norm[where] = found.norm.cpu().numpy()
-    result.converged[where] = found.converged.cpu().numpy()
-    result.label[where] = found.label.cpu().numpy()
-    result.iterations[where] = found.iterations.cpu().numpy()
-    kept = part.images < len(result.image)
-    if kept.any():
-        where = (*cell, part.images[kept].numpy())
-        mask = kept.to(x.device)
-        result.perturbation[where] = found.delta[mask].cpu().numpy()
-        projection = centre + subspace.project(chosen[mask] - centre)
-        result.projection[where] = projection.cpu().numpy()
+    parts: Sequence[_Group],
+    size: int,
+) -> xr.Dataset:
+    """DeepFool of each group's images in the group's subspace of `size` dimensions."""
+    number = torch.cat([part.images for part in parts])
+    columns: dict[str, list[Tensor]] = {name: [] for name in _MEASURED}
+    for part in parts:
+        subspace = part.nested.subspace(int(np.searchsorted(part.nested.sizes, size)))
+        subspace = subspace.to(x.device, x.dtype)
+        chosen = x[part.images.to(x.device)]
+        found = deepfool(net, chosen, subspace=subspace, **settings)
+        shown = (part.images < examples).to(x.device)
+        projection = centre + subspace.project(chosen[shown] - centre)
+        values = (found.norm, found.converged, found.label, found.iterations)
+        for name, value in zip(_MEASURED, (*values, found.delta[shown], projection), strict=True):
+            columns[name].append(value)
+    order = number.argsort()
+    first = number[number < examples].argsort()
+    ordered = {
+        name: torch.cat(values).cpu()[first if name in _SHOWN else order].numpy()
+        for name, values in columns.items()
+    }
+    dims = {name: ("example", *IMAGE) if name in _SHOWN else ("sample",) for name in ordered}
+    return xr.Dataset({name: (dims[name], values) for name, values in ordered.items()})
 
 
 def _random_groups(n: int, dimension: int, most: int, draws: int, seed: int) -> list[_Group]:

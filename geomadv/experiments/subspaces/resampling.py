@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.variables import label_variables
+from geomadv.experiments.parts import Keep, keep_nothing
+from geomadv.experiments.variables import IMAGE, label_variables
 from geomadv.images import ImageSet
 from geomadv.linalg import Subspace
 from geomadv.perturbations import deepfool
@@ -109,6 +111,7 @@ def resampling(
     candidates: int = 10,
     overshoot: float = 0.02,
     max_iter: int = 50,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -136,6 +139,7 @@ def resampling(
         candidates: DeepFool's number of classes that count.
         overshoot: DeepFool's relative overshoot.
         max_iter: DeepFool's most steps.
+        keep: what keeps finished d_low; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
 
@@ -167,35 +171,53 @@ def resampling(
         "max_iter": max_iter,
         "batch_size": size,
     }
-    plain = deepfool(net, x, progress=progress, **settings)
+    attack = partial(_attacked, net, settings, progress)
+    plain = keep("images", partial(attack, x))
+    delta = torch.from_numpy(plain["delta"].to_numpy()).to(x)
     spanning = None
     if span is not None:
-        other = deepfool(net, span, progress=progress, **settings)
-        spanning = other.delta[other.converged]
+        other = keep("span", partial(attack, span))
+        spanning = torch.from_numpy(other["delta"].to_numpy()[other["converged"].to_numpy()]).to(x)
         if len(spanning) == 0:
             raise InputError(
                 f"span_images: DeepFool changed the label of none of {len(span)} images, so that "
                 "nothing spans the direct attack. Give more images, or leave span_images out."
             )
+
+    def row(d_low: int, network: Classifier) -> xr.Dataset:
+        variables = _transfer(network, _unit(net, d_low), x, delta, factors, size)
+        if spanning is not None:
+            variables |= _direct(network, _unit(net, d_low), x, spanning, settings)
+        return xr.Dataset(variables)
+
     rows = []
     for d_low, network in zip(
         tqdm(low_sizes, desc="resampling", unit="size", disable=not progress),
         networks,
         strict=True,
     ):
-        row = _transfer(network, _unit(net, d_low), x, plain.delta, factors, size)
-        if spanning is not None:
-            row |= _direct(network, _unit(net, d_low), x, spanning, settings)
-        rows.append(xr.Dataset(row))
+        rows.append(keep(f"low-{d_low}", partial(row, d_low, network)))
     ds = xr.concat(rows, "d_low").assign_coords(
         d_low=np.asarray(low_sizes, dtype=np.int64), factor=np.asarray(factors, dtype=np.float64)
     )
     ds["label"] = ("sample", labels)
-    ds["source"] = ("sample", plain.source.cpu().numpy())
-    ds["norm"] = ("sample", plain.norm.cpu().numpy())
-    ds["converged"] = ("sample", plain.converged.cpu().numpy())
+    for name in ("source", "norm", "converged"):
+        ds[name] = plain[name]
     ds["image_norm"] = ("sample", x.flatten(1).norm(dim=1).cpu().numpy())
     return _labelled(_table(ds))
+
+
+def _attacked(net: Classifier, settings: dict[str, Any], progress: bool, x: Tensor) -> xr.Dataset:
+    """DeepFool on the network itself."""
+    found = deepfool(net, x, progress=progress, **settings)
+    return xr.Dataset(
+        {
+            "delta": (("sample", *IMAGE), found.delta.cpu().numpy()),
+            "source": ("sample", found.source.cpu().numpy()),
+            "norm": ("sample", found.norm.cpu().numpy()),
+            "converged": ("sample", found.converged.cpu().numpy()),
+        }
+    )
 
 
 def _unit(net: Classifier, d_low: int) -> Resample:

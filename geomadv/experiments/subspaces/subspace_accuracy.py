@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.subspaces.sweep import (
     Families,
     check_families,
@@ -23,6 +25,7 @@ from geomadv.experiments.subspaces.sweep import (
 )
 from geomadv.experiments.variables import label_variables
 from geomadv.images import ImageSet
+from geomadv.linalg import NestedSubspaces
 
 Array = NDArray[Any]
 
@@ -35,6 +38,7 @@ def subspace_accuracy(
     families: Families,
     dimensions: Sequence[int] | None = None,
     *,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -58,6 +62,7 @@ def subspace_accuracy(
         families: nested subspaces of image space by name.
         dimensions: the d to visit, 0 (the mean image alone) to the last step; default: all where
             they are few, else a grid that is fine at both ends.
+        keep: what keeps finished families; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
 
@@ -70,7 +75,7 @@ def subspace_accuracy(
 
     Raises:
         InputError: no images, labels missing or beyond the network's classes, a mean image or
-            subspaces of another size, or d that no family has.
+            subspaces of another size, d that no family has, or scores that are not finite.
     """
     splits = {images.name: images} if isinstance(images, ImageSet) else dict(images)
     _check_images(splits, net)
@@ -78,52 +83,64 @@ def subspace_accuracy(
     check_families(families, net.dimension)
     visited = sweep_dimensions(families, dimensions)
     sizes = subspace_sizes(families, visited)
-    used = [max(0, int(row.max())) for row in sizes]
-    rows = [
-        nested.basis[:, :r].T.to(net.device, centre.dtype).contiguous()
-        for nested, r in zip(families.values(), used, strict=True)
-    ]
     size = check_batch_size(batch_size, net)
-    clean, swept = [], []
-    total = sum(map(len, splits.values()))
+    parts = [part for split in splits.values() for part in split.batches(size)]
+    clean = torch.cat([net.scores(net.check_images(part)).argmax(1).cpu() for part in parts])
+    swept = []
+    total = len(families) * len(clean)
     with tqdm(total=total, desc="subspace accuracy", unit="image", disable=not progress) as bar:
-        for part in (part for split in splits.values() for part in split.batches(size)):
-            x = net.check_images(part)
-            clean.append(net.scores(x).argmax(1).cpu())
-            swept.append(_predictions(net, x, centre, rows, sizes).cpu())
-            bar.update(len(part))
-    return _dataset(
-        net,
-        splits,
-        families,
-        visited,
-        sizes,
-        torch.cat(clean).numpy(),
-        torch.cat(swept, dim=2).numpy(),
-    )
+        for (name, nested), ends in zip(families.items(), sizes.tolist(), strict=True):
+            compute = partial(_family, net, parts, centre, nested, ends, bar.update)
+            swept.append(keep(name, compute)["prediction"].to_numpy())
+            bar.update(len(swept) * len(clean) - bar.n)
+    return _dataset(net, splits, families, visited, sizes, clean.numpy(), np.stack(swept))
+
+
+def _family(
+    net: Classifier,
+    parts: Sequence[ImageSet],
+    centre: Tensor,
+    nested: NestedSubspaces,
+    ends: list[int],
+    advance: Callable[[int], object],
+) -> xr.Dataset:
+    """Predicted classes (d, sample) of the projections of all images on one family."""
+    used = max(0, *ends)
+    basis = nested.basis[:, :used].T.to(net.device, centre.dtype).contiguous()
+    found = []
+    for part in parts:
+        found.append(_predictions(net, net.check_images(part), centre, basis, ends).cpu())
+        advance(len(part))
+    return xr.Dataset({"prediction": (("d", "sample"), torch.cat(found, dim=1).numpy())})
 
 
 def _predictions(
-    net: Classifier, x: Tensor, centre: Tensor, rows: list[Tensor], sizes: NDArray[np.int64]
+    net: Classifier, x: Tensor, centre: Tensor, basis: Tensor, ends: list[int]
 ) -> Tensor:
-    """Predicted classes (families, dimensions, N) of the projections of a batch."""
+    """Predicted classes (d, N) of the projections of a batch; `basis` has a vector a row."""
     kind = torch.int8 if net.num_classes <= 128 else torch.int16
-    found = torch.full((*sizes.shape, len(x)), -1, dtype=kind, device=net.device)
-    offsets = (x - centre).flatten(1)
-    for basis, ends, result in zip(rows, sizes.tolist(), found, strict=True):
-        coordinates = offsets @ basis.T
-        projected = centre.flatten().repeat(len(x), 1)
-        before: int | None = None
-        for i, end in enumerate(ends):
-            if end < 0:
-                break
-            if end == before:
-                result[i] = result[i - 1]
-                continue
-            new = slice(before or 0, end)
-            projected.addmm_(coordinates[:, new], basis[new])
-            result[i] = net.scores(projected.reshape(x.shape)).argmax(1)
-            before = end
+    found = torch.full((len(ends), len(x)), -1, dtype=kind, device=net.device)
+    finite = torch.ones((), dtype=torch.bool, device=net.device)
+    coordinates = (x - centre).flatten(1) @ basis.T
+    projected = centre.flatten().repeat(len(x), 1)
+    before: int | None = None
+    for i, end in enumerate(ends):
+        if end < 0:
+            break
+        if end == before:
+            found[i] = found[i - 1]
+            continue
+        new = slice(before or 0, end)
+        projected.addmm_(coordinates[:, new], basis[new])
+        scores = net.scores(projected.reshape(x.shape))
+        found[i] = scores.argmax(1)
+        finite &= scores.isfinite().all()
+        before = end
+    if not finite:
+        raise InputError(
+            f"families: network {net.name!r} gives non-finite scores to projected images. Choose "
+            "other dimensions, or check the network's behaviour outside the range of pixels."
+        )
     return found
 
 

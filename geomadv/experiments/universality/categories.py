@@ -15,10 +15,12 @@ from geomadv.batching import check_batch_size
 from geomadv.boundary import boundary_points
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.parts import Keep, keep_nothing
+from geomadv.experiments.universality.search import kept_search
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.experiments.variables import mean_norm, variable
 from geomadv.perturbations.fooling import labels_at, labels_under
-from geomadv.perturbations.universal import check_search, universal_perturbation
+from geomadv.perturbations.universal import check_search
 
 NAMES = {
     1: "no adversarial perturbations",
@@ -38,6 +40,7 @@ def categories(
     *,
     nearest: bool = True,
     search: Mapping[str, Any] | None = None,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -62,6 +65,7 @@ def categories(
         nearest: polish the boundary points towards the nearest ones (slower, tighter A).
         search: settings of `universal_perturbation`: passes, method, block and so on; its
             target_rate is 1 here.
+        keep: what keeps finished searches; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
 
@@ -94,7 +98,8 @@ def categories(
         return np.asarray(changed.cpu().numpy(), dtype=bool)
 
     for radius in tqdm(radii, desc="categories", unit="norm", disable=not progress):
-        found = universal_perturbation(net, x, radius, seed=seed, batch_size=size, **settings)
+        part = f"search-{radius!r}"
+        found = kept_search(keep, part, net, x, radius, seed=seed, batch_size=size, **settings)
         common = fooled(found.delta)
         noise = np.stack([fooled(v) for v in random_perturbations(net, draws, radius, 2, seed)])
         rates = noise.mean(1)

@@ -1,6 +1,7 @@
 """Fine-tuning on universal perturbations, round after round."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,13 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.parts import Keep, keep_nothing
+from geomadv.experiments.universality.search import kept_search
 from geomadv.experiments.variables import mean_norm, variable
 from geomadv.images import ImageSet
 from geomadv.perturbations.balls import check_ball
 from geomadv.perturbations.fooling import labels_at, labels_under
-from geomadv.perturbations.universal import (
-    UniversalPerturbation,
-    check_search,
-    universal_perturbation,
-)
+from geomadv.perturbations.universal import check_search
 
 
 def finetuning(
@@ -38,6 +37,7 @@ def finetuning(
     epochs: int = 5,
     learning_rate: float = 5e-4,
     search: Mapping[str, Any] | None = None,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -63,6 +63,7 @@ def finetuning(
         learning_rate: of Adam, in batches of 64; normalisation layers keep their statistics.
         search: settings of `universal_perturbation`: target_rate, passes, method, block and those
             of DeepFool.
+        keep: what keeps finished searches and trainings; default nothing. See `Keep`.
         batch_size: images per pass of the searches; default from memory.
         progress: show a progress bar.
 
@@ -91,9 +92,17 @@ def finetuning(
     pools: list[Tensor] = []
     with tqdm(total=rounds + 1, desc="fine-tuning", unit="round", disable=not progress) as bar:
         for number in range(rounds + 1):
-            found: list[UniversalPerturbation] = [
-                universal_perturbation(
-                    net, sample, radius, p, seed=seed + k, batch_size=size, **settings
+            found = [
+                kept_search(
+                    keep,
+                    f"round-{number}-search-{k}",
+                    net,
+                    sample,
+                    radius,
+                    p=p,
+                    seed=seed + k,
+                    batch_size=size,
+                    **settings,
                 )
                 for k in range(pool)
             ]
@@ -105,7 +114,10 @@ def finetuning(
                 rates.append(torch.stack(fooled).double().mean(1))
             bar.update()
             if number < rounds:
-                net = _fine_tuned(net, x, labels, pools[-1], epochs, learning_rate, seed + number)
+                train = partial(
+                    _trained, net, x, labels, pools[-1], epochs, learning_rate, seed + number
+                )
+                net = _with_parameters(net, keep(f"round-{number}-training", train))
     member = ("round", "member")
     ds = xr.Dataset(
         {
@@ -132,7 +144,7 @@ def finetuning(
     return ds.assign_attrs(p=f"{p:g}")
 
 
-def _fine_tuned(
+def _trained(
     net: Classifier,
     x: Tensor,
     labels: Tensor,
@@ -140,8 +152,8 @@ def _fine_tuned(
     epochs: int,
     learning_rate: float,
     seed: int,
-) -> Classifier:
-    """The network after training on images of which every other one is perturbed."""
+) -> xr.Dataset:
+    """The parameters after training on images of which every other one is perturbed."""
     # `to` copies the weights; evaluation mode keeps dropout off and the statistics as they are.
     module = net.to().module.requires_grad_()
     optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate)
@@ -157,6 +169,16 @@ def _fine_tuned(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+    values = {name: p.detach().cpu().flatten().numpy() for name, p in module.named_parameters()}
+    return xr.Dataset({name: (f"entry of {name}", value) for name, value in values.items()})
+
+
+def _with_parameters(net: Classifier, trained: xr.Dataset) -> Classifier:
+    """The network with other parameters; all else of it stays in training, too."""
+    module = net.to().module
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            p.copy_(torch.from_numpy(trained[name].to_numpy()).reshape(p.shape))
     # The module holds the normalisation: mean and std are not given again.
     return Classifier(
         module, net.input_shape, bounds=net.bounds, class_names=net.class_names, name=net.name

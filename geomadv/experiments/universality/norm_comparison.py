@@ -1,6 +1,7 @@
 """Universal perturbations beside others of the same norm."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.variables import mean_norm, variable
 from geomadv.linalg import Subspace, uniform_directions
 from geomadv.perturbations.deepfool import DeepFoolResult, deepfool
@@ -29,6 +31,7 @@ def norm_comparison(
     draws: int = 10,
     seed: int = 0,
     *,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -48,6 +51,7 @@ def norm_comparison(
         subspaces: of image space, by name, for example the leading normals.
         draws: random vectors of each kind, and images whose own perturbation is tried.
         seed: of the random vectors and of the choice of images.
+        keep: what keeps finished kinds; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
 
@@ -78,13 +82,23 @@ def norm_comparison(
     rate = np.full((len(units), len(norms), draws), np.nan)
     total = len(norms) * sum(len(v) for v in units.values())
     with tqdm(total=total, desc="norm comparison", unit="vector", disable=not progress) as bar:
-        for i, directions in enumerate(units.values()):
+
+        def rates(directions: Tensor) -> xr.Dataset:
+            found = np.empty((len(norms), len(directions)))
             for j, norm in enumerate(norms):
                 for k, direction in enumerate(directions):
                     shift = (norm * direction).reshape(net.input_shape)
                     labels = labels_under(net, unseen, shift, size)
-                    rate[i, j, k] = float((labels != clean).double().mean())
+                    found[j, k] = float((labels != clean).double().mean())
                     bar.update()
+            return xr.Dataset({"fooling_rate": (("norm", "draw"), found)})
+
+        tried = 0
+        for i, (name, directions) in enumerate(units.items()):
+            found = keep(name, partial(rates, directions))["fooling_rate"].to_numpy()
+            rate[i, :, : found.shape[1]] = found
+            tried += found.size
+            bar.update(tried - bar.n)
     first = torch.stack([v[0] for v in units.values()]).reshape(-1, *net.input_shape)
     ds = xr.Dataset(
         {

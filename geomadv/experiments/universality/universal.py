@@ -12,15 +12,13 @@ from tqdm.auto import tqdm
 from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.parts import Keep, keep_nothing
+from geomadv.experiments.universality.search import kept_search
 from geomadv.experiments.variables import mean_norm, variable
 from geomadv.linalg import uniform_directions
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import labels_at, labels_under
-from geomadv.perturbations.universal import (
-    UniversalPerturbation,
-    check_search,
-    universal_perturbation,
-)
+from geomadv.perturbations.universal import UniversalPerturbation, check_search
 
 
 def universal(
@@ -35,6 +33,7 @@ def universal(
     *,
     search: Mapping[str, Any] | None = None,
     draws: int = 10,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -57,6 +56,7 @@ def universal(
             of DeepFool.
         draws: random perturbations of the same norm, for comparison: uniform directions (p = 2)
             or random signs (p = inf).
+        keep: what keeps finished searches; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
 
@@ -85,11 +85,13 @@ def universal(
         for repeat in range(repeats):
             order = np.random.default_rng([seed, repeat]).permutation(len(x))
             for number, n in enumerate(sizes):
-                found[number, repeat] = universal_perturbation(
+                found[number, repeat] = kept_search(
+                    keep,
+                    f"search-{n}-{repeat}",
                     net,
                     x[torch.from_numpy(order[:n])],
                     radius,
-                    p,
+                    p=p,
                     seed=seed + repeat,
                     held_out=unseen,
                     batch_size=size,

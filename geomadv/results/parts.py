@@ -1,0 +1,95 @@
+"""Results in parts: those computed are kept, so that a killed run does not repeat them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import xarray as xr
+
+from geomadv.errors import InputError
+from geomadv.results.disk import replacing
+from geomadv.results.files import save, write_netcdf
+from geomadv.results.provenance import plain
+from geomadv.results.workarea import WorkArea
+
+
+class PartStore(WorkArea):
+    """Keeps named parts of a result in the work area ``<path>.partial/`` until it is whole.
+
+    Called with a name and a function, it returns what that function returned when it was first
+    called under the name, in this process or an earlier one. Every part is one small HDF5 file
+    that appeared by rename. Experiments take a store as their argument `keep`::
+
+        with PartStore(path, config) as store:
+            ds = ga.experiments.universal(net, images, held_out, radius, keep=store)
+            store.finish(ds, provenance(...))
+
+    Args:
+        path: the final file.
+        config: everything that fixes the numbers, for example `identity` (...).
+        overwrite: discard a work area of another configuration instead of refusing it. One of the
+            same configuration is continued in either case.
+
+    Raises:
+        InputError: the area belongs to another configuration (the message lists the differences),
+            another process works in it, or the disk refuses.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], config: Mapping[str, Any], *, overwrite: bool = False
+    ) -> None:
+        super().__init__(path, {"config": plain(config)}, overwrite)
+
+    def __call__(self, part: str, compute: Callable[[], xr.Dataset]) -> xr.Dataset:
+        """The dataset of a part: the kept one, else what `compute` returns, which is then kept.
+
+        Raises:
+            InputError: the file of the part is damaged, or the disk refuses.
+        """
+        file = self.folder / _file_name(part)
+        if not file.is_file():
+            ds = compute()
+            with (
+                replacing(file, file.with_suffix(".h5.tmp")) as output,
+                h5netcdf.File(output, "w") as target,
+            ):
+                write_netcdf(ds.drop_encoding(), target)
+        try:
+            with xr.open_dataset(file, engine="h5netcdf", decode_times=False) as ds:
+                return ds.load()
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise InputError(
+                f"the part {file} is damaged ({error}): delete it and run the same command again; "
+                "only this part is computed anew."
+            ) from error
+
+    def finish(self, ds: xr.Dataset, attrs: Mapping[str, Any]) -> Path:
+        """Writes the final file, which appears by rename, and removes the work area.
+
+        Args:
+            ds: the result, labelled as for `save`.
+            attrs: root attributes, see `provenance`.
+
+        Returns:
+            The path of the final file.
+
+        Raises:
+            InputError: labels are missing, or the disk refuses; the parts then remain.
+        """
+        self._mark_assembled()
+        save(ds, self.path, attrs)
+        self._remove()
+        return self.path
+
+
+def _file_name(part: str) -> str:
+    """A file name for any text; names that differ in what files may not be called stay apart."""
+    allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", part)[:100]
+    digest = "" if allowed == part else f"-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
+    return f"part-{allowed}{digest}.h5"

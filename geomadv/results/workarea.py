@@ -1,0 +1,138 @@
+"""The folder beside a result in which it grows: locked, and bound to one configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from geomadv.errors import InputError
+from geomadv.results.disk import refusals, replacing
+from geomadv.results.lock import LOCK, FolderLock
+from geomadv.results.provenance import differences
+
+_MANIFEST = "manifest.json"
+
+
+class WorkArea:
+    """The folder ``<path>.partial/``, locked against a second process until `close`.
+
+    Args:
+        path: the final file.
+        manifest: what fixes the content, in JSON terms.
+        overwrite: discard an area of another configuration instead of refusing it. One of the same
+            configuration is continued in either case.
+
+    Raises:
+        InputError: the area belongs to another configuration (the message lists the differences),
+            another process works in it, or the disk refuses.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], manifest: Mapping[str, Any], overwrite: bool
+    ) -> None:
+        self.path = Path(path)
+        self.folder = _work_area(self.path)
+        self._manifest = dict(manifest)
+        with refusals(self.folder):
+            self._lock = FolderLock(self.folder)
+        try:
+            self._open(overwrite)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, overwrite: bool) -> None:
+        found = _read_manifest(self.folder)
+        found.pop("assembled", None)
+        changed = differences(found, self._manifest) if found else []
+        if changed and not overwrite:
+            raise InputError(
+                f"the work area {self.folder} is of another configuration "
+                f"({'; '.join(changed)}): run with that configuration to finish it, use "
+                "--overwrite to discard it, or choose another --results folder."
+            )
+        with refusals(self.folder):
+            if changed or not found:
+                _clear(self.folder)
+                self._write_manifest()
+            for stray in self.folder.glob("*.tmp"):
+                stray.unlink()
+
+    def _write_manifest(self, **extra: Any) -> None:
+        target = self.folder / _MANIFEST
+        with replacing(target, target.with_name(f"{_MANIFEST}.tmp")) as output:
+            text = json.dumps({**self._manifest, **extra}, sort_keys=True, indent=1)
+            output.write(text.encode())
+
+    def _mark_assembled(self) -> None:
+        """Just before the final file appears: whoever finds that file may remove the area."""
+        self._write_manifest(assembled=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the work area as it is, for this or another process to continue."""
+        self._lock.release()
+
+    def _remove(self) -> None:
+        """Removes the area: its content is in the final file."""
+        with refusals(self.folder):
+            _remove(self.folder)
+        self.close()
+
+
+def discard_assembled(path: Path) -> None:
+    """Removes a work area whose process was killed after the final file had appeared."""
+    folder = _work_area(path)
+    if not _read_manifest(folder).get("assembled"):
+        return
+    with contextlib.suppress(InputError, OSError):  # in use, or read-only: it does no harm
+        lock = FolderLock(folder)
+        _remove(folder)
+        lock.release()
+
+
+def _work_area(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a work area; empty if there is none."""
+    try:
+        text = (folder / _MANIFEST).read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    try:
+        return dict(json.loads(text))
+    except ValueError as error:
+        raise InputError(
+            f"{folder / _MANIFEST} is damaged ({error}): delete the folder {folder} to start anew."
+        ) from error
+
+
+def _clear(folder: Path) -> None:
+    """Removes all but the lock; the manifest last, so that what is left tells whose it is."""
+    for file in folder.iterdir():
+        if file.name not in (_MANIFEST, LOCK):
+            file.unlink()
+    (folder / _MANIFEST).unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    _clear(folder)
+    (folder / LOCK).unlink()
+    folder.rmdir()

@@ -1,0 +1,219 @@
+"""Experiments stopped between their parts and gone on with: the numbers of a run never stopped."""
+
+import functools
+import inspect
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from sklearn.svm import LinearSVC
+
+import geomadv as ga
+from geomadv import experiments
+from geomadv.experiments import CollisionSettings, keep_nothing, within
+from geomadv.experiments.variables import IMAGE
+from geomadv.linalg import NestedSubspaces
+from geomadv.results import PartStore
+
+SHAPE, D = (1, 8, 8), 64
+
+
+@functools.cache
+def digits():
+    """The network and some images of both splits."""
+    train, test = (ga.load_images("digits", split=split).sample(80, 0) for split in SPLITS)
+    return ga.load_network("digits-cnn"), train, test
+
+
+SPLITS = ("train", "test")
+
+
+def frame(seed: int) -> NestedSubspaces:
+    columns = np.linalg.qr(np.random.default_rng(seed).standard_normal((D, D)))[0]
+    return NestedSubspaces(columns.astype(np.float32))
+
+
+def curved(classes=(1, 4, 7)) -> xr.Dataset:
+    """Directions as `curved_directions` gives them, drawn at random."""
+    shape = (len(classes), 2, 1)
+    directions = np.random.default_rng(0).standard_normal((*shape, *SHAPE)).astype(np.float32)
+    return xr.Dataset(
+        {
+            "direction_image": (("class", "family", "direction", *IMAGE), directions),
+            "curvature": (("class", "family", "direction"), np.zeros(shape)),
+            "family_name": ("family", ["a", "b"]),
+            "target": ("class", list(classes)),
+            "median_distance": ("class", [1.0] * len(classes)),
+        },
+        coords={"class": [str(c) for c in classes], "family": ["positive", "negative"]},
+    )
+
+
+def sweep(keep):
+    net, _, test = digits()
+    scales = np.linspace(-4, 4, 9)
+    return experiments.class_direction_sweep(net, test, curved(), scales, keep=keep)
+
+
+def curves(keep):
+    net, _, test = digits()
+    scales = np.linspace(-4, 4, 9)
+    return experiments.class_score_curves(net, test, curved(), scales, draws=5, keep=keep)
+
+
+def normals(keep):
+    net, _, test = digits()
+    basis = torch.eye(D)[:, :5]
+    return experiments.random_subspace_fooling(
+        net, test, basis, [1, 3, 5], [1.0, 4.0], draws=2, keep=keep
+    )
+
+
+def accuracy(keep):
+    net, train, test = digits()
+    families = {"a": frame(0), "b": frame(1), "c": frame(2)}
+    mean = train.images.mean(0)
+    splits = {"train": train, "test": test}
+    return experiments.subspace_accuracy(net, splits, mean, families, [0, 3, 64], keep=keep)
+
+
+def confined(keep):
+    net, _, test = digits()
+    families = {"a": frame(0), "b": NestedSubspaces(frame(1).basis[:, :9], width=3)}
+    return experiments.confined_deepfool(
+        net, test.images[:12], families, [2, 4, 5, 16], draws=3, examples=4, keep=keep
+    )
+
+
+def resampling(keep):
+    net, train, test = digits()
+    return experiments.resampling(
+        net, test[:20], [8, 6, 4], [1, 3], span_images=train[:10], keep=keep
+    )
+
+
+def universal(keep):
+    net, train, test = digits()
+    return experiments.universal(
+        net, train[:30], test, 4.0, sizes=[10, 30], repeats=2, search={"passes": 2}, keep=keep
+    )
+
+
+def norm_comparison(keep):
+    net, train, test = digits()
+    delta = test.images[0] - test.images[1]
+    return experiments.norm_comparison(net, train[:20], test, delta, [1, 4], draws=3, keep=keep)
+
+
+def finetuning(keep):
+    net, train, test = digits()
+    return experiments.finetuning(
+        net,
+        train,
+        test,
+        4.0,
+        rounds=2,
+        pool=2,
+        samples=20,
+        epochs=1,
+        search={"passes": 1},
+        keep=keep,
+    )
+
+
+def categories(keep):
+    net, _, test = digits()
+    return experiments.categories(
+        net, test[:20], [1.0, 2.0, 4.0], draws=2, search={"passes": 1}, keep=within(keep, "one")
+    )
+
+
+def tilting(keep):
+    _, train, test = digits()
+    model = LinearSVC(dual=False, random_state=0)
+    return experiments.tilting_plane(
+        train, test, model, [1e-4, 1e-2, 1], classes=(2, 3), examples=2, keep=keep
+    )
+
+
+def softmax(keep):
+    net, _, test = digits()
+    settings = CollisionSettings(relative_epsilons=(0.2, 0.6, 1.0), pairs=6, steps=20, examples=2)
+    return experiments.softmax_directions(net, test, settings, keep=keep)
+
+
+CASES = {
+    "class_direction_sweep": sweep,
+    "class_score_curves": curves,
+    "random_subspace_fooling": normals,
+    "subspace_accuracy": accuracy,
+    "confined_deepfool": confined,
+    "resampling": resampling,
+    "universal": universal,
+    "norm_comparison": norm_comparison,
+    "finetuning": finetuning,
+    "categories": categories,
+    "tilting_plane": tilting,
+    "softmax_directions": softmax,
+}
+
+
+class Counting:
+    """A store that counts the parts computed, and is killed when one more would begin."""
+
+    def __init__(self, keep, limit=10**9):
+        self.keep, self.limit, self.computed = keep, limit, 0
+
+    def __call__(self, part, compute):
+        def counted():
+            if self.computed == self.limit:
+                raise KeyboardInterrupt
+            self.computed += 1
+            return compute()
+
+        return self.keep(part, counted)
+
+
+def test_every_experiment_that_keeps_parts_is_tried():
+    keeping = {
+        name
+        for name in experiments.__all__
+        if callable(f := getattr(experiments, name))
+        and name not in ("Keep", "keep_nothing", "within")
+        and not inspect.isclass(f)
+        and "keep" in inspect.signature(f).parameters
+    }
+    assert keeping == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_stopped_experiment_goes_on_with_the_same_numbers(name, tmp_path):
+    run = CASES[name]
+    whole = Counting(keep_nothing)
+    expected = run(whole)
+    assert whole.computed >= 3
+    for limit in (1, whole.computed - 1):
+        path = tmp_path / f"{limit}.h5"
+        with PartStore(path, {}) as store, pytest.raises(KeyboardInterrupt):
+            run(Counting(store, limit))
+        with PartStore(path, {}) as store:
+            rest = Counting(store)
+            xr.testing.assert_identical(run(rest), expected)
+            assert rest.computed == whole.computed - limit
+            # By now every part is kept.
+            none = Counting(store)
+            xr.testing.assert_identical(run(none), expected)
+            assert none.computed == 0
+
+
+def test_parts_of_equal_experiments_stay_apart():
+    names = []
+
+    def keep(part, compute):
+        names.append(part)
+        return compute()
+
+    for net in ("a", "b"):
+        within(keep, net)("search", xr.Dataset)
+    assert len(set(names)) == 2
