@@ -250,6 +250,15 @@ def test_the_spectral_density_is_drawn_where_only_the_ends_are_known(digits):
     full = load(digits / "digits-cnn" / "curvature.h5")
     with pytest.raises(InputError, match="no spectral density"):
         plotting.spectral_density(full)
+    # Steps over many kinks: the products are not those of a symmetric matrix, there is no density.
+    kinked = experiments.CurvatureSettings(
+        count=30, pairs=2, draws=10, hvp="finite-difference", step=1.0
+    )
+    relu = load_network("digits-relu")
+    ds = experiments.class_curvature(relu, images, 3, kinked).assign_coords({"class": ["3"]})
+    assert float(ds["hessian_asymmetry"][0]) > 1 / kinked.density_steps
+    with pytest.raises(InputError, match="symmetric matrix"):
+        plotting.spectral_density(ds)
 
 
 def test_two_processes_store_what_one_stores(digits, tmp_path):

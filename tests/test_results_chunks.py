@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 
 from geomadv.errors import InputError
-from geomadv.results import ChunkStore, load, provenance, reuse, save
+from geomadv.results import ChunkStore, identity, load, provenance, reuse, save
 
 # fork: a child starts in milliseconds, without importing torch again.
 FORK = multiprocessing.get_context("fork")
@@ -46,7 +46,7 @@ def job(path: Path, pause: float = 0.0) -> None:
     """What a script of analysis/ does."""
     if reuse(path, CONFIG, experiment="boundary") is not None:
         return
-    with ChunkStore(path, CONFIG, CHUNKS) as store:
+    with ChunkStore(path, identity("boundary", config=CONFIG), CHUNKS) as store:
         for i in sorted(set(range(CHUNKS)) - store.done()):
             time.sleep(pause)
             store.write(i, chunk(i))

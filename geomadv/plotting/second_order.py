@@ -97,7 +97,7 @@ def curvature_directions(ds: xr.Dataset, count: int = 3) -> Figure:
             row[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=4)
         grid[0, count // 2].set_title("most positive", fontsize=7)
         grid[0, count + 1 + count // 2].set_title("most negative", fontsize=7)
-        figure.suptitle(f"principal curvature directions, {title(ds)}", fontsize=8)
+        figure.suptitle(f"principal curvature directions\n{title(ds)}", fontsize=8)
         return figure
 
 
@@ -171,7 +171,7 @@ def scale_sweep(ds: xr.Dataset) -> Figure:
             axes.set_title(f"most {end} direction")
         figure.axes[0].set_ylabel(f"curvature at scale h\n({_units(ds['sweep'])})")
         _class_legend(figure, ds, band="random directions")
-        figure.suptitle(f"{title(ds)}: directions from the {_how(ds)}", fontsize=8)
+        figure.suptitle(f"{title(ds)}\ndirections from the {_how(ds)}", fontsize=8)
         return figure
 
 
@@ -183,12 +183,19 @@ def spectral_density(ds: xr.Dataset) -> Figure:
     up; ticks on top the eigenvalues that were computed.
 
     Raises:
-        InputError: no class has curvatures, or the full spectrum is known and no density was made.
+        InputError: no class has curvatures, or no density was made: the full spectrum is known, or
+            the products are far from symmetric.
     """
     if "density" not in ds:
         raise InputError(
             "the result has no spectral density, since the full spectrum is known: draw "
             "curvature_profile instead."
+        )
+    if not ds["density"].notnull().any():
+        raise InputError(
+            "no spectral density: the curvature products are not those of one symmetric matrix "
+            f"(asymmetry up to {float(ds['hessian_asymmetry'].max()):.2g}), as of finite "
+            "differences on piecewise-linear networks. Exact products of a smooth network have one."
         )
     with style():
         figure = new_figure(COLUMN, 2.8)
@@ -273,8 +280,14 @@ def _class_legend(figure: Figure, ds: xr.Dataset, band: str | None = None) -> No
     ]
     if band is not None:
         handles.append(axes.fill_between([], [], color=GREY, alpha=0.35, label=band))
+    # Long names need more than one row: an entry is a line, gaps and some 0.06 inches a letter.
+    width = sum(0.55 + 0.06 * len(str(handle.get_label())) for handle in handles)
+    rows = int(np.ceil(width / figure.get_figwidth()))
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(handles), 11), columnspacing=1.2
+        handles=handles,
+        loc="outside lower center",
+        ncols=-(-len(handles) // rows),
+        columnspacing=1.2,
     )
 
 

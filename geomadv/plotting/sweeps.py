@@ -25,7 +25,7 @@ from geomadv.plotting.style import (
 
 _CLASSES = 10
 _CURVES = 100
-_NAME = 10
+_NAME, _STRIP_NAME = 10, 7
 _SCALE = "scale s (image units)"
 # Populations of the results, and the colours of their examples.
 _OTHER, _OWN = "other classes", "target class"
@@ -211,8 +211,8 @@ def _class_name(ds: xr.Dataset, number: int) -> str:
     return _short(str(ds["class_name"].to_numpy()[number]))
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+def _short(name: str, letters: int = _NAME) -> str:
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
 
 
 def _heading(one: xr.Dataset, label: str) -> str:
@@ -265,8 +265,8 @@ def _strips(part: SubFigure, one: xr.Dataset) -> None:
         for step in range(steps):
             axes = part.add_subplot(grid[row, step])
             _show_image(axes, example["example_image"][step].to_numpy())
-            label = _class_name(one, int(example["example_prediction"][step]))
-            axes.set_xlabel(label, fontsize=6, labelpad=1.5)
+            label = str(one["class_name"].to_numpy()[int(example["example_prediction"][step])])
+            axes.set_xlabel(_short(label, _STRIP_NAME), fontsize=5.5, labelpad=1.5)
             for spine in axes.spines.values():
                 spine.set_edgecolor(color)
     axes = part.add_subplot(grid[:, -1])

@@ -36,7 +36,8 @@ class ChunkStore(WorkArea):
 
     Args:
         path: the final file.
-        config: everything that fixes the numbers, for example `identity` (...).
+        config: everything that fixes the numbers: what `identity` gives, so that `reuse` knows a
+            finished area of the same result.
         chunks: how many chunks there are; they are numbered from 0.
         overwrite: discard a work area of another configuration instead of refusing it. One of
             the same configuration is continued in either case.
@@ -73,6 +74,7 @@ class ChunkStore(WorkArea):
             InputError: no such chunk, arrays of unequal length or of another type, or the disk
                 refuses; chunks stored before remain.
         """
+        self._check_open()
         target = self._file(i)
         checked = _check_arrays(arrays)
         with (
@@ -126,6 +128,7 @@ class ChunkStore(WorkArea):
             InputError: chunks are missing or do not fit the schema or each other, labels are
                 missing, or the disk refuses; the chunks then remain.
         """
+        self._check_open()
         missing = sorted(set(range(self.chunks)) - self.done())
         if missing:
             raise InputError(f"{self.path} lacks the chunks {missing}: write them first.")

@@ -66,6 +66,16 @@ def write_netcdf(ds: xr.Dataset, file: h5netcdf.File) -> None:
 def prepare(ds: xr.Dataset, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
     """A copy of the dataset with checked labels and the root attributes of the format."""
     check_labels((str(name), var.attrs) for name, var in ds.data_vars.items())
+    prepared = storable_dataset(ds)
+    for name in ds.coords:
+        variable = prepared.variables[name]
+        variable.attrs = {"long_name": str(name), "units": "1"} | variable.attrs
+    prepared.attrs = complete_attrs({**ds.attrs, **(attrs or {})})
+    return prepared
+
+
+def storable_dataset(ds: xr.Dataset) -> xr.Dataset:
+    """A copy of the dataset as netCDF-4 can hold it; raises `InputError` for types it lacks."""
     prepared = ds.drop_encoding()  # of another file, perhaps with other shapes
     prepared = prepared.compute() if prepared.chunks else prepared
     for name, variable in prepared.variables.items():
@@ -74,9 +84,8 @@ def prepare(ds: xr.Dataset, attrs: Mapping[str, Any] | None = None) -> xr.Datase
                 f"variable {str(name)!r} has type {variable.dtype}, which netCDF-4 lacks: store "
                 "complex numbers as real and imaginary part, half precision as float32."
             )
-        label = {"long_name": str(name), "units": "1"} if name in ds.coords else {}
-        variable.attrs = label | storable(variable.attrs)
-    prepared.attrs = complete_attrs({**ds.attrs, **(attrs or {})})
+        variable.attrs = storable(variable.attrs)
+    prepared.attrs = storable(ds.attrs)
     return prepared
 
 

@@ -75,6 +75,11 @@ class FolderLock:
         except FileNotFoundError:
             return False
 
+    @property
+    def held(self) -> bool:
+        """Whether the folder is still locked."""
+        return not self._file.closed
+
     def release(self) -> None:
         """Frees the folder; further calls do nothing."""
         self._file.close()

@@ -14,7 +14,7 @@ import xarray as xr
 
 from geomadv.errors import InputError
 from geomadv.results.disk import replacing
-from geomadv.results.files import save, write_netcdf
+from geomadv.results.files import prepare, save, storable_dataset, write_netcdf
 from geomadv.results.provenance import plain
 from geomadv.results.workarea import WorkArea
 
@@ -32,7 +32,8 @@ class PartStore(WorkArea):
 
     Args:
         path: the final file.
-        config: everything that fixes the numbers, for example `identity` (...).
+        config: everything that fixes the numbers: what `identity` gives, so that `reuse` knows a
+            finished area of the same result.
         overwrite: discard a work area of another configuration instead of refusing it. One of the
             same configuration is continued in either case.
 
@@ -52,14 +53,15 @@ class PartStore(WorkArea):
         Raises:
             InputError: the file of the part is damaged, or the disk refuses.
         """
+        self._check_open()
         file = self.folder / _file_name(part)
         if not file.is_file():
-            ds = compute()
+            ds = storable_dataset(compute())
             with (
                 replacing(file, file.with_suffix(".h5.tmp")) as output,
                 h5netcdf.File(output, "w") as target,
             ):
-                write_netcdf(ds.drop_encoding(), target)
+                write_netcdf(ds, target)
         try:
             with xr.open_dataset(file, engine="h5netcdf", decode_times=False) as ds:
                 return ds.load()
@@ -82,6 +84,8 @@ class PartStore(WorkArea):
         Raises:
             InputError: labels are missing, or the disk refuses; the parts then remain.
         """
+        self._check_open()
+        prepare(ds, attrs)  # refuses what cannot be saved while the area is not marked
         self._mark_assembled()
         save(ds, self.path, attrs)
         self._remove()
@@ -89,7 +93,8 @@ class PartStore(WorkArea):
 
 
 def _file_name(part: str) -> str:
-    """A file name for any text; names that differ in what files may not be called stay apart."""
+    """A file name for any text; names stay apart where files are told by small letters alone."""
     allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", part)[:100]
-    digest = "" if allowed == part else f"-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(part.encode(errors="surrogatepass")).hexdigest()[:8]
+    digest = "" if allowed.lower() == part else f"-{digest}"
     return f"part-{allowed}{digest}.h5"

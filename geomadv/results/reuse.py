@@ -57,5 +57,5 @@ def reuse(
             f"{path} holds another result ({'; '.join(changed)}): use --overwrite to replace it, "
             "or another --results folder to keep both."
         )
-    discard_assembled(path)
+    discard_assembled(path, wanted)
     return load(path)

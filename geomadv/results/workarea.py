@@ -48,7 +48,7 @@ class WorkArea:
 
     def _open(self, overwrite: bool) -> None:
         found = _read_manifest(self.folder)
-        found.pop("assembled", None)
+        assembled = found.pop("assembled", False)
         changed = differences(found, self._manifest) if found else []
         if changed and not overwrite:
             raise InputError(
@@ -57,8 +57,10 @@ class WorkArea:
                 "--overwrite to discard it, or choose another --results folder."
             )
         with refusals(self.folder):
-            if changed or not found:
+            # What is in the final file already is computed anew if that is to be overwritten.
+            if changed or not found or (assembled and overwrite):
                 _clear(self.folder)
+            if changed or not found or assembled:
                 self._write_manifest()
             for stray in self.folder.glob("*.tmp"):
                 stray.unlink()
@@ -88,6 +90,12 @@ class WorkArea:
         """Leaves the work area as it is, for this or another process to continue."""
         self._lock.release()
 
+    def _check_open(self) -> None:
+        if not self._lock.held:
+            raise InputError(
+                f"the work area {self.folder} is closed: open a new store to continue."
+            )
+
     def _remove(self) -> None:
         """Removes the area: its content is in the final file."""
         with refusals(self.folder):
@@ -95,10 +103,14 @@ class WorkArea:
         self.close()
 
 
-def discard_assembled(path: Path) -> None:
-    """Removes a work area whose process was killed after the final file had appeared."""
+def discard_assembled(path: Path, config: Mapping[str, Any]) -> None:
+    """Removes a work area whose process was killed after the final file had appeared.
+
+    That of another configuration than the file's stays: its own file had not appeared yet.
+    """
     folder = _work_area(path)
-    if not _read_manifest(folder).get("assembled"):
+    manifest = _read_manifest(folder)
+    if not manifest.get("assembled") or manifest.get("config") != config:
         return
     with contextlib.suppress(InputError, OSError):  # in use, or read-only: it does no harm
         lock = FolderLock(folder)
@@ -118,7 +130,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         return {}
     try:
         return dict(json.loads(text))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(
             f"{folder / _MANIFEST} is damaged ({error}): delete the folder {folder} to start anew."
         ) from error

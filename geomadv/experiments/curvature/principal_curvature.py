@@ -235,8 +235,15 @@ def _solve(
 
 
 def _density(work: _Work, ds: xr.Dataset, shared: SharedMean) -> None:
-    """Density of the whole spectrum where only its ends are known."""
+    """Density of the whole spectrum where only its ends are known.
+
+    Lanczos quadrature takes the products for those of one symmetric matrix. Finite differences over
+    a step that crosses many kinks are not: the density would be far wider than any curvature. It is
+    left out where the asymmetry exceeds the quadrature's resolution, a step in `density_steps`.
+    """
     s = work.settings
+    if float(ds["hessian_asymmetry"][0]) * s.density_steps > 1:
+        return
     found = solve_on_main(
         shared,
         lambda operator: spectral_density(
