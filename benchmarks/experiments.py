@@ -61,12 +61,15 @@ def subspace_accuracy(net: ga.Classifier, images: ga.ImageSet, size: int) -> Pai
 def along_lines(
     experiment: Callable[..., Any], net: ga.Classifier, images: ga.ImageSet, size: int
 ) -> Pair:
-    """21 scales along each of two directions, and one pass on the images themselves."""
-    directions = uniform_directions(2, net.dimension, seed=0).T
-    scales = torch.linspace(-1, 1, 21, dtype=torch.float64)
+    """41 scales along each of three directions, as analysis/score_curves.py takes them for a class.
+
+    And one pass on the images themselves.
+    """
+    directions = uniform_directions(3, net.dimension, seed=0).T
+    scales = torch.linspace(-1, 1, 41, dtype=torch.float64)
     run = partial(experiment, net, images, directions, scales, 0, batch_size=size)
     x = images.images.to(net.device)
-    return partial(forward, net, x, size, 2 * len(scales) + 1), run
+    return partial(forward, net, x, size, 3 * len(scales) + 1), run
 
 
 EXPERIMENTS = {
