@@ -44,8 +44,8 @@ class Flags:
     """Training images of the sample set; 1,000 test images judge the result."""
     passes: int = 3
     """Passes over the sample set."""
-    seeds: int = 1
-    """Runs of each contestant."""
+    seeds: tuple[int, ...] = (0,)
+    """Runs of each contestant; every seed draws its own sample set."""
     threads: int = 1
     """Threads of torch."""
     art: bool = True
@@ -117,25 +117,28 @@ def compare(flags: Flags, name: str, relative: float) -> None:
     """One line a contestant and seed: seconds, speed, fooling rates, norm."""
     net = ga.load_network(name)
     dataset = ga.networks.ZOO[name].dataset
-    x = ga.load_images(dataset, split="train").sample(flags.count).images
+    train = ga.load_images(dataset, split="train")
     unseen = ga.load_images(dataset, split="test", limit=1000).images
-    radius = relative * x.flatten(1).norm(dim=1).mean().item()
-    runs: dict[str, Callable[[int], Tensor]] = {
-        "ART": lambda seed: art(net, x, radius, flags.passes, seed),
-        "sequential": lambda seed: ours(net, x, radius, flags.passes, seed, "sequential"),
-        "batched": lambda seed: ours(net, x, radius, flags.passes, seed, "batched"),
+    runs: dict[str, Callable[[Tensor, float, int], Tensor]] = {
+        "ART": lambda x, radius, seed: art(net, x, radius, flags.passes, seed),
+        "sequential": lambda x, radius, seed: ours(
+            net, x, radius, flags.passes, seed, "sequential"
+        ),
+        "batched": lambda x, radius, seed: ours(net, x, radius, flags.passes, seed, "batched"),
     }
     if not flags.art:
         del runs["ART"]
     print(
-        f"\n{name}, {len(x)} images, radius {100 * relative:g} % of the mean image norm\n"
+        f"\n{name}, {flags.count} images, radius {100 * relative:g} % of the mean image norm\n"
         f"{'':12}seed  seconds  speed  fooled  held-out  norm / radius"
     )
-    for seed in range(flags.seeds):
+    for seed in flags.seeds:
+        x = train.sample(flags.count, seed).images
+        radius = relative * x.flatten(1).norm(dim=1).mean().item()
         first = None
         for label, run in runs.items():
             started = time.perf_counter()
-            v = run(seed)
+            v = run(x, radius, seed)
             seconds = time.perf_counter() - started
             first = seconds if first is None else first
             print(

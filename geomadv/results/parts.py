@@ -15,7 +15,7 @@ import xarray as xr
 from geomadv.errors import InputError
 from geomadv.results.disk import replacing
 from geomadv.results.files import prepare, save, storable_dataset, write_netcdf
-from geomadv.results.provenance import plain
+from geomadv.results.provenance import plain, program_version
 from geomadv.results.workarea import WorkArea
 
 
@@ -45,7 +45,9 @@ class PartStore(WorkArea):
     def __init__(
         self, path: str | os.PathLike[str], config: Mapping[str, Any], *, overwrite: bool = False
     ) -> None:
-        super().__init__(path, {"config": plain(config)}, overwrite)
+        # What a part holds is the program's own affair, and may change with its version.
+        manifest = {"config": plain(config), "geomadv_version": program_version()}
+        super().__init__(path, manifest, overwrite)
 
     def __call__(self, part: str, compute: Callable[[], xr.Dataset]) -> xr.Dataset:
         """The dataset of a part: the kept one, else what `compute` returns, which is then kept.

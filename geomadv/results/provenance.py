@@ -125,7 +125,7 @@ def provenance(
 def complete_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes in storable form, with the missing ones of the format filled in."""
     filled = {
-        "geomadv_version": _version(),
+        "geomadv_version": program_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": _command(),
         "torch_version": str(torch.__version__),
@@ -201,7 +201,8 @@ def _short(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def _version() -> str:
+def program_version() -> str:
+    """Version of the installed package."""
     try:
         return metadata.version("geomadv")
     except metadata.PackageNotFoundError:

@@ -1,0 +1,124 @@
+"""Work areas of either store: closed ones, finished ones, and those of another version."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from geomadv import InputError
+from geomadv.results import ChunkStore, PartStore, identity, provenance, reuse, save
+from geomadv.results.parts import _file_name
+
+CONFIG = identity("e", config={"seed": 1})
+LABEL = {"long_name": "number", "units": "1"}
+SCHEMA = {"a": (("sample",), LABEL)}
+
+
+def number(value: float = 1.0) -> xr.Dataset:
+    return xr.Dataset({"a": ("sample", [value], LABEL)})
+
+
+def never() -> xr.Dataset:
+    raise AssertionError("computed anew")
+
+
+def part_uses(store: Any) -> list[Callable[[], object]]:
+    return [lambda: store("part", number), lambda: store.finish(number(), {})]
+
+
+def chunk_uses(store: Any) -> list[Callable[[], object]]:
+    return [lambda: store.write(0, {"a": np.ones(1)}), lambda: store.assemble(SCHEMA, {})]
+
+
+@pytest.mark.parametrize(
+    ("make", "uses"),
+    [
+        (lambda path: PartStore(path, CONFIG), part_uses),
+        (lambda path: ChunkStore(path, CONFIG, 1), chunk_uses),
+    ],
+    ids=["parts", "chunks"],
+)
+def test_a_closed_store_computes_nothing_that_it_could_not_keep(
+    make: Callable[[Path], Any], uses: Callable[[Any], list[Callable[[], object]]], tmp_path: Path
+) -> None:
+    store = make(tmp_path / "a.h5")
+    first, last = uses(store)
+    first()
+    last()
+    for use in (first, last):
+        with pytest.raises(InputError, match="is closed: open a new store"):
+            use()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.h5"]
+
+
+def leave_assembled(path: Path, config: dict[str, Any]) -> PartStore:
+    """An area as a kill between the appearance of the final file and its removal leaves it."""
+    store = PartStore(path, config)
+    store("part", number)
+    store._mark_assembled()
+    store.close()
+    return store
+
+
+def test_overwriting_does_not_take_the_parts_of_the_result_that_it_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    leave_assembled(path, CONFIG)
+    with PartStore(path, CONFIG, overwrite=True) as store:
+        assert float(store("part", lambda: number(2.0))["a"][0]) == 2.0
+
+
+def test_a_run_killed_before_its_result_appeared_goes_on_with_its_parts(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    folder = leave_assembled(path, CONFIG).folder
+    with PartStore(path, CONFIG) as store:
+        assert float(store("part", never)["a"][0]) == 1.0
+    # The mark is gone: a result of the same name that appears by other means takes no part along.
+    save(number(), path, provenance("e", config={"seed": 1}))
+    assert reuse(path, {"seed": 1}, experiment="e") is not None
+    assert folder.is_dir()
+
+
+def test_another_result_does_not_remove_the_area_of_this_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    save(number(), path, provenance("e", config={"seed": 2}))
+    folder = leave_assembled(path, CONFIG).folder
+    assert reuse(path, {"seed": 2}, experiment="e") is not None
+    assert folder.is_dir()
+
+
+def test_parts_of_another_version_are_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    path = tmp_path / "a.h5"
+    with PartStore(path, CONFIG) as store:
+        store("part", number)
+    monkeypatch.setattr("geomadv.results.parts.program_version", lambda: "99.0")
+    with pytest.raises(InputError, match=r'geomadv_version: .* -> "99\.0".*--overwrite'):
+        PartStore(path, CONFIG)
+
+
+@pytest.mark.parametrize("text", ["3", "null", "[1]", "{"])
+def test_a_damaged_manifest_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with PartStore(path, CONFIG) as store:
+        (store.folder / "manifest.json").write_text(text)
+    with pytest.raises(InputError, match=r"manifest\.json is damaged.*delete the folder"):
+        PartStore(path, CONFIG)
+
+
+def test_attributes_of_parts_are_stored_as_those_of_results(tmp_path: Path) -> None:
+    attrs = {"truth": True, "nothing": None, "nested": {"a": [1, 2]}}
+    ds = xr.Dataset({"a": ("sample", [1.0], LABEL | attrs)}, attrs=attrs)
+    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+        found = store("part", lambda: ds)
+    for stored in (found.attrs, found["a"].attrs):
+        assert stored["truth"] == 1
+        assert "nothing" not in stored
+        assert json.loads(stored["nested"]) == attrs["nested"]
+
+
+def test_names_stay_apart_where_the_disk_does_not_tell_capitals() -> None:
+    names = ["a", "A", "resnet", "ResNet", "c-1", "C-1", "\udcff"]
+    assert len({_file_name(name).lower() for name in names}) == len(names)
