@@ -90,6 +90,22 @@ def test_another_result_does_not_remove_the_area_of_this_one(tmp_path: Path) -> 
     assert folder.is_dir()
 
 
+def test_an_area_in_which_nothing_is_kept_is_in_nobodys_way(tmp_path: Path) -> None:
+    """A computation that is refused at once, or killed, refuses no other one."""
+    path = tmp_path / "a.h5"
+    for make in (lambda: PartStore(path, CONFIG), lambda: ChunkStore(path, CONFIG, 2)):
+        with make() as store:
+            (store.folder / "chunk-000000.h5.tmp").touch()
+        assert list(tmp_path.iterdir()) == []
+    store = PartStore(path, CONFIG)
+    store._lock.release()  # as the system does after a kill
+    assert store.folder.is_dir()
+    with PartStore(path, identity("e", config={"seed": 2})) as other:
+        other("part", number)
+    with pytest.raises(InputError, match=r"seed: 2 -> 1.*--overwrite"):
+        PartStore(path, CONFIG)
+
+
 def test_parts_of_another_version_are_refused(tmp_path: Path, monkeypatch: Any) -> None:
     path = tmp_path / "a.h5"
     with PartStore(path, CONFIG) as store:
@@ -103,6 +119,7 @@ def test_parts_of_another_version_are_refused(tmp_path: Path, monkeypatch: Any) 
 def test_a_damaged_manifest_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with PartStore(path, CONFIG) as store:
+        store("part", number)
         (store.folder / "manifest.json").write_text(text)
     with pytest.raises(InputError, match=r"manifest\.json is damaged.*delete the folder"):
         PartStore(path, CONFIG)

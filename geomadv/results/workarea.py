@@ -43,14 +43,14 @@ class WorkArea:
         try:
             self._open(overwrite)
         except BaseException:
-            self.close()
+            self._lock.release()
             raise
 
     def _open(self, overwrite: bool) -> None:
         found = _read_manifest(self.folder)
         assembled = found.pop("assembled", False)
         changed = differences(found, self._manifest) if found else []
-        if changed and not overwrite:
+        if changed and not overwrite and not self._is_empty():
             raise InputError(
                 f"the work area {self.folder} is of another configuration "
                 f"({'; '.join(changed)}): run with that configuration to finish it, use "
@@ -87,8 +87,19 @@ class WorkArea:
         self.close()
 
     def close(self) -> None:
-        """Leaves the work area as it is, for this or another process to continue."""
+        """Leaves the work area as it is, for this or another process to continue.
+
+        An empty one, as of a computation that was refused at once, is removed.
+        """
+        with contextlib.suppress(OSError):  # where it cannot be removed, it does no harm
+            if self._lock.held and self._is_empty():
+                _remove(self.folder)
         self._lock.release()
+
+    def _is_empty(self) -> bool:
+        """Whether nothing is kept yet; what a killed process was writing does not count."""
+        files = [file.name for file in self.folder.iterdir()]
+        return all(name in (_MANIFEST, LOCK) or name.endswith(".tmp") for name in files)
 
     def _check_open(self) -> None:
         if not self._lock.held:
@@ -100,7 +111,7 @@ class WorkArea:
         """Removes the area: its content is in the final file."""
         with refusals(self.folder):
             _remove(self.folder)
-        self.close()
+        self._lock.release()
 
 
 def discard_assembled(path: Path, config: Mapping[str, Any]) -> None:
