@@ -82,20 +82,31 @@ def draw_all(folder: Path) -> None:
     """All figures of the network whose results lie in the folder; says which it cannot draw.
 
     Raises:
-        InputError: the folder holds no results at all.
+        InputError: the folder holds no results at all, or some that cannot be drawn; the others
+            then are.
     """
-    drawn = 0
+    drawn, failed = 0, []
     for figure in FIGURES:
         path, variable = folder / f"{figure.EXPERIMENT}.h5", getattr(figure, "VARIABLE", None)
         if not path.exists():
             print(f"{figure.__name__}: no {path.name} yet")
-        elif variable is not None and variable not in ga.load(path):
+        elif variable is not None and not _holds(path, variable):
             print(f"{figure.__name__}: {path.name} holds no {variable}")
         else:
-            figure.draw_figure(folder)
-            drawn += 1
+            try:
+                figure.draw_figure(folder)
+                drawn += 1
+            except ga.InputError as error:
+                failed.append(f"{figure.__name__}: {error}")
+    if failed:
+        raise ga.InputError("; ".join(failed))
     if drawn == 0:
         raise ga.InputError(f"{folder} holds no results: run analysis/paper.py first.")
+
+
+def _holds(path: Path, variable: str) -> bool:
+    ds = ga.load(path)
+    return variable in ds and bool(ds[variable].notnull().any())
 
 
 if __name__ == "__main__":

@@ -2,10 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 
 import geomadv as ga
 from geomadv.errors import InputError
-from geomadv.experiments.subspaces.families import COMPLEMENT, curvature_families, stored_curvatures
+from geomadv.experiments.subspaces.families import (
+    COMPLEMENT,
+    curvature_families,
+    random_flat,
+    stored_curvatures,
+)
 
 D = 9
 
@@ -44,6 +50,26 @@ def test_flat_is_drawn_from_the_complement_of_computed_ends():
     assert (curved.basis.T @ flat.basis).abs().max() < 1e-14
     other = curvature_families(ends, seed=2)["flat"]
     assert flat.subspace(1).principal_angles(other.subspace(1)).max() > 0.1
+
+
+def test_large_images_get_a_part_of_the_complement(monkeypatch):
+    """All of it would be a matrix of D^2 numbers: 180 GB for ImageNet."""
+    monkeypatch.setattr("geomadv.experiments.subspaces.families._FULL", D - 1)
+    monkeypatch.setattr("geomadv.experiments.subspaces.families._LEADING", 3)
+    ends = curvatures("both", k=1)
+    flat = curvature_families(ends)["flat"]
+    assert (flat.steps, flat.sizes[-1]) == (1, 2)
+    assert (curvature_families(ends)["both"].basis.T @ flat.basis).abs().max() < 1e-14
+
+
+def test_flat_directions_of_a_number_that_there_is_no_room_for_are_none():
+    ends = curvatures("both", k=1)
+    for steps in (1, 2):
+        drawn = random_flat(ends, steps, seed=1)
+        assert (drawn.steps, drawn.sizes[-1]) == (steps, 2 * steps)
+        curved = torch.cat([c.directions for c in ends], dim=1)
+        assert (curved.T @ drawn.basis).abs().max() < 1e-14
+    assert random_flat(ends, 3) is None
 
 
 def test_different_sizes_are_refused():

@@ -64,6 +64,16 @@ def test_figures_are_drawn(digits, tmp_path):
             assert (tmp_path / "figures" / f"{name}.{suffix}").stat().st_size > 5000
 
 
+def test_a_result_that_cannot_be_drawn_does_not_keep_the_others_from_it(digits, tmp_path):
+    for name in ("subspace_accuracy", "first_order_twin"):
+        shutil.copy(digits / "digits-cnn" / f"{name}.h5", tmp_path)
+    (tmp_path / "subspace_accuracy.h5").write_bytes(b"damaged")
+    message = one_paragraph(script("figures/all.py", tmp_path))
+    assert "subspace_accuracy.h5 is not a complete result file" in message
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {"first_order_twin.pdf", "first_order_twin.png"}
+
+
 def test_a_missing_result_says_which_script_makes_it(tmp_path):
     done = script("analysis/norm_fractions.py", "--results", tmp_path / "new")
     assert "run analysis/curvature.py" in one_paragraph(done)

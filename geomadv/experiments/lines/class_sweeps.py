@@ -20,7 +20,7 @@ from geomadv.errors import InputError
 from geomadv.experiments.lines.direction_sweep import direction_sweep
 from geomadv.experiments.lines.score_curves import score_curves
 from geomadv.experiments.parts import Keep, keep_nothing
-from geomadv.experiments.subspaces.families import curvature_families, stored_curvatures
+from geomadv.experiments.subspaces.families import random_flat, stored_curvatures
 from geomadv.experiments.variables import IMAGE, label_variables
 
 _ENDS: tuple[Family, ...] = ("positive", "negative")
@@ -64,9 +64,9 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
     if complete:
         columns["flat"] = class_directions(curvatures, count, "flat")
     else:
-        drawn = curvature_families(curvatures, seed).get("flat")
-        if drawn is not None and drawn.steps >= count:
-            columns["flat"] = drawn.basis[:, : count * len(curvatures)]
+        drawn = random_flat(curvatures, count, seed)
+        if drawn is not None:
+            columns["flat"] = drawn.basis
     shape = curvature["hessian_direction"].shape[2:]
     names = _NAMES | {"flat": _SMALLEST if complete else _DRAWN}
     ds = xr.Dataset(

@@ -22,7 +22,7 @@ _LABELS: dict[Family, str] = {
 }
 COMPLEMENT = "random directions outside the computed curved ones"
 
-# Up to this dimension a full orthonormal basis is affordable; beyond, this many singular vectors.
+# Up to this dimension a full orthonormal basis is affordable; beyond, this many directions.
 _FULL, _LEADING = 4096, 1000
 
 
@@ -32,8 +32,9 @@ def curvature_families(
     """S_pos, S_neg, S_neg∪pos and S_flat as nested subspaces, d directions per class and end.
 
     "With Friends Like These" (Jetley, Lord and Torr, 2018), §3. Where the full spectrum is not
-    known, S_flat is a random draw from the orthogonal complement of all computed directions; its
-    description then is `COMPLEMENT`. It is left out where the complement has no room.
+    known, S_flat is a random draw from the orthogonal complement of all computed directions, up to
+    D = 4,096 all of it, beyond some 1,000 directions; its description then is `COMPLEMENT`. It is
+    left out where the complement has no room.
 
     Args:
         curvatures: one per class, all with the same number of pairs.
@@ -66,12 +67,32 @@ def curvature_families(
         groups = 2 * width if family == "both" else width
         families[family] = NestedSubspaces(directions, groups, label)
     if not complete:
-        curved = Subspace(families["both"].basis)
-        room = (curved.ambient_dimension - curved.dimension) // width
-        if room > 0:
-            drawn = curved.complement_sample(room * width, seed)
-            families["flat"] = NestedSubspaces(drawn.basis, width, COMPLEMENT)
+        most = dimension if dimension <= _FULL else max(1, _LEADING // width)
+        flat = _outside(Subspace(families["both"].basis), width, most, seed)
+        if flat is not None:
+            families["flat"] = flat
     return families
+
+
+def random_flat(
+    curvatures: Sequence[PrincipalCurvatures], steps: int, seed: int = 0
+) -> NestedSubspaces | None:
+    """`steps` random directions per class outside all computed ones; None where there is no room.
+
+    What stands in for S_flat where the full spectrum is not known.
+    """
+    half = len(curvatures[0].values) // 2
+    curved = Subspace(class_directions(curvatures, half, "both"))
+    drawn = _outside(curved, len(curvatures), steps, seed)
+    return drawn if drawn is not None and drawn.steps == steps else None
+
+
+def _outside(curved: Subspace, width: int, most: int, seed: int) -> NestedSubspaces | None:
+    """Random directions outside a subspace, `width` a step, as many steps as there is room for."""
+    steps = min(most, (curved.ambient_dimension - curved.dimension) // width)
+    if steps == 0:
+        return None
+    return NestedSubspaces(curved.complement_sample(steps * width, seed).basis, width, COMPLEMENT)
 
 
 def singular_families(
