@@ -59,9 +59,10 @@ def run(flags: DirectionSweep) -> None:
         one = ds.sel(family=family).isel(direction=0)
         enter = 100 * float(one["transition"].max("scale").median())
         stay = 100 * float(one["retention"].min("scale").median())
+        own = "none is of the class" if np.isnan(stay) else f"at least {stay:.0f} % of its own stay"
         print(
             f"leading {family} direction: up to {enter:.0f} % of other images enter the class, "
-            f"at least {stay:.0f} % of its own stay"
+            f"{own}"
         )
 
 
