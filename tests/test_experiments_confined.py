@@ -238,6 +238,10 @@ def test_figures_show_what_is_there_and_refuse_the_rest():
     mean = ds["norm"].where(ds["converged"]).sel(family="positive", d=4).mean()
     np.testing.assert_allclose(confined.get_xdata(), [3])
     np.testing.assert_allclose(confined.get_ydata(), [float(mean)])
+    # At 1 and D there is no step of the groups of three: that family has no panel.
+    none = ga.experiments.confined_deepfool(net, x, families, [1, D], max_iter=2)
+    titles = [axes.get_title() for axes in ga.plotting.confined_deepfool(none).axes[:2]]
+    assert [title.split(",")[0] for title in titles] == ["$S_\\mathrm{hi}$", "random subspaces"]
     assert len(ga.plotting.confined_examples(ds).axes) == 2 * 2 * 4
     with pytest.raises(InputError, match="has families"):
         ga.plotting.confined_examples(ds, ["flat"])

@@ -46,11 +46,13 @@ def confined_deepfool(ds: xr.Dataset) -> Figure:
 
     Figure 5 of "With Friends Like These" (Jetley, Lord and Torr, 2018). Lines are means, bands run
     from the 10th to the 90th percentile of images. Perturbations count where the label changed;
-    hollow markers where it did not for more than 1 % of the images.
+    hollow markers where it did not for more than 1 % of the images. A family without a subspace at
+    any of the d has no panel.
 
     ds: result of `experiments.confined_deepfool`.
     """
-    families = ds["family"].to_numpy().tolist()
+    there = (ds["subspace_dimension"] > 0).any("d").to_numpy()
+    families = ds["family"].to_numpy()[there].tolist()
     columns = min(_COLUMNS, len(families))
     rows = -(-len(families) // columns)
     with style():
