@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from scipy.stats import binom
@@ -12,7 +13,6 @@ from scipy.stats import binom
 Array = NDArray[np.float64]
 
 _DEGREE = 3
-_BLOCK_ROWS = 1024
 
 
 def best_symmetry(curves: Array) -> tuple[Array, NDArray[np.int64]]:
@@ -139,16 +139,18 @@ def fit_additive(curves: Array, offsets: Array, scales: Array) -> AdditiveFit:
     used &= used.sum(axis=1, keepdims=True) > 1
     # The points in a row, curve after curve: `which` curve each is of.
     rows = np.nonzero(used)[0]
-    present, starts, which, count = np.unique(
-        rows, return_index=True, return_inverse=True, return_counts=True
-    )
+    present = np.flatnonzero(used.any(axis=1))
+    count = used.sum(axis=1)[present]
+    starts, which = count.cumsum() - count, np.repeat(np.arange(len(present)), count)
     values, basis = curves[used], _splines(t[used], knots, step)
 
     # Without the curves' own means the constants H_n drop out of the problem.
     means = np.add.reduceat(values, starts) / count
     basis_means = np.add.reduceat(basis, starts, axis=0) / count[:, None]
-    centred, target = basis - basis_means[which], values - means[which]
-    coefficients = _least_squares(centred, target)
+    system = np.column_stack([basis, values])
+    system -= np.column_stack([basis_means, means])[which]
+    centred, target = system[:, :-1], system[:, -1]
+    coefficients = _least_squares(system)
     level = basis.mean(axis=0) @ coefficients
     offset = np.full(len(curves), np.nan)
     offset[present] = means - basis_means @ coefficients + level
@@ -168,21 +170,15 @@ def fit_additive(curves: Array, offsets: Array, scales: Array) -> AdditiveFit:
     )
 
 
-def _least_squares(matrix: Array, target: Array) -> Array:
-    """The shortest least-squares solution of a tall system, by its triangular factor.
+def _least_squares(system: Array) -> Array:
+    """The shortest least-squares solution of a tall system, the right side its last column.
 
-    Factors of blocks of rows that fit in a processor's cache, then of these factors: half the time
-    of `lstsq` on the whole, and the same solutions (Demmel et al., Communication-optimal QR, 2012).
+    By its triangular factor, which has the same solutions. Torch computes it with the threads that
+    the network ran on; NumPy's own would wait for these.
     """
-    system = np.column_stack([matrix, target])
-    blocks = np.array_split(system, max(1, len(system) // _BLOCK_ROWS))
-    factor = _triangle(np.concatenate([_triangle(block) for block in blocks]))
-    cutoff = np.finfo(np.float64).eps * max(matrix.shape)
+    factor = torch.linalg.qr(torch.from_numpy(system), mode="r").R.numpy()
+    cutoff = np.finfo(np.float64).eps * max(system.shape)
     return np.asarray(np.linalg.lstsq(factor[:, :-1], factor[:, -1], rcond=cutoff)[0])
-
-
-def _triangle(matrix: Array) -> Array:
-    return np.asarray(np.linalg.qr(matrix, mode="r"))
 
 
 def _splines(t: Array, knots: Array, step: float) -> Array:

@@ -120,7 +120,8 @@ def _predictions(
     """Predicted classes (d, N) of the projections of a batch; `basis` has a vector a row."""
     kind = torch.int8 if net.num_classes <= 128 else torch.int16
     found = torch.full((len(ends), len(x)), -1, dtype=kind, device=net.device)
-    finite = torch.ones((), dtype=torch.bool, device=net.device)
+    # Sums over d stay NaN or infinite once a score was.
+    total = torch.zeros(len(x), dtype=x.dtype, device=net.device)
     coordinates = (x - centre).flatten(1) @ basis.T
     projected = centre.flatten().repeat(len(x), 1)
     before: int | None = None
@@ -132,11 +133,11 @@ def _predictions(
             continue
         new = slice(before or 0, end)
         projected.addmm_(coordinates[:, new], basis[new])
-        scores = net.scores(projected.reshape(x.shape))
-        found[i] = scores.argmax(1)
-        finite &= scores.isfinite().all()
+        best = net.scores(projected.reshape(x.shape)).max(1)
+        found[i] = best.indices
+        total += best.values
         before = end
-    if not finite:
+    if not total.isfinite().all():
         raise InputError(
             f"families: network {net.name!r} gives non-finite scores to projected images. Choose "
             "other dimensions, or check the network's behaviour outside the range of pixels."
