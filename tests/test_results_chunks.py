@@ -1,13 +1,10 @@
 """The work area: resuming, locking, and kills at every point where a kill can matter."""
 
-import multiprocessing
-import os
 import resource
 import signal
 import time
 import tracemalloc
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +12,11 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from processes_for_tests import FORK, crash_at, start
 
 from geomadv.errors import InputError
 from geomadv.results import ChunkStore, identity, load, provenance, reuse, save
 
-# fork: a child starts in milliseconds, without importing torch again.
-FORK = multiprocessing.get_context("fork")
 CHUNKS = 5
 CONFIG = {"seed": 1, "batch": 7}
 LABEL = {"long_name": "test variable", "units": "1"}
@@ -72,12 +68,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     path = tmp_path_factory.mktemp("reference") / "boundary.h5"
     job(path)
     return values(path)
-
-
-def start(function: Callable[..., object], *args: object) -> BaseProcess:
-    process = FORK.Process(target=function, args=args)
-    process.start()
-    return process
 
 
 def test_chunks_are_joined_in_order(tmp_path: Path) -> None:
@@ -157,26 +147,6 @@ def test_another_configuration_is_refused_or_discarded(tmp_path: Path) -> None:
         assert store.done() == set()
 
 
-def crash_at(call: str, count: int, when: str, path: Path) -> None:
-    """Runs the job and kills the process at the count-th call of a function that changes files."""
-    owner: Any = Path if call == "unlink" else os
-    original = getattr(owner, call)
-    calls = 0
-
-    def fatal(*args: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == count and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = original(*args, **options)
-        if calls == count and when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(owner, call, fatal)
-    job(path)
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", ["replace", "unlink", "rmdir"])
 def test_a_kill_at_any_change_of_the_folder_loses_nothing(
@@ -187,7 +157,7 @@ def test_a_kill_at_any_change_of_the_folder_loses_nothing(
     while killed:
         count += 1
         path = tmp_path / str(count) / "boundary.h5"
-        process = start(crash_at, call, count, when, path)
+        process = start(crash_at, job, call, count, when, path)
         process.join()
         killed = process.exitcode == -signal.SIGKILL
         assert killed or process.exitcode == 0

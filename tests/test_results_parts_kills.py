@@ -1,13 +1,11 @@
 """Kept parts outlive kills, full disks and damaged files, and one process at a time has them."""
 
-import multiprocessing
 import os
 import resource
 import signal
 import time
 from collections.abc import Callable
 from functools import partial
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,12 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from processes_for_tests import FORK, crash_at, die, run, start
 from test_results_parts import CONFIG, IDENTITY, LABEL, never, number
 
 from geomadv.errors import InputError
 from geomadv.results import PartStore, load, provenance, reuse, save
-from geomadv.results.disk import OutputFile
 
-# fork: a child starts in milliseconds, without importing torch again.
-FORK = multiprocessing.get_context("fork")
 PARTS = 3
 
 
@@ -75,43 +71,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return values(path)
 
 
-def start(function: Callable[..., object], *args: object) -> BaseProcess:
-    process = FORK.Process(target=function, args=args)
-    process.start()
-    return process
-
-
-def run(function: Callable[..., object], *args: object) -> int | None:
-    process = start(function, *args)
-    process.join()
-    return process.exitcode
-
-
 # --- kills ------------------------------------------------------------------------------------
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def crash_at(call: str, count: int, when: str, path: Path) -> None:
-    """Runs the job and kills the process at the count-th call of a function that changes files."""
-    owner: Any = {"unlink": Path, "write": OutputFile}.get(call, os)
-    original = getattr(owner, call)
-    calls = 0
-
-    def fatal(*args: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == count and when == "before":
-            die()
-        result = original(*args, **options)
-        if calls == count and when == "after":
-            die()
-        return result
-
-    setattr(owner, call, fatal)
-    job(path)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +92,7 @@ def test_a_kill_at_any_change_of_the_folder_loses_no_part(
     killed = True
     while killed:
         path = tmp_path / str(count) / "universal.h5"
-        exitcode = run(crash_at, call, count, when, path)
+        exitcode = run(crash_at, job, call, count, when, path)
         killed = exitcode == -signal.SIGKILL
         assert killed or exitcode == 0
         before = computed(path)

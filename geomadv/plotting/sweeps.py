@@ -207,8 +207,8 @@ def _family_colors(ds: xr.Dataset) -> list[tuple[str, str]]:
     return list(zip(ds["family"].to_numpy(), (BLUE, VERMILION, GREEN), strict=False))
 
 
-def _class_name(ds: xr.Dataset, number: int) -> str:
-    return _short(str(ds["class_name"].to_numpy()[number]))
+def _class_name(ds: xr.Dataset, number: int, letters: int = _NAME) -> str:
+    return _short(str(ds["class_name"].to_numpy()[number]), letters)
 
 
 def _short(name: str, letters: int = _NAME) -> str:
@@ -265,8 +265,8 @@ def _strips(part: SubFigure, one: xr.Dataset) -> None:
         for step in range(steps):
             axes = part.add_subplot(grid[row, step])
             _show_image(axes, example["example_image"][step].to_numpy())
-            label = str(one["class_name"].to_numpy()[int(example["example_prediction"][step])])
-            axes.set_xlabel(_short(label, _STRIP_NAME), fontsize=5.5, labelpad=1.5)
+            label = _class_name(one, int(example["example_prediction"][step]), _STRIP_NAME)
+            axes.set_xlabel(label, fontsize=5.5, labelpad=1.5)
             for spine in axes.spines.values():
                 spine.set_edgecolor(color)
     axes = part.add_subplot(grid[:, -1])

@@ -14,7 +14,7 @@ import xarray as xr
 
 from geomadv.errors import InputError
 from geomadv.results.disk import replacing
-from geomadv.results.files import prepare, save, storable_dataset, write_netcdf
+from geomadv.results.files import prepare, storable_dataset, write_netcdf, write_prepared
 from geomadv.results.provenance import plain, program_version
 from geomadv.results.workarea import WorkArea
 
@@ -87,9 +87,9 @@ class PartStore(WorkArea):
             InputError: labels are missing, or the disk refuses; the parts then remain.
         """
         self._check_open()
-        prepare(ds, attrs)  # refuses what cannot be saved while the area is not marked
+        prepared = prepare(ds, attrs)  # refuses labels while the area is not marked
         self._mark_assembled()
-        save(ds, self.path, attrs)
+        write_prepared(prepared, self.path)
         self._remove()
         return self.path
 
