@@ -11,7 +11,7 @@ import tyro
 from timing import interleave, ratio
 
 import geomadv as ga
-from geomadv.batching import check_batch_size
+from geomadv.classifier.batching import check_batch_size
 from geomadv.linalg import NestedSubspaces, uniform_directions
 
 # Share of the bare forward throughput that an experiment should reach.

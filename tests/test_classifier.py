@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from geomadv.batching import activation_bytes, check_batch_size, default_batch_size
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import activation_bytes, check_batch_size, default_batch_size
 from geomadv.errors import InputError
 
 SHAPE = (1, 4, 4)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from geomadv.classifier import Classifier
-from geomadv.folding import fold_batch_norm
+from geomadv.classifier.folding import fold_batch_norm
 
 SHAPE = (3, 8, 8)
 

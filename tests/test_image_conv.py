@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from geomadv import Classifier
-from geomadv.image_conv import ImageConv2d, use_image_convolutions
+from geomadv.classifier.image_conv import ImageConv2d, use_image_convolutions
 
 CASES = [
     (1, 5, 1, 0),

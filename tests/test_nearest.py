@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from networks_for_tests import SHAPE, gaussian
 
 from geomadv.boundary import boundary_points
-from geomadv.nearest import nearest_crossing
+from geomadv.boundary.nearest import nearest_crossing
+from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.perturbations import deepfool
-from geomadv.segment import rival_margin
 
 # The radius ends with steps of 0.2 % (_RADIUS), so a kept perturbation is longer by that at most
 # once its direction has settled. An angle t between direction and normal costs about
@@ -136,8 +136,8 @@ def test_perturbations_cross_and_shrink():
     net, x = nets.perceptron(), gaussian(30, *SHAPE)
     walk = deepfool(net, x)
     before = walk.delta.clone()
-    delta = nearest_crossing(net, x, walk.delta, walk.source, None, 60)
-    margin, _ = rival_margin(net.scores(x + delta), walk.source, None)
+    delta = nearest_crossing(net, x, walk.delta, BoundaryFunction(walk.source), 60)
+    margin = BoundaryFunction(walk.source)(net.scores(x + delta)).value
     assert torch.all(margin >= 0)
     assert torch.all(length(delta) <= length(before))
     assert torch.equal(walk.delta, before)
@@ -148,16 +148,16 @@ def test_perturbations_that_do_not_cross_come_back_unchanged():
     walk = deepfool(net, x)
     start = walk.delta.clone()
     start[1], start[4] = 0, start[4] * 1e-3
-    delta = nearest_crossing(net, x, start, walk.source, None, 20)
+    delta = nearest_crossing(net, x, start, BoundaryFunction(walk.source), 20)
     assert torch.equal(delta[[1, 4]], start[[1, 4]])
-    none = nearest_crossing(net, x, 0 * start, walk.source, None, 20)
+    none = nearest_crossing(net, x, 0 * start, BoundaryFunction(walk.source), 20)
     assert torch.all(none == 0)
 
 
 def test_vanishing_gradient_is_no_nan():
     net, x = nets.dead(), gaussian(3, *SHAPE)
     source = torch.tensor([1, 1, 2])  # not on top: the "perturbation" counts as crossing
-    delta = nearest_crossing(net, x, torch.ones_like(x), source, None, 20)
+    delta = nearest_crossing(net, x, torch.ones_like(x), BoundaryFunction(source), 20)
     assert delta.isfinite().all()
     assert torch.all(length(delta) <= length(torch.ones_like(x)))
 

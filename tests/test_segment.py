@@ -7,8 +7,9 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
+from geomadv.boundary.segment import crossing
 from geomadv.classifier import Classifier
-from geomadv.segment import crossing, rival_margin
+from geomadv.classifier.boundary_function import BoundaryFunction
 
 # Pixel 0 is the position t on the segment; pixels 1 to 3 are the coefficients of each function.
 SHAPE = (1, 1, 4)
@@ -39,7 +40,7 @@ def cross(formula, coefficients: Tensor, tolerance: float = 1e-12):
     net = network(formula)
     limit = torch.full((n,), tolerance, dtype=torch.float64)
     x, delta = x.reshape(n, *SHAPE), delta.reshape(n, *SHAPE)
-    return crossing(net, x, delta, source, None, limit)
+    return crossing(net, x, delta, BoundaryFunction(source), limit)
 
 
 def constants(*values: float) -> Tensor:
@@ -161,22 +162,10 @@ def test_float32():
     net = nets.linear_pair(w, 0.0, dtype=torch.float32)
     x = (-w / w.norm()).reshape(1, 1, 2, 3).float()
     limit = torch.full((1,), 1e-6)
-    t, crossed = crossing(net, x, -3 * x, torch.zeros(1, dtype=torch.int64), None, limit)
+    t, crossed = crossing(net, x, -3 * x, BoundaryFunction(torch.tensor([0])), limit)
     assert crossed.all()
     assert t.dtype == torch.float32
     assert t.item() == pytest.approx(1 / 3, rel=1e-6)
-
-
-def test_rival_margin():
-    scores = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 4.0]])
-    source = torch.tensor([0, 1])
-    margin, rival = rival_margin(scores, source, None)
-    assert (margin.tolist(), rival.tolist()) == ([-1.0, -1.0], [2, 2])
-    margin, rival = rival_margin(scores, source, torch.tensor([1, 0]))
-    assert (margin.tolist(), rival.tolist()) == ([-2.0, -5.0], [1, 0])
-    # Two classes beside a source that is no longer on top.
-    margin, rival = rival_margin(scores, torch.tensor([1, 0]), None)
-    assert (margin.tolist(), rival.tolist()) == ([2.0, 5.0], [0, 1])
 
 
 def test_each_row_is_on_its_own():

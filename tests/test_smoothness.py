@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.smoothness import SmoothActivations, gradient_is_piecewise_constant, kinks
 from geomadv.errors import InputError
-from geomadv.smoothness import SmoothActivations, gradient_is_piecewise_constant, kinks
 
 SHAPE = (2, 6, 6)
 Activation = Callable[[Tensor], Tensor]

@@ -9,9 +9,9 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geomadv.batching import check_batch_size
 from geomadv.boundary import BoundaryPoints, boundary_gradient
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import check_batch_size
 from geomadv.curvature.choice import Choice, Hvp, check_memory, choose
 from geomadv.curvature.methods import Method, method_for
 from geomadv.curvature.products import Products, batches_of, check_points

@@ -14,9 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from geomadv.batching import KeptBytes
 from geomadv.boundary import BoundaryPoints
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import KeptBytes
 from geomadv.errors import InputError
 
 # z (n, ...) -> (n, ...): products of each point's Hessian with one vector (n = 1) or its own.

@@ -2,8 +2,8 @@
 
 from tqdm.auto import tqdm
 
-from geomadv.batching import default_batch_size
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import default_batch_size
 from geomadv.errors import InputError
 from geomadv.images import ImageSet
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import check_batch_size
+from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.errors import InputError
 from geomadv.perturbations.result import Perturbations, check_classes
-from geomadv.segment import rival_margin
 
 if TYPE_CHECKING:
     from geomadv.linalg import Subspace
@@ -313,7 +313,7 @@ class _Walk:
 
     def _crossed(self, index: Tensor, scores: Tensor) -> Tensor:
         targets = None if self.targets is None else self.targets[index]
-        margin, _ = rival_margin(scores, self.source[index], targets)
+        margin = BoundaryFunction.of(self.source[index], targets)(scores).value
         # A smaller margin might not survive the rounding of another batch size.
         rounding = _ROUNDINGS * torch.finfo(scores.dtype).eps * scores.abs().amax(1)
         return margin > rounding

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.perturbations.fooling import labels_at
 from geomadv.perturbations.result import Perturbations, check_classes

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import check_batch_size
+from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.errors import InputError
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import labels_at, labels_under
@@ -24,7 +25,6 @@ from geomadv.perturbations.universal_pass import (
     sequential_pass,
     watched_images,
 )
-from geomadv.segment import rival_margin
 from geomadv.statefile import StateFile
 
 # Images in one DeepFool call of the batched variant. On a CPU 16 cost half as much an image as one
@@ -190,7 +190,7 @@ def _clean(net: Classifier, x: Tensor, size: int) -> tuple[Tensor, float]:
     """Classes predicted at the sample set, and their mean margin over the best rival."""
     scores = torch.cat([net.scores(part) for part in x.split(size)])
     clean = scores.argmax(1)
-    margin, _ = rival_margin(scores, clean, None)
+    margin = BoundaryFunction(clean)(scores).value
     # Scores that are all equal have no scale: any will do.
     return clean, -float(margin.double().mean()) or 1.0
 

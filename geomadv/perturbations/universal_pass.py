@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.perturbations.balls import project_ball
 from geomadv.perturbations.deepfool import deepfool_from
-from geomadv.segment import rival_margin
 
 # Images on which the points of a block's path are compared, drawn anew at each pass; how the
 # numbers of steps grow along the path; and how sharply an image counts as fooled (`_merit`). With
@@ -144,7 +144,7 @@ def _merit(problem: Problem, watched: Tensor, v: Tensor) -> float:
     total = 0.0
     for index in watched.split(problem.size):
         scores = problem.net.scores(problem.x[index] + v)
-        margin, _ = rival_margin(scores, problem.clean[index], None)
+        margin = BoundaryFunction(problem.clean[index])(scores).value
         total += float((_SHARPNESS * margin.double() / problem.margin).sigmoid().sum())
     return total
 

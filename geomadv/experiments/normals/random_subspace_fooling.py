@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.variables import label_variables, mean_norm

@@ -10,8 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.softmax.feature_collision import (

@@ -12,8 +12,8 @@ import xarray as xr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.variables import IMAGE, label_variables

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geomadv.batching import check_batch_size
 from geomadv.boundary import boundary_points
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.universality.search import kept_search

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.universality.search import kept_search

@@ -8,8 +8,8 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
-from geomadv.batching import check_batch_size
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.experiments.variables import variable

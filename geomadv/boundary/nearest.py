@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.segment import rival_margin
+from geomadv.classifier.boundary_function import BoundaryFunction
 
 # Schedules, both falling as half a cosine. The turn towards the normal starts at four times the
 # unit direction, so that DeepFool's direction is soon forgotten: from 1 the median norm on 64
@@ -20,8 +20,7 @@ def nearest_crossing(
     net: Classifier,
     x: Tensor,
     delta: Tensor,
-    source: Tensor,
-    targets: Tensor | None,
+    boundary: BoundaryFunction,
     steps: int,
 ) -> Tensor:
     """Perturbations that cross the boundary, shorter than delta and closer to its normal.
@@ -36,29 +35,28 @@ def nearest_crossing(
         net: the network.
         x: images (n, C, H, W).
         delta: perturbations (n, C, H, W) that cross the boundary; others are returned unchanged.
-        source: (n,) classes predicted at x.
-        targets: (n,) classes to reach, or None for any other than the source class.
+        boundary: which boundary, for each image.
         steps: gradients to spend per image.
 
     Returns:
-        (n, C, H, W) perturbations that end inside the rival's region, none longer than delta.
+        (n, C, H, W) perturbations that end beyond the boundary, none longer than delta.
     """
     flat = delta.flatten(1)
     best, radius = flat.clone(), flat.norm(dim=1)
     with torch.no_grad():
-        margin, _ = rival_margin(net.scores(x + delta), source, targets)
+        margin = boundary(net.scores(x + delta)).value
     start = (margin >= 0) & (radius > 0)
     rows = start.nonzero().squeeze(1)
     if len(rows) == 0:
         return delta
-    targets = None if targets is None else targets[rows]
+    boundary = boundary[rows]
     direction = flat[rows] / radius[rows, None]
     best_radius, radius = radius[rows].clone(), radius[rows].clone()
     for step in range(steps):
         share = (1 + math.cos(math.pi * step / steps)) / 2
         turn, change = (low + (high - low) * share for high, low in (_TURN, _RADIUS))
         point = (radius[:, None] * direction).reshape(-1, *net.input_shape)
-        margin, normal = _margin_and_normal(net, x[rows] + point, source[rows], targets)
+        margin, normal = _margin_and_normal(net, x[rows] + point, boundary)
         inside = margin >= 0
         better = inside & (radius < best_radius)
         best[rows[better]] = (radius[:, None] * direction)[better]
@@ -72,12 +70,12 @@ def nearest_crossing(
 
 
 def _margin_and_normal(
-    net: Classifier, x: Tensor, source: Tensor, targets: Tensor | None
+    net: Classifier, x: Tensor, boundary: BoundaryFunction
 ) -> tuple[Tensor, Tensor]:
-    """The rival's margin (n,) and its unit gradient (n, D), zero where the gradient vanishes."""
+    """The boundary function (n,) and its unit gradient (n, D), zero where the gradient vanishes."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        margin, _ = rival_margin(net.scores(x), source, targets)
+        margin = boundary(net.scores(x)).value
         (gradient,) = torch.autograd.grad(margin.sum(), x)
     gradient = gradient.flatten(1)
     length = gradient.norm(dim=1, keepdim=True)

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from geomadv.batching import check_batch_size
+from geomadv.boundary.nearest import nearest_crossing
+from geomadv.boundary.segment import crossing
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import check_batch_size
+from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.errors import InputError
-from geomadv.nearest import nearest_crossing
 from geomadv.perturbations.deepfool import DeepFoolResult, deepfool
-from geomadv.segment import crossing, rival_margin
 
 # |f| at a refined point, relative to the largest score at the clean image: some tens of roundings
 # of a network's forward pass in float32, far more than that in float64.
@@ -166,6 +167,7 @@ class _Piece:
         tolerance: float,
     ) -> None:
         self.net, self.x, self.walk, self.targets = net, x, walk, targets
+        self.boundary = BoundaryFunction.of(walk.source, targets)
         with torch.no_grad():
             self.tolerance = tolerance * net.scores(x).abs().amax(1)
 
@@ -182,18 +184,16 @@ class _Piece:
     def nearest(self, steps: int) -> BoundaryPoints:
         """Refined points, replaced where sliding along the boundary gets nearer."""
         refined = self.refined()
-        source, delta = self.walk.source, self.walk.delta
-        delta = nearest_crossing(self.net, self.x, delta, source, self.targets, steps)
+        delta = nearest_crossing(self.net, self.x, self.walk.delta, self.boundary, steps)
         polished = self._crossing(delta)
         nearer = (polished.distance < refined.distance) | ~refined.converged
         return _choose(polished.converged & nearer, polished, refined)
 
     def _crossing(self, delta: Tensor) -> BoundaryPoints:
-        source = self.walk.source
-        share, crossed = crossing(self.net, self.x, delta, source, self.targets, self.tolerance)
+        share, crossed = crossing(self.net, self.x, delta, self.boundary, self.tolerance)
         points = self.x + share.reshape(-1, 1, 1, 1) * delta
         with torch.no_grad():
-            _, rival = rival_margin(self.net.scores(points), source, self.targets)
+            rival = self.boundary(self.net.scores(points)).far
         # Next to the boundary, DeepFool's overshoot is less than rounding: it may have crossed in
         # its own batch and not in this one. Whether f is small enough decides.
         return self._record(points, rival, crossed | self.walk.converged, on_boundary=True)

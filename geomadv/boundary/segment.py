@@ -1,24 +1,12 @@
-"""Where a segment leaves the region of its source class."""
+"""Where a segment crosses a boundary."""
 
 import torch
 from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.boundary_function import BoundaryFunction
 
 _MAX_EVALUATIONS = 80
-
-
-def rival_margin(scores: Tensor, source: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Margin of the rival over the source class, and who the rival is.
-
-    scores (n, classes), source (n,) -> max over k != s of F_k - F_s (n,) and its k (n,); with
-    targets (n,) only that class is the rival. Positive: the boundary has been crossed.
-    """
-    own = scores.gather(1, source[:, None]).squeeze(1)
-    if targets is not None:
-        return scores.gather(1, targets[:, None]).squeeze(1) - own, targets
-    best, rival = scores.scatter(1, source[:, None], -torch.inf).max(1)
-    return best - own, rival
 
 
 @torch.no_grad()
@@ -26,14 +14,13 @@ def crossing(
     net: Classifier,
     x: Tensor,
     delta: Tensor,
-    source: Tensor,
-    targets: Tensor | None,
+    boundary: BoundaryFunction,
     tolerance: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Shares t in [0, 1] of delta at which the rival's margin vanishes.
+    """Shares t in [0, 1] of delta at which the boundary function f vanishes.
 
     Regula falsi (Illinois variant), with a bisection every third evaluation so that the bracket
-    shrinks whatever the shape of the function. Stops at |margin| <= tolerance (n,). An image that
+    shrinks whatever the shape of the function. Stops at |f| <= tolerance (n,). An image that
     lies on the boundary exactly crosses it at t = 0.
 
     Returns:
@@ -42,8 +29,7 @@ def crossing(
 
     def margin(rows: Tensor, t: Tensor) -> Tensor:
         points = x[rows] + t.reshape(-1, 1, 1, 1) * delta[rows]
-        rival = None if targets is None else targets[rows]
-        return rival_margin(net.scores(points), source[rows], rival)[0]
+        return boundary[rows](net.scores(points)).value
 
     everyone = torch.arange(len(x), device=x.device)
     low, high = x.new_zeros(len(x)), x.new_ones(len(x))

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geomadv.batching import activation_bytes, check_batch_size
-from geomadv.checks import (
+from geomadv.classifier.batching import activation_bytes, check_batch_size
+from geomadv.classifier.checks import (
     check_kind,
     image_shape,
     names_of_classes,
@@ -20,10 +20,10 @@ from geomadv.checks import (
     per_channel,
     pixel_bounds,
 )
+from geomadv.classifier.folding import fold_batch_norm
+from geomadv.classifier.image_conv import use_image_convolutions
+from geomadv.classifier.smoothness import SmoothActivations, gradient_is_piecewise_constant, kinks
 from geomadv.errors import InputError
-from geomadv.folding import fold_batch_norm
-from geomadv.image_conv import use_image_convolutions
-from geomadv.smoothness import SmoothActivations, gradient_is_piecewise_constant, kinks
 
 # Perturbed images leave the bounds a little; un-normalised or 0..255 data leave them by more than
 # their own width. Calls refuse the second kind only; functions that take clean images are strict.
