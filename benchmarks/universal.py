@@ -98,9 +98,7 @@ def ours(
         passes=passes,
         seed=seed,
         method=method,
-        candidates=CANDIDATES,
-        overshoot=OVERSHOOT,
-        max_iter=MAX_ITER,
+        deepfool=ga.DeepFoolSettings(candidates=CANDIDATES, overshoot=OVERSHOOT, max_iter=MAX_ITER),
     )
     return found.delta
 

@@ -23,6 +23,7 @@ from geomadv.linalg import NormalSVD, Subspace, normal_svd
 from geomadv.networks import accuracy, list_networks, load_network
 from geomadv.perturbations import (
     DeepFoolResult,
+    DeepFoolSettings,
     Perturbations,
     UniversalPerturbation,
     deepfool,
@@ -38,6 +39,7 @@ __all__ = [
     "BoundaryPoints",
     "Classifier",
     "DeepFoolResult",
+    "DeepFoolSettings",
     "ImageSet",
     "InputError",
     "NormalSVD",

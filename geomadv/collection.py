@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from geomadv.boundary import BoundaryPoints, boundary_points
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.images import ImageSet
+from geomadv.perturbations import DeepFoolSettings
 from geomadv.results import ChunkStore, check_writable, identity, load, provenance, reuse
 
 EXPERIMENT = "boundary"
@@ -34,6 +36,8 @@ _SCHEMA: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "true_label": (("sample",), {"long_name": "true class of the image", "units": "1"}),
     "source": (("sample",), {"long_name": "class predicted at the image", "units": "1"}),
     "target": (("sample",), {"long_name": "class across the boundary", "units": "1"}),
+    "near": (("sample",), {"long_name": "class that meets the target at the point", "units": "1"}),
+    "third": (("sample",), {"long_name": "a third class is on top at the point", "units": "1"}),
     "distance": (
         ("sample",),
         {"long_name": "distance from image to boundary point", "units": "image units"},
@@ -70,7 +74,7 @@ def collect_boundary_points(
         images: clean images; folders are read chunk by chunk.
         path: the result file.
         settings: keyword arguments of `boundary_points` that can change the numbers (target,
-            position, nearest, overshoot, max_iter, candidates, tolerance, nearest_steps).
+            position, nearest, boundary, tolerance, nearest_steps, fields of DeepFoolSettings).
         chunk_size: images per chunk; default: at most 512 images or 64 MB.
         batch_size: images per pass through the network; default from memory.
         overwrite: replace a result of another configuration.
@@ -126,9 +130,10 @@ def collect_boundary_points(
 def stored_points(ds: xr.Dataset) -> BoundaryPoints:
     """The boundary points of a result file, as `boundary_points` returned them."""
     names = {"points": "point", "normals": "normal"}
-    fields = BoundaryPoints.__dataclass_fields__
+    stored = {name: names.get(name, name) for name in BoundaryPoints.__dataclass_fields__}
+    # Files of 0.1.0 have neither `near` nor `third`: theirs are points of pairs.
     return BoundaryPoints(
-        **{name: torch.as_tensor(ds[names.get(name, name)].to_numpy()) for name in fields}
+        **{name: torch.as_tensor(ds[key].to_numpy()) for name, key in stored.items() if key in ds}
     )
 
 
@@ -142,6 +147,8 @@ def _arrays(points: BoundaryPoints, part: ImageSet) -> dict[str, np.ndarray[Any,
         "true_label": part.labels,
         "source": points.source,
         "target": points.target,
+        "near": points.near,
+        "third": points.third,
         "distance": points.distance,
         "residual": points.residual,
         "angle": points.angle,
@@ -153,7 +160,8 @@ def _arrays(points: BoundaryPoints, part: ImageSet) -> dict[str, np.ndarray[Any,
 
 def _check_settings(settings: dict[str, Any]) -> None:
     known = set(boundary_points.__kwdefaults__ or ()) | {"target", "position", "nearest"}
-    known -= {"batch_size", "progress"}
+    known |= {field.name for field in fields(DeepFoolSettings)}
+    known -= {"batch_size", "progress", "deepfool"}
     unknown = settings.keys() - known
     if unknown:
         raise InputError(

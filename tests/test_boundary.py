@@ -72,17 +72,17 @@ def test_sphere(inside_target, start):
     assert p.angle.max() < 1e-12
 
 
-@pytest.mark.parametrize("target", [None, 3])
-def test_signs(target):
+@pytest.mark.parametrize("settings", [{}, {"target": 3}, {"target": 3, "boundary": "pair"}])
+def test_signs(settings):
     net, x = nets.perceptron(), images(30)
-    p = boundary_points(net, x, target=target)
+    p = boundary_points(net, x, **settings)
     p = p[p.converged]
     assert len(p) > 5
     at_image, _, _ = boundary_gradient(net, images(30)[:1], p.source[:1], p.target[:1])
     assert at_image < 0
     step = 1e-4 * p.normals.reshape(-1, *SHAPE)
     for sign in (-1, 1):
-        f, _, _ = boundary_gradient(net, p.points + sign * step, p.source, p.target)
+        f, _, _ = boundary_gradient(net, p.points + sign * step, p.near, p.target)
         assert torch.all(sign * f > 0)
     torch.testing.assert_close(p.normals.norm(dim=1), torch.ones(len(p), dtype=torch.float64))
 
@@ -166,20 +166,19 @@ def test_untargeted_points_have_no_third_class_above():
     assert torch.equal(top.indices.sort(1).values, pair.sort(1).values)
 
 
-def test_targeted_with_a_third_class_on_top_is_flagged():
+def test_on_the_boundary_of_a_pair_a_third_class_on_top_is_flagged_and_kept():
     net, x = nets.perceptron(classes=8), images(60)
-    p = boundary_points(net, x, target=5)
+    p = boundary_points(net, x, target=5, boundary="pair")
+    assert torch.equal(p.near, p.source)
+    assert torch.all(p.target == 5)
     other = p.source != 5
     scores = net(p.points)
     pair = torch.stack([p.source, p.target], dim=1)
-    third = scores.scatter(1, pair, -torch.inf).amax(1) - scores.gather(1, pair).amax(1)
-    assert torch.all(third[p.converged] <= 1e-8)
-    flagged = other & ~p.converged
-    assert flagged.any()
-    assert p.converged.any()
-    assert torch.all(third[flagged] > 0)
-    assert p.normals[flagged].isnan().all()
-    assert torch.all(p.target == 5)
+    above = scores.scatter(1, pair, -torch.inf).amax(1) - scores.gather(1, pair).amax(1)
+    assert torch.equal(p.third[other], above[other] > 1e-8)
+    assert (p.third & p.converged).any()
+    assert (~p.third & p.converged).any()
+    assert p.normals[p.converged].isfinite().all()
 
 
 def test_image_of_the_target_class_has_no_boundary_point():
@@ -234,11 +233,11 @@ def test_non_converged_images_stay_in_their_place(settings):
 def test_fixed_share_of_the_perturbation(target):
     net, x = nets.perceptron(), images(20)
     r = deepfool(net, x, target=target)
-    p = boundary_points(net, x, target=target, position=0.8)
+    p = boundary_points(net, x, target=target, position=0.8, boundary="pair")
     torch.testing.assert_close(p.points, x + 0.8 * r.delta)
     torch.testing.assert_close(p.distance, 0.8 * r.norm)
-    walked = r.source != (3 if target else -1)
-    assert torch.equal(p.converged, r.converged & walked)
+    pair = boundary_gradient(net, r.adversarial, r.source, p.target)[0]
+    assert torch.equal(p.converged, pair > 0)
     expected = r.label if target is None else torch.full((20,), 3)
     assert torch.equal(p.target, expected)
     f, gradient, _ = boundary_gradient(net, p.points, p.source, p.target)
@@ -270,7 +269,10 @@ def test_indexing():
         p[6]
 
 
-@pytest.mark.parametrize("settings", [{}, {"target": 3}, {"nearest": True}, {"position": 0.8}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"target": 3}, {"target": 3, "boundary": "pair"}, {"nearest": True}, {"position": 0.8}],
+)
 def test_batch_size_changes_rounding_only(settings):
     net, x = nets.perceptron(), images(11)
     together = boundary_points(net, x, **settings)

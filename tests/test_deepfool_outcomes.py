@@ -1,5 +1,6 @@
 """What DeepFool reports: no crossing, no step, clipped images; and the input it refuses."""
 
+import math
 from types import SimpleNamespace
 
 import networks_for_tests as nets
@@ -121,7 +122,8 @@ def test_inputs_are_not_changed_and_results_carry_no_graph():
         ({"target": 1.0}, "integer"),
         ({"target": torch.tensor([True, False, True])}, "integer"),
         ({"candidates": 1}, "candidates=1"),
-        ({"rival_slack": 0.5}, "rival_slack=0.5"),
+        ({"p": 1}, "p=1"),
+        ({"subspace": Subspace(torch.eye(6)), "p": math.inf}, "p=inf with a subspace"),
         ({"overshoot": -0.1}, "overshoot=-0.1"),
         ({"overshoot": float("nan")}, "overshoot=nan"),
         ({"overshoot": float("inf")}, "overshoot=inf"),

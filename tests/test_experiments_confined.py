@@ -16,6 +16,9 @@ D = 20
 OVERSHOOT = 0.02
 
 
+FEW = ga.DeepFoolSettings(max_iter=2)
+
+
 def frame(seed=0, columns=D, width=1):
     return NestedSubspaces(orthogonal_frame(D, columns, seed=seed), width, "a frame")
 
@@ -230,7 +233,7 @@ def test_figures_show_what_is_there_and_refuse_the_rest():
     """A family that begins late, one that ends early, and images that cannot be fooled."""
     net, x = perceptron(shape=SHAPE), images()
     families = {"hi": frame(), "positive": frame(columns=9, width=3)}
-    ds = ga.experiments.confined_deepfool(net, x, families, [1, 4, D], max_iter=2)
+    ds = ga.experiments.confined_deepfool(net, x, families, [1, 4, D], deepfool=FEW)
     assert not ds["converged"].sel(family="hi").all()
     figure = ga.plotting.confined_deepfool(ds)
     assert len(figure.axes) == 3
@@ -239,7 +242,7 @@ def test_figures_show_what_is_there_and_refuse_the_rest():
     np.testing.assert_allclose(confined.get_xdata(), [3])
     np.testing.assert_allclose(confined.get_ydata(), [float(mean)])
     # At 1 and D there is no step of the groups of three: that family has no panel.
-    none = ga.experiments.confined_deepfool(net, x, families, [1, D], max_iter=2)
+    none = ga.experiments.confined_deepfool(net, x, families, [1, D], deepfool=FEW)
     titles = [axes.get_title() for axes in ga.plotting.confined_deepfool(none).axes[:2]]
     assert [title.split(",")[0] for title in titles] == ["$S_\\mathrm{hi}$", "random subspaces"]
     assert len(ga.plotting.confined_examples(ds).axes) == 2 * 2 * 4

@@ -178,7 +178,9 @@ def test_direct_attack_is_confined_to_the_span_of_resampled_perturbations():
 def test_images_that_deepfool_gives_up_are_kept_and_left_out_of_rates():
     net = perceptron(4, shape=SHAPE)
     images = labelled()
-    some = ga.experiments.resampling(net, images, (6,), (1,), max_iter=1)
+    some = ga.experiments.resampling(
+        net, images, (6,), (1,), deepfool=ga.DeepFoolSettings(max_iter=1)
+    )
     converged = some["converged"].to_numpy()
     assert 0 < converged.sum() < len(images)
     assert some["norm"].notnull().all()

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from networks_for_tests import SHAPE, gaussian
 from scipy.optimize import minimize
 
-from geomadv import InputError, load_images, load_network, universal_perturbation
+from geomadv import (
+    DeepFoolSettings,
+    InputError,
+    load_images,
+    load_network,
+    universal_perturbation,
+)
 from geomadv.linalg import uniform_directions
 from geomadv.perturbations.balls import ball_norm, project_ball
 
@@ -280,9 +286,8 @@ def test_damaged_checkpoint(tmp_path):
         ({"target_rate": 1.1}, "target_rate"),
         ({"passes": 0}, "passes=0"),
         ({"block": 0}, "block=0"),
-        ({"candidates": 1}, "candidates=1"),
-        ({"max_iter": 0}, "max_iter=0"),
-        ({"overshoot": -0.1}, "overshoot"),
+        ({"deepfool": DeepFoolSettings(max_iter=0)}, "max_iter=0"),
+        ({"deepfool": 0.1}, "deepfool=0.1"),
         ({"method": "fast"}, "sequential"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"images": torch.zeros(0, *SHAPE)}, "empty"),

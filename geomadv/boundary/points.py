@@ -1,40 +1,49 @@
 """Points on the decision boundary, and the boundary's normals there."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from geomadv.boundary.guides import guided
 from geomadv.boundary.nearest import nearest_crossing
 from geomadv.boundary.segment import crossing
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.errors import InputError
-from geomadv.perturbations.deepfool import DeepFoolResult, deepfool
+from geomadv.linalg.rows import unit_rows
+from geomadv.perturbations.deepfool import DeepFoolResult, deepfool_by
+from geomadv.perturbations.result import check_classes
+from geomadv.perturbations.settings import DeepFoolChanges, DeepFoolSettings
 
-# |f| at a refined point, relative to the largest score at the clean image: some tens of roundings
-# of a network's forward pass in float32, far more than that in float64.
+# |f| at a refined point, relative to |f| at the clean image: so the distance is right to that
+# share. Far above the rounding of a network's forward pass in float64, near it in float32.
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+# Rounding of the two scores that f compares, in units of their last place.
+_SCORE_ROUNDINGS = 4
 
 # A sum over D pixels adds up in D roundings of its growing partial sums: for a linear network a
 # random walk with standard deviation sqrt(D / 24) eps * rms pixel * ||grad f||, that is 0.2 eps *
 # ||image|| * ||grad f||, whatever order of the sums a batch size or a processor brings with it.
 # Ten of these leave room for several layers, and still are a distance far below any pixel's step.
-_ROUNDINGS = 2
+_PIXEL_ROUNDINGS = 2
 
 
 @dataclass(frozen=True)
 class BoundaryPoints:
     """One boundary point per image, in the order of the images.
 
-    f = F_target - F_source is negative at the image, zero on the boundary, and grows along the
-    normal, which points into the target class. An image without a usable boundary point is kept:
-    `converged` is False and its normal is NaN, so that it cannot enter a mean unnoticed.
+    f = F_target - F_near is negative at the image, zero on the boundary, and grows along the
+    normal, which points into the target class. `near` is the source class, except on the boundary
+    of a target class's region, where it is whichever class the target meets at the point. An image
+    without a usable boundary point is kept: `converged` is False and its normal is NaN, so that it
+    cannot enter a mean unnoticed.
     Indexing with a slice, mask or index array selects points: `pts[pts.converged]`.
     """
 
@@ -49,6 +58,17 @@ class BoundaryPoints:
     angle: Tensor
     converged: Tensor  # (N,) bool
     iterations: Tensor  # (N,) int64, DeepFool steps
+    # (N,) int64, the class that meets the target class at the point; None: the source class
+    near: Tensor = None  # type: ignore[assignment]
+    # (N,) bool, a third class is on top there, as it may be with boundary="pair"; None: nowhere
+    third: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        """Fills in what points of a pair's boundary need not say."""
+        if vars(self)["near"] is None:
+            object.__setattr__(self, "near", self.source)
+        if vars(self)["third"] is None:
+            object.__setattr__(self, "third", torch.zeros_like(self.converged))
 
     def __len__(self) -> int:
         return len(self.distance)
@@ -66,13 +86,13 @@ def boundary_points(
     position: Literal["refine"] | float = "refine",
     nearest: bool = False,
     *,
-    overshoot: float = 0.02,
-    max_iter: int = 50,
-    candidates: int = 10,
+    boundary: Literal["region", "pair"] = "region",
+    deepfool: DeepFoolSettings = DeepFoolSettings(),  # noqa: B008 (frozen)
     tolerance: float | None = None,
     nearest_steps: int = 100,
     batch_size: int | None = None,
     progress: bool = False,
+    **changes: Unpack[DeepFoolChanges],
 ) -> BoundaryPoints:
     """Boundary points reached by DeepFool from images, with normals.
 
@@ -80,7 +100,7 @@ def boundary_points(
         net: the network.
         images: clean images (N, C, H, W) inside the bounds: tensor, array or ImageSet.
         target: None for the boundary of the source class's region; a class or (N,) classes for
-            the boundary between the source class and that one.
+            a boundary of that class.
         position: "refine" finds where the segment from the image to DeepFool's point crosses the
             boundary (the crossing nearest to the image that the search brackets); a number is the
             share of DeepFool's perturbation to go, 0.8 in the released code of "With Friends Like
@@ -88,48 +108,47 @@ def boundary_points(
         nearest: then slide along the boundary until point - image is parallel to the normal, the
             optimality condition of the nearest boundary point (SuperDeepFool, Abdollahpoor et
             al. 2024). Costs `nearest_steps` gradients an image.
-        overshoot: of DeepFool.
-        max_iter: of DeepFool.
-        candidates: of DeepFool.
-        tolerance: largest |f| at a refined point relative to the largest |score| at the image;
-            None: 1e-5 in float32, 1e-10 in float64. Where rounding forbids it, a residual within
-            what rounding of sums over the image changes f by is accepted.
+        boundary: which boundary of a target class c. "region": f = F_c - max over k != c of F_k,
+            the boundary of the region where c is predicted ("1-vs-all" in the paper); where
+            DeepFool fails, or ends farther away than another known point of the region (one of
+            `images` predicted as c, or where the walk of another one ended), the segment to that
+            point leads to it (refined points). "pair": f = F_c - F_source, as Algorithm 1 writes;
+            a third class may be on top there (`third`).
+        deepfool: how DeepFool walks.
+        tolerance: largest |f| at a refined point relative to |f| at the image, that is the relative
+            error of the distance; None: 1e-5 in float32, 1e-10 in float64. Where rounding forbids
+            it, a residual within what rounding of the two scores and of sums over the image
+            changes f by is accepted.
         nearest_steps: steps of the nearest-point polish.
         batch_size: images per pass; default from memory.
         progress: show progress bars.
+        **changes: fields of `deepfool` by themselves, such as max_iter=5.
 
     Returns:
         BoundaryPoints. A point counts as converged if DeepFool crossed the boundary, |f| is within
-        the tolerance (refined points), no third class scores higher there than both of the pair,
-        and the gradient does not vanish.
+        the tolerance (refined points), and the gradient does not vanish. An image that is
+        predicted as the target already has no point.
 
     Raises:
         InputError: unusable images or settings; position other than "refine" or a finite number
             > 0; nearest with a fixed share of the perturbation.
     """
     fraction = _check_position(position, nearest)
-    _check_search(tolerance, nearest_steps)
+    _check_search(boundary, tolerance, nearest_steps)
+    search = replace(deepfool, **changes)
     x = net.check_images(images).detach()
+    targets = check_classes("target", target, len(x), net)
     size = check_batch_size(batch_size, net)
-    walk = deepfool(
-        net,
-        x,
-        target=target,
-        overshoot=overshoot,
-        max_iter=max_iter,
-        candidates=candidates,
-        batch_size=size,
-        progress=progress,
-    )
+    region = boundary == "region" and targets is not None
+    walk = deepfool_by(search, net, x, targets, None, region, size, progress)
+    if region and targets is not None and fraction is None:
+        walk = guided(x, walk, targets, size)
+    function = BoundaryFunction.of(walk.source, targets, region)
     relative = TOLERANCE.get(x.dtype, 1e-5) if tolerance is None else tolerance
-    targets = None
-    if target is not None:
-        targets = torch.as_tensor(target, device=net.device).to(torch.int64).expand(len(x))
     parts = []
     with tqdm(total=len(x), desc="boundary", unit="image", disable=not progress) as bar:
         for index in torch.arange(len(x), device=net.device).split(size):
-            chosen = None if targets is None else targets[index]
-            piece = _Piece(net, x[index], _rows(walk, index), chosen, relative)
+            piece = _Piece(net, x[index], _rows(walk, index), function[index], relative)
             if fraction is not None:
                 parts.append(piece.at_fraction(fraction))
             else:
@@ -163,19 +182,23 @@ class _Piece:
         net: Classifier,
         x: Tensor,
         walk: DeepFoolResult,
-        targets: Tensor | None,
+        boundary: BoundaryFunction,
         tolerance: float,
     ) -> None:
-        self.net, self.x, self.walk, self.targets = net, x, walk, targets
-        self.boundary = BoundaryFunction.of(walk.source, targets)
+        self.net, self.x, self.walk, self.boundary = net, x, walk, boundary
         with torch.no_grad():
-            self.tolerance = tolerance * net.scores(x).abs().amax(1)
+            self.tolerance = tolerance * boundary(net.scores(x)).value.abs()
 
     def at_fraction(self, fraction: float) -> BoundaryPoints:
-        """Points a fixed share of the way along DeepFool's perturbation."""
-        points = self.x + fraction * self.walk.delta
-        target = self.walk.label if self.targets is None else self.targets
-        return self._record(points, target, self.walk.converged)
+        """Points a fixed share of the way along DeepFool's perturbation.
+
+        They need not lie where the class that DeepFool reached is the best of the others.
+        """
+        if self.boundary.target is None:
+            self.boundary = BoundaryFunction(self.walk.source, self.walk.label, "pair")
+        with torch.no_grad():
+            beyond = self.boundary(self.net.scores(self.x + self.walk.delta)).value > 0
+        return self._record(self.x + fraction * self.walk.delta, beyond)
 
     def refined(self) -> BoundaryPoints:
         """Points where the segment to DeepFool's point crosses the boundary."""
@@ -192,42 +215,57 @@ class _Piece:
     def _crossing(self, delta: Tensor) -> BoundaryPoints:
         share, crossed = crossing(self.net, self.x, delta, self.boundary, self.tolerance)
         points = self.x + share.reshape(-1, 1, 1, 1) * delta
-        with torch.no_grad():
-            rival = self.boundary(self.net.scores(points)).far
         # Next to the boundary, DeepFool's overshoot is less than rounding: it may have crossed in
         # its own batch and not in this one. Whether f is small enough decides.
-        return self._record(points, rival, crossed | self.walk.converged, on_boundary=True)
+        return self._record(points, crossed | self.walk.converged, on_boundary=True)
 
-    def _record(
-        self, points: Tensor, target: Tensor, reached: Tensor, on_boundary: bool = False
-    ) -> BoundaryPoints:
+    def _record(self, points: Tensor, reached: Tensor, on_boundary: bool = False) -> BoundaryPoints:
         source = self.walk.source
-        f, gradient, scores = boundary_gradient(self.net, points, source, target)
-        norm = gradient.norm(dim=1)
-        usable = (norm > torch.finfo(norm.dtype).tiny) & norm.isfinite() & (source != target)
-        converged = reached & usable
+        near, far = self._pair(points)
+        f, gradient, scores = boundary_gradient(self.net, points, near, far)
+        normals, norm = unit_rows(gradient)
+        own = scores.gather(1, torch.stack([near, far], dim=1))
+        pixels = self.x.flatten(1).norm(dim=1) * norm
+        rounding = _PIXEL_ROUNDINGS * pixels + _SCORE_ROUNDINGS * own.abs().amax(1)
+        rounding *= _eps(rounding)
+        converged = reached & (norm > 0) & norm.isfinite() & (source != far)
         if on_boundary:
-            pair = torch.stack([source, target], dim=1)
-            third = scores.scatter(1, pair, -torch.inf).amax(1)
-            rounding = torch.finfo(norm.dtype).eps * self.x.flatten(1).norm(dim=1) * norm
-            tolerance = torch.maximum(self.tolerance, _ROUNDINGS * rounding)
-            converged &= f.abs() <= tolerance
-            converged &= third <= scores.gather(1, pair).amax(1) + tolerance
-        normals = gradient / norm[:, None]
+            converged &= f.abs() <= torch.maximum(self.tolerance, rounding)
         normals[~converged] = torch.nan
-        step = (points - self.x).flatten(1)
-        distance = step.norm(dim=1)
+        step, distance = unit_rows((points - self.x).flatten(1))
         return BoundaryPoints(
             points=points,
             normals=normals,
             source=source,
-            target=target,
+            target=far,
             distance=distance,
             residual=f.abs(),
-            angle=_angle(step / distance[:, None], normals),
+            angle=_angle(torch.where(distance[:, None] > 0, step, torch.nan), normals),
             converged=converged,
             iterations=self.walk.iterations,
+            near=near,
+            third=scores.amax(1) > own.amax(1) + rounding,
         )
+
+    @torch.no_grad()
+    def _pair(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """The classes that meet at the points, near and far (n,).
+
+        A region has corners, and the nearest point of one is often such a corner: of the classes
+        that tie there, within the tolerance of the search, the first one is taken.
+        """
+        scores = self.net.scores(points)
+        margin = self.boundary(scores)
+        if self.boundary.kind != "region":
+            return margin.near, margin.far
+        others = scores.scatter(1, margin.far[:, None], -torch.inf)
+        best = others.amax(1)
+        reach = torch.maximum(2 * self.tolerance, _SCORE_ROUNDINGS * _eps(best) * best.abs())
+        return (others >= (best - reach)[:, None]).to(torch.uint8).argmax(1), margin.far
+
+
+def _eps(t: Tensor) -> float:
+    return torch.finfo(t.dtype).eps
 
 
 def _angle(a: Tensor, b: Tensor) -> Tensor:
@@ -249,7 +287,9 @@ def _choose(mask: Tensor, a: BoundaryPoints, b: BoundaryPoints) -> BoundaryPoint
     return BoundaryPoints(**{f.name: pick(f.name) for f in fields(BoundaryPoints)})
 
 
-def _check_search(tolerance: float | None, nearest_steps: int) -> None:
+def _check_search(boundary: str, tolerance: float | None, nearest_steps: int) -> None:
+    if boundary not in ("region", "pair"):
+        raise InputError(f"boundary={boundary!r} must be 'region' or 'pair'.")
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise InputError(f"tolerance={tolerance} must be finite and >= 0, or None for the default.")
     if nearest_steps < 1:

@@ -159,7 +159,7 @@ def mean_hessian(
 ) -> BoundaryOperator:
     """Mean Hessian of the boundary function over boundary points, as a (D, D) LinearOperator.
 
-    H(x) = hessian of f = F_target - F_source at x, in score units / image units squared, averaged
+    H(x) = hessian of f = F_target - F_near at x, in score units / image units squared, averaged
     over the converged points. Positive along v: f grows along +v and -v, into the target class.
 
     Args:
@@ -266,10 +266,10 @@ def _normals(
 ) -> tuple[Tensor, Tensor]:
     """Unit normals (N, D) and gradient norms (N,) of the network that is differentiated."""
     x = points.points.detach().to(device=net.device, dtype=net.dtype)
-    source, target = points.source.to(net.device), points.target.to(net.device)
+    near, target = points.near.to(net.device), points.target.to(net.device)
     gradients = torch.cat(
         [
-            boundary_gradient(net, x[i], source[i], target[i])[1]
+            boundary_gradient(net, x[i], near[i], target[i])[1]
             for i in torch.arange(len(x), device=net.device).split(batch_size)
         ]
     )

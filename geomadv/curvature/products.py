@@ -1,6 +1,6 @@
 """Hessian-vector products of the boundary function, summed over boundary points.
 
-The boundary function of point i is f_i = F_target - F_source. Its Hessian is applied in two steps.
+The boundary function of point i is f_i = F_target - F_near. Its Hessian is applied in two steps.
 Most networks begin with an affine map z = A x + b (normalisation, first convolution), the same at
 every point, so that the Hessian in image space is A^T (Hessian in z) A: A and A^T act once per
 vector instead of once per vector and point. In between, a `Linearisation` of the rest of the
@@ -81,7 +81,7 @@ def batches_of(
     factor = ones if scale is None else scale[:, None].to(ones)
     weights = torch.zeros(n, net.num_classes, device=net.device, dtype=net.dtype)
     weights.scatter_add_(1, points.target.to(net.device)[:, None], factor)
-    weights.scatter_add_(1, points.source.to(net.device)[:, None], -factor)
+    weights.scatter_add_(1, points.near.to(net.device)[:, None], -factor)
     return [_batch(x, weights, start, size) for start in range(0, n, size)]
 
 
@@ -257,7 +257,7 @@ def check_points(net: Classifier, points: BoundaryPoints) -> Tensor:
             "reached, or there are no images). Give more images, another target or a larger "
             "max_iter to boundary_points."
         )
-    classes = torch.stack([points.source, points.target])[:, chosen]
+    classes = torch.stack([points.near, points.target])[:, chosen]
     if not ((classes >= 0) & (classes < net.num_classes)).all():
         raise InputError(
             f"points name class {int(classes.max())}, but network {net.name!r} has "

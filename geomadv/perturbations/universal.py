@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.errors import InputError
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import labels_at, labels_under
+from geomadv.perturbations.settings import DeepFoolSettings
 from geomadv.perturbations.universal_pass import (
     Problem,
     batched_pass,
@@ -30,15 +30,14 @@ from geomadv.statefile import StateFile
 # Images in one DeepFool call of the batched variant. On a CPU 16 cost half as much an image as one
 # alone, 32 a tenth less again; v is older for the later ones.
 _BLOCK = 16
+_DEEPFOOL = DeepFoolSettings(max_iter=10)
 
 # What an experiment's caller may say about its searches; the rest is the experiment's own.
 _SETTINGS = (
     "target_rate",
     "passes",
     "method",
-    "candidates",
-    "overshoot",
-    "max_iter",
+    "deepfool",
     "block",
 )
 
@@ -101,9 +100,7 @@ def universal_perturbation(
     seed: int = 0,
     *,
     method: Literal["batched", "sequential"] = "batched",
-    candidates: int = 10,
-    overshoot: float = 0.02,
-    max_iter: int = 10,
+    deepfool: DeepFoolSettings = _DEEPFOOL,
     block: int = _BLOCK,
     held_out: Any = None,
     checkpoint: str | Path | None = None,
@@ -133,9 +130,7 @@ def universal_perturbation(
         passes: at most so many passes over the sample set (the authors: no limit, mostly < 10).
         seed: of the order of the images and of the comparison sets.
         method: see above.
-        candidates: best-scoring classes that DeepFool looks at (authors: 10).
-        overshoot: relative length by which DeepFool passes the boundary (authors: 0.02).
-        max_iter: steps after which DeepFool gives an image up (the authors here: 10).
+        deepfool: how DeepFool walks; at most 10 steps by default, as the authors do here.
         block: images per DeepFool call of the batched method. Larger blocks are faster on a GPU,
             smaller ones follow the sequential algorithm more closely.
         held_out: further images whose fooling rate is recorded; they do not change the result.
@@ -153,12 +148,10 @@ def universal_perturbation(
     """
     x = net.check_images(images).detach()
     unseen = None if held_out is None else net.check_images(held_out).detach()
-    _check(radius, p, target_rate, passes, method, block, candidates, overshoot, max_iter)
+    _check(radius, p, target_rate, passes, method, block, deepfool)
     size = check_batch_size(batch_size, net)
     clean, margin = _clean(net, x, size)
-    problem = Problem(
-        net, x, clean, margin, radius, p, candidates, overshoot, max_iter, block, size
-    )
+    problem = Problem(net, x, clean, margin, radius, p, deepfool, block, size)
     unseen_clean = None if unseen is None else labels_at(net, unseen, size)
     settings = _settings(problem, method, seed, unseen)
     state = _State(torch.zeros_like(x[0]), torch.zeros_like(x[0]))
@@ -245,8 +238,8 @@ def _settings(problem: Problem, method: str, seed: int, unseen: Tensor | None) -
     block = problem.block if method == "batched" else 1
     return (
         f"a universal perturbation (network {network}, images {sample}, held-out {others}, radius "
-        f"{problem.radius!r}, p {problem.p}, {method}, block {block}, seed {seed}, DeepFool "
-        f"{problem.candidates}, {problem.overshoot!r}, {problem.max_iter})"
+        f"{problem.radius!r}, p {problem.p}, {method}, block {block}, seed {seed}, "
+        f"{problem.search!r})"
     )
 
 
@@ -276,22 +269,15 @@ def _check(
     passes: int,
     method: str,
     block: int,
-    candidates: int,
-    overshoot: float,
-    max_iter: int,
+    deepfool: DeepFoolSettings,
 ) -> None:
     check_ball(radius, p)
     if not 0 < target_rate <= 1:
         raise InputError(f"target_rate={target_rate} must lie in (0, 1]; the authors' is 0.8.")
     if method not in ("batched", "sequential"):
         raise InputError(f"method={method!r} must be 'batched' or 'sequential'.")
-    for name, value, least in (
-        ("passes", passes, 1),
-        ("block", block, 1),
-        ("candidates", candidates, 2),
-        ("max_iter", max_iter, 1),
-    ):
-        if value < least:
-            raise InputError(f"{name}={value} must be at least {least}.")
-    if not 0 <= overshoot < math.inf:
-        raise InputError(f"overshoot={overshoot} must be finite and >= 0.")
+    if not isinstance(deepfool, DeepFoolSettings):
+        raise InputError(f"deepfool={deepfool!r} must be a DeepFoolSettings.")
+    for name, value in (("passes", passes), ("block", block), ("max_iter", deepfool.max_iter)):
+        if value < 1:
+            raise InputError(f"{name}={value} must be at least 1.")

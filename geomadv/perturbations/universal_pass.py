@@ -11,6 +11,7 @@ from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.perturbations.balls import project_ball
 from geomadv.perturbations.deepfool import deepfool_from
+from geomadv.perturbations.settings import DeepFoolSettings
 
 # Images on which the points of a block's path are compared, drawn anew at each pass; how the
 # numbers of steps grow along the path; and how sharply an image counts as fooled (`_merit`). With
@@ -30,9 +31,7 @@ class Problem:
     margin: float  # mean score difference to the best rival at the sample set
     radius: float
     p: float
-    candidates: int  # of DeepFool, and so on
-    overshoot: float
-    max_iter: int
+    search: DeepFoolSettings
     block: int
     size: int
 
@@ -44,14 +43,7 @@ class Problem:
 
     def steps(self, index: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """DeepFool's way out from x + v for those that find one: steps (n, C, H, W) and labels."""
-        found = deepfool_from(
-            self.net,
-            self.x[index] + v,
-            self.candidates,
-            self.overshoot,
-            self.max_iter,
-            self.size,
-        )
+        found = deepfool_from(self.net, self.x[index] + v, self.search, self.size)
         return found.delta[found.converged], found.label[found.converged]
 
     def project(self, v: Tensor) -> Tensor:

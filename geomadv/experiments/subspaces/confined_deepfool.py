@@ -19,7 +19,8 @@ from geomadv.errors import InputError
 from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.variables import IMAGE, label_variables
 from geomadv.linalg import NestedSubspaces
-from geomadv.perturbations import deepfool
+from geomadv.perturbations import DeepFoolSettings
+from geomadv.perturbations.deepfool import deepfool_by
 
 RANDOM = "random"
 
@@ -50,9 +51,7 @@ def confined_deepfool(
     draws: int = 5,
     examples: int = 2,
     seed: int = 0,
-    candidates: int = 10,
-    overshoot: float = 0.02,
-    max_iter: int = 50,
+    deepfool: DeepFoolSettings = DeepFoolSettings(),  # noqa: B008 (frozen)
     keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
@@ -77,9 +76,7 @@ def confined_deepfool(
         draws: random sequences of subspaces.
         examples: first images whose perturbations and projections are kept.
         seed: of the random subspaces.
-        candidates: DeepFool's number of classes that count.
-        overshoot: DeepFool's relative overshoot.
-        max_iter: DeepFool's most steps.
+        deepfool: how DeepFool walks.
         keep: what keeps finished families at a d; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
@@ -104,15 +101,9 @@ def confined_deepfool(
     size = check_batch_size(batch_size, net)
     groups = {name: [_Group(torch.arange(len(x)), nested)] for name, nested in families.items()}
     groups[RANDOM] = _random_groups(len(x), net.dimension, max(dims), draws, seed)
-    settings: dict[str, Any] = {
-        "candidates": candidates,
-        "overshoot": overshoot,
-        "max_iter": max_iter,
-        "batch_size": size,
-    }
-    plain = deepfool(net, x, **settings)
+    plain = deepfool_by(deepfool, net, x, batch_size=size)
     result = _Arrays(x, list(groups), dims, min(examples, len(x)))
-    attack = partial(_attack, net, x, centre, len(result.image), settings)
+    attack = partial(_attack, net, x, centre, len(result.image), deepfool, size)
     with tqdm(
         total=len(groups) * len(dims) * len(x),
         desc="confined DeepFool",
@@ -212,7 +203,8 @@ def _attack(
     x: Tensor,
     centre: Tensor,
     examples: int,
-    settings: dict[str, Any],
+    search: DeepFoolSettings,
+    batch_size: int,
     parts: Sequence[_Group],
     size: int,
 ) -> xr.Dataset:
@@ -223,7 +215,7 @@ def _attack(
         subspace = part.nested.subspace(int(np.searchsorted(part.nested.sizes, size)))
         subspace = subspace.to(x.device, x.dtype)
         chosen = x[part.images.to(x.device)]
-        found = deepfool(net, chosen, subspace=subspace, **settings)
+        found = deepfool_by(search, net, chosen, subspace=subspace, batch_size=batch_size)
         shown = (part.images < examples).to(x.device)
         projection = centre + subspace.project(chosen[shown] - centre)
         values = (found.norm, found.converged, found.label, found.iterations)

@@ -19,7 +19,8 @@ from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.variables import IMAGE, label_variables
 from geomadv.images import ImageSet
 from geomadv.linalg import Subspace
-from geomadv.perturbations import deepfool
+from geomadv.perturbations import DeepFoolSettings
+from geomadv.perturbations.deepfool import deepfool_by
 
 
 class Resample(nn.Module):
@@ -108,9 +109,7 @@ def resampling(
     factors: Sequence[float] = (1, 2, 3, 4, 5, 10),
     *,
     span_images: Any = None,
-    candidates: int = 10,
-    overshoot: float = 0.02,
-    max_iter: int = 50,
+    deepfool: DeepFoolSettings = DeepFoolSettings(),  # noqa: B008 (frozen)
     keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
@@ -136,9 +135,7 @@ def resampling(
         factors: f, > 0.
         span_images: (M, C, H, W) tensor or ImageSet, other images than `images`; None: no direct
             attack.
-        candidates: DeepFool's number of classes that count.
-        overshoot: DeepFool's relative overshoot.
-        max_iter: DeepFool's most steps.
+        deepfool: how DeepFool walks.
         keep: what keeps finished d_low; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
@@ -165,13 +162,7 @@ def resampling(
     _check(net, low_sizes, factors)
     networks = [resampled(net, d_low) for d_low in low_sizes]
     size = check_batch_size(batch_size, net)
-    settings: dict[str, Any] = {
-        "candidates": candidates,
-        "overshoot": overshoot,
-        "max_iter": max_iter,
-        "batch_size": size,
-    }
-    attack = partial(_attacked, net, settings, progress)
+    attack = partial(_attacked, net, deepfool, size, progress)
     plain = keep("images", partial(attack, x))
     delta = torch.from_numpy(plain["delta"].to_numpy()).to(x)
     spanning = None
@@ -187,7 +178,7 @@ def resampling(
     def row(d_low: int, network: Classifier) -> xr.Dataset:
         variables = _transfer(network, _unit(net, d_low), x, delta, factors, size)
         if spanning is not None:
-            variables |= _direct(network, _unit(net, d_low), x, spanning, settings)
+            variables |= _direct(network, _unit(net, d_low), x, spanning, deepfool, size)
         return xr.Dataset(variables)
 
     rows = []
@@ -207,9 +198,11 @@ def resampling(
     return _labelled(_table(ds))
 
 
-def _attacked(net: Classifier, settings: dict[str, Any], progress: bool, x: Tensor) -> xr.Dataset:
+def _attacked(
+    net: Classifier, search: DeepFoolSettings, size: int, progress: bool, x: Tensor
+) -> xr.Dataset:
     """DeepFool on the network itself."""
-    found = deepfool(net, x, progress=progress, **settings)
+    found = deepfool_by(search, net, x, batch_size=size, progress=progress)
     return xr.Dataset(
         {
             "delta": (("sample", *IMAGE), found.delta.cpu().numpy()),
@@ -253,13 +246,18 @@ def _transfer(
 
 
 def _direct(
-    network: Classifier, unit: Resample, x: Tensor, spanning: Tensor, settings: dict[str, Any]
+    network: Classifier,
+    unit: Resample,
+    x: Tensor,
+    spanning: Tensor,
+    search: DeepFoolSettings,
+    size: int,
 ) -> dict[str, Any]:
     """DeepFool on the resampled network, inside the span of resampled perturbations and outside."""
-    rows = torch.cat([unit(part) for part in spanning.split(settings["batch_size"])])
+    rows = torch.cat([unit(part) for part in spanning.split(size)])
     subspace = Subspace(rows.flatten(1).T)
-    confined = deepfool(network, x, subspace=subspace, **settings)
-    direct = deepfool(network, x, **settings)
+    confined = deepfool_by(search, network, x, subspace=subspace, batch_size=size)
+    direct = deepfool_by(search, network, x, batch_size=size)
     return {
         "span_dimension": ((), subspace.dimension),
         "confined_norm": ("sample", confined.norm.cpu().numpy()),
