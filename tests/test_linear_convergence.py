@@ -138,7 +138,7 @@ def test_the_hinge_is_where_its_subgradient_vanishes(dual_of, clouds):
     left = np.append(found.weight, 0.0 if free else found.bias) - 0.5 * rows[margin < 1 - 1e-5].sum(
         0
     )
-    multipliers, residual, *_ = np.linalg.lstsq(rows[tight].T, left)
+    multipliers = np.linalg.lstsq(rows[tight].T, left)[0]
     assert np.abs(rows[tight].T @ multipliers - left).max() < 1e-5
     assert (multipliers > -1e-5).all()
     assert (multipliers < 0.5 + 1e-5).all()
