@@ -42,25 +42,33 @@ def clean_labels(net: Classifier, x: Tensor, size: int) -> Tensor:
     return check_labels(net, labels_at(net, x, size))
 
 
-def check_labels(net: Classifier, labels: Tensor) -> Tensor:
+def check_labels(net: Classifier, labels: Tensor, start: int = 0) -> Tensor:
     """The labels (N,) of clean images, if there are such.
+
+    start: the number of the first of these images, for the message.
 
     Raises:
         InputError: scores that are not finite.
     """
-    missing = labels == NO_LABEL
+    missing = lost(labels)
     if missing.any():
+        first = start + int(missing.nonzero()[0])
         raise InputError(
             f"network {net.name!r} gives non-finite scores on {int(missing.sum())} of "
-            f"{len(labels)} images, first on number {int(missing.nonzero()[0])}: they have no "
-            "predicted class. Leave such images out, check the weights, or use dtype=torch.float64."
+            f"{len(labels)} images, first on number {first}: they have no predicted class. Leave "
+            "such images out, check the weights, or use dtype=torch.float64."
         )
     return labels
 
 
+def lost(labels: Tensor) -> Tensor:
+    """(N,) bool: no label, because scores are not finite."""
+    return labels == NO_LABEL
+
+
 def is_fooled(labels: Tensor, clean: Tensor) -> Tensor:
     """(N,) bool: another class than `clean`; an image without a class (-1) is not fooled."""
-    return (labels != clean) & (labels != NO_LABEL)
+    return (labels != clean) & ~lost(labels)
 
 
 def check_perturbation(net: Classifier, delta: Any, name: str = "perturbation") -> Tensor:

@@ -1,7 +1,6 @@
 """Where the features of a network's last linear step are, and how to put others in their place."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -12,8 +11,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.smoothness import SmoothActivations
 from geomadv.errors import InputError
+from geomadv.experiments.smoothing import smoothing
 
 # Calls that are linear in each tensor they multiply.
 _PRODUCTS: set[Callable[..., Any]] = {
@@ -146,11 +145,6 @@ class ModuleTap:
                 "to the scores; name a module that is called once."
             )
         return given[0], scores
-
-
-def smoothing(net: Classifier) -> AbstractContextManager[Any]:
-    """The context in which a network's module computes the scores of the classifier."""
-    return nullcontext() if net._beta is None else SmoothActivations(net._beta)
 
 
 REMEDY = (

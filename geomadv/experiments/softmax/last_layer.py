@@ -11,7 +11,7 @@ from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.softmax.head import REMEDY, ModuleTap, ProductTap, Tap
-from geomadv.perturbations.fooling import labels_of
+from geomadv.perturbations.fooling import check_labels, labels_of
 
 Array = NDArray[np.float64]
 
@@ -89,8 +89,8 @@ def last_layer(
         batch_size: images per pass; default from memory.
 
     Raises:
-        InputError: there is no such product or module, or what follows is not affine; the message
-            says on how many images, and how far the scores are off.
+        InputError: there is no such product or module, scores are not finite, or what follows is
+            not affine; the message says on how many images, and how far the scores are off.
     """
     with torch.no_grad():
         x = images.detach()
@@ -142,13 +142,16 @@ def _verify(layer: LastLayer, x: Tensor, size: int, place: str) -> None:
     """Raises InputError unless W g + b gives the scores of all images to rounding."""
     eps = torch.finfo(layer.net.dtype).eps * _ROUNDINGS * layer.weight.shape[1] ** 0.5
     tried = torch.cat([x, _random(layer.net, max(_ENOUGH - len(x), 0)).to(x)])
-    excess, allowed = [], []
+    excess, allowed, labels = [], [], []
     for part in tried.split(size):
-        g, scores = (t.double().cpu().numpy() for t in layer(part))
+        found = layer(part)
+        labels.append(labels_of(found[1]))
+        g, scores = (t.double().cpu().numpy() for t in found)
         off = np.abs(g @ layer.weight.T + layer.bias - scores)
         rounding = eps * (np.abs(g) @ np.abs(layer.weight).T + np.abs(layer.bias))
         excess.append(np.where(off <= rounding, 0.0, off).max(axis=1))
         allowed.append(rounding.max(axis=1))
+    check_labels(layer.net, torch.cat(labels)[: len(x)])
     worst = np.concatenate(excess)
     wrong = worst != 0
     if wrong.any():
