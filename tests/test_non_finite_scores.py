@@ -150,15 +150,6 @@ def test_transfer_counts_labels_only():
     assert (ds["label"].sel(network="flat") >= 0).all()
 
 
-def test_a_graph_has_no_edges_to_no_label():
-    ds = experiments.label_graph([0, 0, 0, 1], [1, -1, -1, -1], ["a", "b"])
-    assert ds["count"].values.tolist() == [[0, 1], [0, 0]]
-    assert ds["edge"].values.tolist() == [1, -1]
-    assert float(ds["edge_share"][0]) == pytest.approx(1 / 3)
-    with pytest.raises(InputError, match="prediction must hold"):
-        experiments.label_graph([-1, 0], [0, 0], ["a", "b"])
-
-
 def test_resampled_networks_and_projections_too():
     net, labels = cliff(wide=True), np.zeros(12, dtype=np.int64)
     clean = ImageSet(images().float().numpy(), labels)

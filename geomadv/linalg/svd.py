@@ -153,7 +153,8 @@ def normal_svd(
 
     Raises:
         InputError: bad shape or dtype, rank < 1 or (unless `fewer`) too large, unknown method,
-            infinite values, only NaN rows, method "exact" on a dataset that does not fit the memory.
+            infinite values, only NaN rows, method "exact" on a dataset that does not fit the
+            memory.
     """
     if method not in get_args(Method):
         raise InputError(f"method: expected one of {get_args(Method)}, found {method!r}.")

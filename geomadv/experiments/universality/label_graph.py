@@ -23,8 +23,7 @@ def label_graph(
 
     Args:
         prediction: (N,) classes predicted at the clean images.
-        label: (N,) classes predicted under the perturbation; -1, of an image whose scores are not
-            finite there, counts for the class' size and for no edge.
+        label: (N,) classes predicted under the perturbation.
         class_names: one name per class.
         least_share: see above.
 
@@ -44,11 +43,9 @@ def label_graph(
     if not 0 <= least_share < 1:
         raise InputError(f"least_share={least_share} must lie in [0, 1).")
     classes = len(class_names)
-    known = target >= 0
-    pairs = source[known] * classes + target[known]
-    count = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    count = np.bincount(source * classes + target, minlength=classes**2).reshape(classes, classes)
     moved = count - np.diag(np.diag(count))
-    present = np.maximum(np.bincount(source, minlength=classes), 1)
+    present = np.maximum(count.sum(1), 1)
     edge, share = moved.argmax(1), moved.max(1) / present
     drawn = (moved.max(1) > 0) & (share > least_share)
     edge, share = np.where(drawn, edge, -1), np.where(drawn, share, 0.0)
@@ -95,10 +92,10 @@ def _classes(
             f"prediction and label have shapes {source.shape} and {target.shape}: give the classes "
             "of the same images, (N,) each, at least one."
         )
-    for name, array, lowest in (("prediction", source, 0), ("label", target, -1)):
-        if array.dtype.kind not in "iu" or array.min() < lowest or array.max() >= classes:
+    for name, array in (("prediction", source), ("label", target)):
+        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= classes:
             raise InputError(
-                f"{name} must hold whole numbers from {lowest} to {classes - 1}, one of the "
+                f"{name} must hold whole numbers from 0 to {classes - 1}, one of the "
                 f"{classes} class_names each; found {array.dtype} from {array.min()} to "
                 f"{array.max()}."
             )

@@ -70,8 +70,8 @@ def norm_comparison(
         which its vector is left out; `mean_image_norm`.
 
     Raises:
-        InputError: unusable images or scores of clean ones that are not finite, unusable perturbation or
-            norms, draws < 1, subspaces of another image size or named like another kind, or a
+        InputError: unusable images, clean ones whose scores are not finite, unusable perturbation
+            or norms, draws < 1, subspaces of another image size or named like another kind, or a
             vector that vanishes.
     """
     x, unseen = net.check_images(images), net.check_images(held_out)

@@ -66,7 +66,8 @@ def universal(
         `held_out_history` (size, repeat, pass), NaN after the last pass; `norm` (size, repeat);
         of the largest size `perturbation` (repeat, channel, row, column) and `label`
         (repeat, held_out_sample), -1 where scores are not finite (not fooled), with
-        `prediction` (held_out_sample) at the clean images; `random_fooling_rate` (draw); `radius` and `mean_image_norm`.
+        `prediction` (held_out_sample) at the clean images; `random_fooling_rate` (draw);
+        `radius` and `mean_image_norm`.
 
     Raises:
         InputError: unusable images or settings, a size outside 1..N.
