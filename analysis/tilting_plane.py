@@ -82,6 +82,7 @@ def run(flags: TiltingPlane) -> None:
         "classifier": str(classifier),
         "count": len(train),
         "C": values,
+        "until_settled": True,
         "examples": flags.examples,
         "seed": flags.seed,
     }

@@ -55,8 +55,8 @@ def minimise(objective: Objective, x: Array, is_second: NDArray[np.bool_], steps
         x = triangle.T
     problem = _Problem.of(objective, x, np.where(is_second, 1.0, -1.0))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        search = _interior if objective.loss is None else _newton
-        v, relative, finished = search(problem, steps)
+        state = _Interior(problem) if objective.loss is None else _Newton(problem)
+        v, relative, finished = _search(state, steps)
     weight = v[: x.shape[1]]
     bias = v[-1] * problem.column if objective.scale > 0 else 0.0
     bound = float(np.arcsin(relative)) if relative < 1 else float(np.pi)
@@ -118,30 +118,47 @@ def _solver(matrix: Array) -> Callable[[Array], Array] | None:
     return lambda right: scale * cho_solve(factor, scale * right, check_finite=False)
 
 
-def _newton(problem: _Problem, steps: int) -> tuple[Array, float, bool]:
-    """Newton's method with exact line searches.
-
-    Returns v, the bound on ||w - w*|| / ||w||, and whether more steps would not better it.
-    """
-    assert problem.loss is not None
-    v = np.zeros(problem.a.shape[1])
-    best, bound, stalled = v, np.inf, 0
+def _search(state: _Newton | _Interior, steps: int) -> tuple[Array, float, bool]:
+    """The best v on the way, the bound on its ||w - w*|| / ||w||, and whether it is the end."""
+    best, bound, stalled = state.v, np.inf, 0
     for step in range(steps + 1):
-        margins = problem.y * (problem.a @ v)
-        gradient = problem.r * v + problem.a.T @ problem.slopes(margins)
-        matrix = problem.matrix(problem.c * problem.loss.curvature(margins))
-        relative = _profile(problem, gradient, matrix) / problem.size(v) if step else np.inf
+        error, size = state.error(), state.problem.size(state.v)
+        relative = error / size if size > 0 else np.inf
         stalled += bound < _NEAR
         if relative < bound:
-            best, bound, stalled = v, float(relative), 0
-        solve = _solver(matrix)
-        if bound <= _ENOUGH or stalled >= _STALLED or step == steps or solve is None:
+            best, bound, stalled = state.v, float(relative), 0
+        if bound <= _ENOUGH or stalled >= _STALLED or step == steps or not state.advance():
             break
-        direction = solve(-gradient)
-        if not np.isfinite(direction).all():
-            break
-        v = v + _line_search(problem, v, direction, margins) * direction
     return best, bound, step < steps or bound <= _ENOUGH
+
+
+class _Newton:
+    """Newton's method with exact line searches."""
+
+    def __init__(self, problem: _Problem) -> None:
+        self.problem = problem
+        self.v: Array = np.zeros(problem.a.shape[1])
+
+    def error(self) -> float:
+        """Bound on ||w - w*||: the gradient's norm."""
+        problem = self.problem
+        assert problem.loss is not None
+        self._margins = problem.y * (problem.a @ self.v)
+        self._gradient = problem.r * self.v + problem.a.T @ problem.slopes(self._margins)
+        self._matrix = problem.matrix(problem.c * problem.loss.curvature(self._margins))
+        return _profile(problem, self._gradient, self._matrix)
+
+    def advance(self) -> bool:
+        """One step; False where rounding does not let it."""
+        solve = _solver(self._matrix)
+        if solve is None:
+            return False
+        direction = solve(-self._gradient)
+        if not np.isfinite(direction).all():
+            return False
+        step = _line_search(self.problem, self.v, direction, self._margins)
+        self.v = self.v + step * direction
+        return True
 
 
 def _profile(problem: _Problem, gradient: Array, matrix: Array) -> float:
@@ -175,59 +192,61 @@ def _line_search(problem: _Problem, v: Array, direction: Array, margins: Array) 
     return float(brentq(derivative, near, far, rtol=1e-6, xtol=1e-12))
 
 
-def _interior(problem: _Problem, steps: int) -> tuple[Array, float, bool]:
+class _Interior:
     """The hinge by a primal-dual interior-point method (Mehrotra's predictor and corrector).
 
     Minimise 1/2 v.Rv + c.e subject to e >= 0, s = y Av - 1 + e >= 0; the duals d of s and c - d of
     e are positive too, with R v = (yA)^T d. The systems are those of Ferris and Munson (SIAM J.
-    Optim. 2002), p wide. Returns as `_newton`.
+    Optim. 2002), p wide.
     """
-    a, y, c = problem.a, problem.y, problem.c
-    v = np.zeros(a.shape[1])
-    # Rows: d, c - d, s, e. The second is kept, since the difference would lose its small values.
-    pairs = np.stack([c / 2, c / 2, np.ones_like(c), np.ones_like(c)])
-    best, bound, stalled = v, np.inf, 0
-    for step in range(steps + 1):
-        d, rest, s, e = pairs
-        relative = np.sqrt(2 * _gap(problem, v, d)) / problem.size(v) if step else np.inf
-        stalled += bound < _NEAR
-        if relative < bound:
-            best, bound, stalled = v, float(relative), 0
+
+    def __init__(self, problem: _Problem) -> None:
+        self.problem = problem
+        self.v: Array = np.zeros(problem.a.shape[1])
+        half, ones = problem.c / 2, np.ones_like(problem.c)
+        # Rows: d, c - d, s, e. The second is kept, since the difference would lose small values.
+        self._pairs = np.stack([half, half, ones, ones])
+
+    def error(self) -> float:
+        """Bound on ||w - w*||, by the duality gap."""
+        return float(np.sqrt(2 * _gap(self.problem, self.v, self._pairs[0])))
+
+    def advance(self) -> bool:
+        """One step; False where rounding does not let it."""
+        d, rest, s, e = pairs = self._pairs
         theta = 1 / (e / rest + s / d)
-        solve = _solver(problem.matrix(theta))
-        if bound <= _ENOUGH or stalled >= _STALLED or step == steps or solve is None:
-            break
-        missing = y * (a @ v) - 1 + e - s
-        dual = problem.r * v - a.T @ (y * d)
-
-        def move(
-            s_goal: Array | float,
-            e_goal: Array | float,
-            pairs: Array = pairs,
-            solve: Callable[[Array], Array] = solve,
-            theta: Array = theta,
-            missing: Array = missing,
-            dual: Array = dual,
-        ) -> tuple[Array, Array]:
-            """The step at which d s and (c - d) e become the goals, linearised."""
-            d, rest, s, e = pairs
-            left, right = s_goal - d * s, e_goal - rest * e
-            h = left / d - right / rest - missing
-            dv = solve(a.T @ (y * theta * h) - dual)
-            dd = theta * (h - y * (a @ dv))
-            return dv, np.stack([dd, -dd, (left - s * dd) / d, (right + e * dd) / rest])
-
-        _, change = move(0.0, 0.0)
-        mean = (d @ s + rest @ e) / (2 * len(a))
+        solve = _solver(self.problem.matrix(theta))
+        if solve is None:
+            return False
+        _, change = self._move(0.0, 0.0, theta, solve)
+        mean = (d @ s + rest @ e) / (2 * len(d))
         after = pairs + _room(pairs, change) * change
-        share = (after[0] @ after[2] + after[1] @ after[3]) / (2 * len(a)) / mean
+        share = (after[0] @ after[2] + after[1] @ after[3]) / (2 * len(d)) / mean
         goal = share**3 * mean
-        dv, change = move(goal - change[0] * change[2], goal - change[1] * change[3])
+        centred = (goal - change[0] * change[2], goal - change[1] * change[3])
+        dv, change = self._move(*centred, theta, solve)
         if not (np.isfinite(dv).all() and np.isfinite(change).all()):
-            break
+            return False
         far = _INSIDE * _room(pairs, change)
-        v, pairs = v + far * dv, pairs + far * change
-    return best, bound, step < steps or bound <= _ENOUGH
+        self.v, self._pairs = self.v + far * dv, pairs + far * change
+        return True
+
+    def _move(
+        self,
+        s_goal: Array | float,
+        e_goal: Array | float,
+        theta: Array,
+        solve: Callable[[Array], Array],
+    ) -> tuple[Array, Array]:
+        """The step at which d s and (c - d) e become the goals, linearised."""
+        a, y, (d, rest, s, e) = self.problem.a, self.problem.y, self._pairs
+        missing = y * (a @ self.v) - 1 + e - s
+        left, right = s_goal - d * s, e_goal - rest * e
+        h = left / d - right / rest - missing
+        dual = self.problem.r * self.v - a.T @ (y * d)
+        dv = solve(a.T @ (y * theta * h) - dual)
+        dd = theta * (h - y * (a @ dv))
+        return dv, np.stack([dd, -dd, (left - s * dd) / d, (right + e * dd) / rest])
 
 
 def _room(values: Array, change: Array) -> float:

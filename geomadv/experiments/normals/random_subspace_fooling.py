@@ -62,7 +62,8 @@ def random_subspace_fooling(
 
     Raises:
         InputError: unusable images, clean ones whose scores are not finite, m outside 1..k,
-            norms that are not positive, draws < 1, or directions of another dimension than the images.
+            norms that are not positive, draws < 1, or directions of another dimension than the
+            images.
     """
     x = net.check_images(images)
     basis = torch.as_tensor(directions).to(device=net.device, dtype=x.dtype)
