@@ -50,8 +50,9 @@ def minimise(objective: Objective, x: Array, is_second: NDArray[np.bool_], steps
     The minimiser lies in the span of the images: pixels that are zero in all of them take no part,
     and where there are fewer images than pixels, w is sought in that span.
     """
-    used = x.any(axis=0)
-    x, basis = x[:, used], None
+    used: NDArray[np.bool_] = x.any(axis=0)
+    x = x[:, used]
+    basis: Array | None = None
     if len(x) < x.shape[1]:
         basis, triangle = np.linalg.qr(x.T)
         x = triangle.T
@@ -59,7 +60,7 @@ def minimise(objective: Objective, x: Array, is_second: NDArray[np.bool_], steps
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         state = _Interior(problem) if objective.loss is None else _Newton(problem)
         v, relative, finished = _search(state, steps)
-    weight = np.zeros(len(used))
+    weight: Array = np.zeros(len(used))
     weight[used] = v[: x.shape[1]] if basis is None else basis @ v[: x.shape[1]]
     bias = v[-1] * problem.column if objective.scale > 0 else 0.0
     bound = float(np.arcsin(relative)) if relative < 1 else float(np.pi)
