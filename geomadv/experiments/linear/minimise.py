@@ -50,7 +50,7 @@ def minimise(objective: Objective, x: Array, is_second: NDArray[np.bool_], steps
     The minimiser lies in the span of the images: pixels that are zero in all of them take no part,
     and where there are fewer images than pixels, w is sought in that span.
     """
-    used: NDArray[np.bool_] = x.any(axis=0)
+    used = np.asarray(x.any(axis=0))
     x = x[:, used]
     basis: Array | None = None
     if len(x) < x.shape[1]:
