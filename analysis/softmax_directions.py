@@ -17,6 +17,8 @@ class SoftmaxDirections(Flags):
     """Test images; all if there are fewer."""
     collisions: CollisionSettings = field(default_factory=CollisionSettings)
     """Search for images with the features of another class's image."""
+    layer: str | None = None
+    """Module whose input is taken for the features; default: the last product with weights."""
     angle_sample: int = 2_000_000
     """Pairs of boundaries above which the histogram of angles is that of a random sample."""
 
@@ -30,6 +32,7 @@ def run(flags: SoftmaxDirections) -> None:
         "collisions": asdict(flags.collisions),
         "angle_sample": flags.angle_sample,
         "seed": flags.seed,
+        **({} if flags.layer is None else {"layer": flags.layer}),
     }
     ds = compute_once(
         flags,
@@ -43,6 +46,7 @@ def run(flags: SoftmaxDirections) -> None:
             flags.collisions,
             angle_sample=flags.angle_sample,
             seed=flags.seed,
+            layer=flags.layer,
             keep=keep,
             batch_size=flags.batch_size,
             progress=True,

@@ -42,7 +42,7 @@ class TiltingPlane(Flags):
     """Smallest C; default: the power of ten below which, by the scale of the data, nothing tilts
     (1 / (N ||j - i||^2) with N images and centroids i and j, divided by 10 and rounded down)."""
     decades: float = 8
-    """How many powers of ten C spans."""
+    """How many powers of ten C spans; the sweep ends before where nothing changes any more."""
     values: int = 25
     """Values of C."""
     examples: int = 6
@@ -82,6 +82,7 @@ def run(flags: TiltingPlane) -> None:
         "classifier": str(classifier),
         "count": len(train),
         "C": values,
+        "until_settled": True,
         "examples": flags.examples,
         "seed": flags.seed,
     }
@@ -98,6 +99,7 @@ def run(flags: TiltingPlane) -> None:
             values,
             classes=flags.classes,
             examples=flags.examples,
+            until_settled=True,
             keep=keep,
             progress=True,
         ),
@@ -110,6 +112,8 @@ def run(flags: TiltingPlane) -> None:
             f"mean adversarial norm {float(at['mean_adversarial_norm']):.3f}"
             f"{'' if bool(at['converged']) else ' (solver did not converge)'}"
         )
+    if not bool(ds["settled"][-1]):
+        print("the boundary still turns at the largest C")
     print(
         f"nearest centroid: test error {100 * float(ds['centroid_test_error']):.2f} %, "
         f"mean adversarial norm {float(ds['centroid_mean_adversarial_norm']):.3f}"

@@ -81,13 +81,16 @@ def run(flags: Universal) -> None:
             progress=True,
         ),
     )
+    # Images whose scores are not finite under the perturbation have no label to go to.
+    known = ds["label"][0] >= 0
+    source, label = ds["prediction"][known], ds["label"][0][known]
     graph = compute_once(
         flags,
         net,
         held_out,
         "label_graph",
         config,
-        lambda _: ga.experiments.label_graph(ds["prediction"], ds["label"][0], net.class_names),
+        lambda _: ga.experiments.label_graph(source, label, net.class_names),
     )
     for n in sizes:
         sample, unseen = (

@@ -115,12 +115,12 @@ class Functional(nn.Module):
     ("module", "message"),
     [
         (
-            nn.Sequential(nn.Conv2d(1, 4, 3), nn.AvgPool2d((1, 2)), nn.Flatten()),
+            nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d((1, 2)), nn.Flatten()),
             "ran last is Flatten",
         ),
         (Functional(nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), torch.tanh), "are changed"),
         (Functional(nn.Flatten(), lambda x: F.normalize(x)[:, :4]), "ran last is Flatten"),
-        (Linear(gaussian(4, 12), gaussian(4)), "ran last is Linear"),
+        (Functional(Linear(gaussian(4, 12), gaussian(4)), torch.sin), "ran last is Linear"),
     ],
 )
 def test_networks_without_a_final_linear_layer(module, message):

@@ -180,11 +180,15 @@ def test_scikit_learn_classifiers_agree_with_themselves(classifier, classes):
     (x, y), (u, v) = clouds(), clouds(seed=1)
     ds = tilting_plane((x, y), (u, v), classifier, 0.7, classes=classes)
     own = type(classifier)(**classifier.get_params())
-    if "C" in own.get_params():
-        own.set_params(C=0.7)
+    libsvm = isinstance(own, SVC)
+    tight = {"C": 0.7, "tol": 1e-6 if libsvm else 1e-11, "max_iter": -1 if libsvm else 100_000}
+    own.set_params(**{name: v for name, v in tight.items() if name in own.get_params()})
     own.fit(x, y == classes[1])
     w, f = np.ravel(own.coef_), own.decision_function(u)
-    np.testing.assert_allclose(ds["test_distance"][0], f / np.linalg.norm(w), atol=EXACT)
+    # Theirs stops at tol; libsvm's is a violation of the optimality conditions, from which the
+    # weights are off by its root at most.
+    close = 1e-3 if libsvm else 1e-6
+    np.testing.assert_allclose(ds["test_distance"][0], f / np.linalg.norm(w), atol=close)
     assert float(ds["test_error"][0]) == pytest.approx(1 - own.score(u, v == classes[1]))
     assert ds.attrs["pair"].tolist() == list(classes)
 

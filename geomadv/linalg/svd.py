@@ -125,6 +125,7 @@ def normal_svd(
     memory: int = 1 << 30,
     seed: int = 0,
     progress: bool = False,
+    fewer: bool = False,
 ) -> NormalSVD:
     """Leading right singular vectors of unit normals; no mean is subtracted.
 
@@ -140,24 +141,26 @@ def normal_svd(
     Args:
         rows: (N, D) floating-point tensor, array or h5py.Dataset; a dataset is read in blocks.
             Rows that contain NaN (points without a normal) are skipped, counted and warned of.
-        rank: number k of directions, at most min(N, D).
+        rank: number k of directions, at most min(N, D) without the skipped rows.
         method: see above.
         memory: bytes for working arrays, beside rows that are in memory already.
         seed: for "randomized".
         progress: show a progress bar.
+        fewer: where the rank is larger than that, take as many directions as there are.
 
     Cost: N D min(N, D) multiplications for the Gram matrix (half of a plain product), about
     2/3 min(N, D)^3 for its spectrum, 4 N D k for the last pass.
 
     Raises:
-        InputError: bad shape or dtype, rank < 1 or > min(N, D), unknown method, infinite values,
-            only NaN rows, method "exact" on a dataset that does not fit the memory.
+        InputError: bad shape or dtype, rank < 1 or (unless `fewer`) too large, unknown method,
+            infinite values, only NaN rows, method "exact" on a dataset that does not fit the
+            memory.
     """
     if method not in get_args(Method):
         raise InputError(f"method: expected one of {get_args(Method)}, found {method!r}.")
     reader = BlockReader(rows, memory // 2)
-    _check_rank(rank, reader)
-    job = _Job(reader, rank, memory, seed, progress)
+    job = _Job(reader, rank, memory, seed, progress, fewer)
+    job.known_rank()
     chosen = _choose(reader, memory) if method == "auto" else method
     if chosen == "exact":
         _check_exact(rows, reader, memory)
@@ -221,22 +224,35 @@ class _Job:
     memory: int
     seed: int
     progress: bool
+    fewer: bool
+
+    def known_rank(self) -> int:
+        """Directions to be found, as far as the rows that have been read tell.
+
+        Raises:
+            InputError: more than there are are wanted, or there are no rows.
+        """
+        n, d = self.reader.count, self.reader.shape[1]
+        if n > 0 and self.fewer and self.rank >= 1:
+            return min(self.rank, n, d)
+        _check_rank(self.rank, self.reader)
+        return self.rank
 
     def exact(self) -> NormalSVD:
         matrix = np.concatenate(list(self._rows("reading"))).astype(np.float64)
-        _check_rank(self.rank, self.reader)
+        rank = self.known_rank()
         _, values, right = np.linalg.svd(matrix, full_matrices=False)
         bound = np.finfo(np.float64).eps * values[0] * np.sqrt(matrix.size)
         energy = float(np.vdot(matrix, matrix))
-        return self._result(values, right[: self.rank].T, values, energy, float(bound), "exact")
+        return self._result(values[:rank], right[:rank].T, values, energy, float(bound), "exact")
 
     def covariance(self) -> NormalSVD:
         matrix = gram_matrix(self._rows("covariance"), self.reader.shape[1])
-        _check_rank(self.rank, self.reader)
+        rank = self.known_rank()
         energy = float(matrix.trace())
-        eigenvalues, vectors = self._eigenpairs(matrix)
+        eigenvalues, vectors = self._eigenpairs(matrix, rank)
         del matrix
-        ritz, rotation, residual = rayleigh_ritz(self._rows("directions"), vectors, self.rank)
+        ritz, rotation, residual = rayleigh_ritz(self._rows("directions"), vectors, rank)
         bound = self._bound(ritz, residual)
         spectrum = self._spectrum(eigenvalues)
         return self._result(_roots(ritz), vectors @ rotation, spectrum, energy, bound, "covariance")
@@ -244,15 +260,15 @@ class _Job:
     def gram(self) -> NormalSVD:
         matrix = gram_matrix(self._columns("Gram matrix"), self.reader.shape[0])
         self.reader.skip_rows(matrix.diagonal())
-        _check_rank(self.rank, self.reader)
+        rank = self.known_rank()
         if not self.reader.keep.all():
             matrix = matrix[np.ix_(self.reader.keep, self.reader.keep)]
         energy = float(matrix.trace())
-        eigenvalues, vectors = self._eigenpairs(matrix)
+        eigenvalues, vectors = self._eigenpairs(matrix, rank)
         del matrix
         image: list[Array] = []
         ritz, rotation, residual = rayleigh_ritz(
-            self._columns("directions"), vectors, self.rank, image.append
+            self._columns("directions"), vectors, rank, image.append
         )
         # No division by the singular values: the columns stay orthonormal where those are tiny.
         directions = orthonormalised(np.concatenate(image).astype(np.float64) @ rotation)
@@ -262,8 +278,8 @@ class _Job:
 
     def randomized(self) -> NormalSVD:
         n = self.reader.shape[1]
-        basis = krylov_basis(self._rows, n, self.rank, self.memory // 2, self.seed)
-        _check_rank(self.rank, self.reader)
+        basis = krylov_basis(self._rows, n, self.known_rank(), self.memory // 2, self.seed)
+        rank = self.known_rank()
         squares = []
 
         def counted() -> Iterator[Array]:
@@ -271,7 +287,7 @@ class _Job:
                 squares.append(np.einsum("ij,ij->i", block, block).sum(dtype=np.float64))
                 yield block
 
-        ritz, rotation, residual = rayleigh_ritz(counted(), basis, self.rank)
+        ritz, rotation, residual = rayleigh_ritz(counted(), basis, rank)
         bound = self._bound(ritz, residual)
         energy = float(np.sum(squares))
         return self._result(_roots(ritz), basis @ rotation, None, energy, bound, "randomized")
@@ -286,14 +302,14 @@ class _Job:
         for block in tqdm(blocks, desc=name, total=count, disable=not self.progress):
             yield block.T
 
-    def _eigenpairs(self, matrix: Array) -> tuple[Array, Array]:
+    def _eigenpairs(self, matrix: Array, rank: int) -> tuple[Array, Array]:
         """All eigenvalues, and more eigenvectors than wanted, for the Rayleigh-Ritz step.
 
         Float32 rows give a Gram matrix with float32 errors: eigenvectors computed in float32 add
         errors of the same size outside their span, about eps lambda_1 / (lambda_k - lambda_m) for
         m vectors. The further vectors make that gap wide.
         """
-        more = min(len(matrix), int(_MORE_SHARE * self.rank) + _MORE)
+        more = min(len(matrix), int(_MORE_SHARE * rank) + _MORE)
         precision = np.float32 if self.reader.dtype == np.float32 else np.float64
         return leading_eigenpairs(matrix, more, precision)
 
@@ -318,7 +334,7 @@ class _Job:
         method: str,
     ) -> NormalSVD:
         return NormalSVD(
-            singular_values=torch.tensor(values[: self.rank], dtype=torch.float64),
+            singular_values=torch.tensor(values, dtype=torch.float64),
             directions=fix_sign(torch.tensor(directions.astype(self.reader.dtype))),
             spectrum=None if spectrum is None else torch.tensor(spectrum, dtype=torch.float64),
             energy=energy,

@@ -8,7 +8,7 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
-from geomadv.perturbations.fooling import labels_at
+from geomadv.perturbations.fooling import check_labels, labels_at, labels_of
 from geomadv.perturbations.result import Perturbations, check_classes
 
 
@@ -38,7 +38,8 @@ def fgsm(
         batch_size: images per pass; default from memory. It changes results by rounding only.
 
     Raises:
-        InputError: images, epsilon or labels that cannot be used.
+        InputError: images, epsilon or labels that cannot be used, or scores of clean images that
+            are not finite. Where those of a perturbed image are not, its `label` is -1.
     """
     x = net.check_images(images).detach()
     if not 0 < epsilon < float("inf"):
@@ -50,7 +51,8 @@ def fgsm(
         part = x[i : i + size].clone().requires_grad_()
         with torch.enable_grad():
             scores = net.scores(part)
-            predicted = scores.detach().argmax(1)
+            predicted = labels_of(scores.detach())
+            check_labels(net, predicted, i)
             own = (predicted if chosen is None else chosen[i : i + size])[:, None]
             rivals = scores.scatter(1, own, -torch.inf)
             margin = rivals.logsumexp(1) - scores.gather(1, own).squeeze(1)

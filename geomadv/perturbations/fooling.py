@@ -8,17 +8,67 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 
+# Stands for the class of an image whose scores are not finite.
+NO_LABEL = -1
+
+
+def labels_of(scores: Tensor) -> Tensor:
+    """Classes (N,) int64 of scores (N, classes); -1 where a score is NaN or infinite.
+
+    An argmax takes NaN for the largest: an image whose scores overflow would count as class 0, or
+    as fooled.
+    """
+    return torch.where(scores.isfinite().all(1), scores.argmax(1), NO_LABEL)
+
 
 @torch.no_grad()
 def labels_at(net: Classifier, x: Tensor, size: int) -> Tensor:
-    """Classes (N,) int64 at any points (N, C, H, W) of image space; nothing is checked."""
-    return torch.cat([net.scores(part).argmax(1) for part in x.split(size)])
+    """Classes (N,) int64 at any points (N, C, H, W) of image space; -1 as in `labels_of`."""
+    return torch.cat([labels_of(net.scores(part)) for part in x.split(size)])
 
 
 @torch.no_grad()
 def labels_under(net: Classifier, x: Tensor, delta: Tensor, size: int) -> Tensor:
-    """Classes (N,) int64 at x + delta, with one delta (C, H, W) for all images."""
-    return torch.cat([net.scores(part + delta).argmax(1) for part in x.split(size)])
+    """Classes (N,) int64 at x + delta, with one delta (C, H, W) for all images; -1 likewise."""
+    return torch.cat([labels_of(net.scores(part + delta)) for part in x.split(size)])
+
+
+def clean_labels(net: Classifier, x: Tensor, size: int) -> Tensor:
+    """Classes (N,) int64 of clean images (N, C, H, W).
+
+    Raises:
+        InputError: scores that are not finite.
+    """
+    return check_labels(net, labels_at(net, x, size))
+
+
+def check_labels(net: Classifier, labels: Tensor, start: int = 0) -> Tensor:
+    """The labels (N,) of clean images, if there are such.
+
+    start: the number of the first of these images, for the message.
+
+    Raises:
+        InputError: scores that are not finite.
+    """
+    missing = lost(labels)
+    if missing.any():
+        first = start + int(missing.nonzero()[0])
+        raise InputError(
+            f"network {net.name!r} gives non-finite scores on {int(missing.sum())} of "
+            f"{len(labels)} images, first on number {first}: they have no predicted class. Leave "
+            "such images out, check the weights, or use dtype=torch.float64."
+        )
+    return labels
+
+
+def lost(labels: Tensor) -> Tensor:
+    """(N,) bool: no label, because scores are not finite."""
+    return labels == NO_LABEL
+
+
+def is_fooled(labels: Tensor, clean: Tensor) -> Tensor:
+    """(N,) bool: another class than `clean`; an image without a class (-1) is not fooled."""
+    return (labels != clean) & ~lost(labels)
 
 
 def check_perturbation(net: Classifier, delta: Any, name: str = "perturbation") -> Tensor:

@@ -17,7 +17,7 @@ class Perturbations:
     adversarial: Tensor  # (N, C, H, W)  the perturbed images as they were tested
     norm: Tensor  # (N,)  Euclidean norm of delta, image units
     source: Tensor  # (N,)  int64, the class predicted at the clean image
-    label: Tensor  # (N,)  int64, the class predicted at `adversarial`
+    label: Tensor  # (N,)  int64, the class predicted at `adversarial`; -1: scores not finite
 
     def __len__(self) -> int:
         return len(self.norm)

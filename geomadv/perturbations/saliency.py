@@ -7,6 +7,7 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
+from geomadv.perturbations.fooling import check_labels, labels_of
 from geomadv.perturbations.result import check_classes
 
 
@@ -31,7 +32,7 @@ def saliency(
         (N, C, H, W) gradients of the score before softmax, per image unit.
 
     Raises:
-        InputError: images or labels that cannot be used.
+        InputError: images or labels that cannot be used, or scores that are not finite.
     """
     x = net.check_images(images).detach()
     chosen = check_classes("labels", labels, len(x), net)
@@ -41,7 +42,9 @@ def saliency(
         part = x[i : i + size].clone().requires_grad_()
         with torch.enable_grad():
             scores = net.scores(part)
-            own = scores.detach().argmax(1) if chosen is None else chosen[i : i + size]
+            predicted = labels_of(scores.detach())
+            check_labels(net, predicted, i)
+            own = predicted if chosen is None else chosen[i : i + size]
             (gradient,) = torch.autograd.grad(scores.gather(1, own[:, None]).sum(), part)
         maps.append(gradient)
     return torch.cat(maps)

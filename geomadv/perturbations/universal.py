@@ -17,7 +17,13 @@ from geomadv.classifier.batching import check_batch_size
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.errors import InputError
 from geomadv.perturbations.balls import ball_norm, check_ball
-from geomadv.perturbations.fooling import labels_at, labels_under
+from geomadv.perturbations.fooling import (
+    check_labels,
+    clean_labels,
+    is_fooled,
+    labels_of,
+    labels_under,
+)
 from geomadv.perturbations.settings import DeepFoolSettings
 from geomadv.perturbations.universal_pass import (
     Problem,
@@ -152,7 +158,7 @@ def universal_perturbation(
     size = check_batch_size(batch_size, net)
     clean, margin = _clean(net, x, size)
     problem = Problem(net, x, clean, margin, radius, p, deepfool, block, size)
-    unseen_clean = None if unseen is None else labels_at(net, unseen, size)
+    unseen_clean = None if unseen is None else clean_labels(net, unseen, size)
     settings = _settings(problem, method, seed, unseen)
     state = _State(torch.zeros_like(x[0]), torch.zeros_like(x[0]))
     file = None if checkpoint is None else StateFile(checkpoint, settings)
@@ -169,7 +175,7 @@ def universal_perturbation(
             _one_pass(problem, state, method, seed, bar)
             if unseen is not None and unseen_clean is not None:
                 labels = labels_under(net, unseen, state.v, size)
-                state.held_out.append(_share(labels != unseen_clean))
+                state.held_out.append(_share(is_fooled(labels, unseen_clean)))
             bar.set_postfix(fooled=f"{100 * max(state.history):.1f} %")
             if file is not None:
                 file.save(state.arrays())
@@ -182,7 +188,7 @@ def universal_perturbation(
 def _clean(net: Classifier, x: Tensor, size: int) -> tuple[Tensor, float]:
     """Classes predicted at the sample set, and their mean margin over the best rival."""
     scores = torch.cat([net.scores(part) for part in x.split(size)])
-    clean = scores.argmax(1)
+    clean = check_labels(net, labels_of(scores))
     margin = BoundaryFunction(clean)(scores).value
     # Scores that are all equal have no scale: any will do.
     return clean, -float(margin.double().mean()) or 1.0

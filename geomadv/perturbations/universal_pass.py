@@ -11,6 +11,7 @@ from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.perturbations.balls import project_ball
 from geomadv.perturbations.deepfool import deepfool_from
+from geomadv.perturbations.fooling import is_fooled, labels_under, lost
 from geomadv.perturbations.settings import DeepFoolSettings
 
 # Images on which the points of a block's path are compared, drawn anew at each pass; how the
@@ -37,12 +38,14 @@ class Problem:
 
     def fooled(self, index: Tensor, v: Tensor) -> Tensor:
         """Which of the images `index` change their label under v. (n,) bool."""
-        with torch.no_grad():
-            labels = [self.net.scores(self.x[i] + v).argmax(1) for i in index.split(self.size)]
-        return torch.cat(labels) != self.clean[index]
+        return is_fooled(labels_under(self.net, self.x[index], v, self.size), self.clean[index])
 
     def steps(self, index: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """DeepFool's way out from x + v for those that find one: steps (n, C, H, W) and labels."""
+        # Where scores overflow under v there is no way to look for.
+        index = index[~lost(labels_under(self.net, self.x[index], v, self.size))]
+        if len(index) == 0:
+            return self.x[:0], self.clean[:0]
         found = deepfool_from(self.net, self.x[index] + v, self.search, self.size)
         return found.delta[found.converged], found.label[found.converged]
 
@@ -137,7 +140,8 @@ def _merit(problem: Problem, watched: Tensor, v: Tensor) -> float:
     for index in watched.split(problem.size):
         scores = problem.net.scores(problem.x[index] + v)
         margin = BoundaryFunction(problem.clean[index])(scores).value
-        total += float((_SHARPNESS * margin.double() / problem.margin).sigmoid().sum())
+        fooled = (_SHARPNESS * margin.double() / problem.margin).sigmoid()
+        total += float(fooled.nan_to_num(0.0).sum())
     return total
 
 

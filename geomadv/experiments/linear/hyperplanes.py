@@ -12,6 +12,9 @@ Array = NDArray[np.float64]
 # Inner products of D terms and the rounding of the centroids: some tens of roundings of sqrt(D).
 _ROUNDINGS = 32
 
+# Radians: a direction whose error is bounded by this counts as that of the minimiser.
+CONVERGED = np.radians(0.1)
+
 
 @dataclass(frozen=True)
 class Hyperplane:
@@ -23,8 +26,9 @@ class Hyperplane:
 
     weight: Array  # (D,), score units per image unit
     bias: float  # score units
-    converged: bool = True  # the solver met its own stopping rule
+    converged: bool = True  # the direction is right to CONVERGED, or exact by construction
     precision: type[np.floating] = np.float64  # of the weights as they were given
+    angle_bound: float = np.nan  # on the error of the direction, radians; NaN: not known
 
     @property
     def is_usable(self) -> bool:

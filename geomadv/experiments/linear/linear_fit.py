@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
-from geomadv.experiments.linear.hyperplanes import Hyperplane
+from geomadv.experiments.linear.hyperplanes import CONVERGED, Hyperplane
+from geomadv.experiments.linear.minimise import minimise
+from geomadv.experiments.linear.objectives import objective_of
 from geomadv.experiments.linear.two_classes import TwoClasses
 from geomadv.experiments.parts import Keep
 
@@ -29,35 +32,90 @@ _TIE = 1e-5
 _TRIAL = 20
 
 
+# The limit of weak regularisation is looked for at a C larger by this factor.
+_BEYOND = 1e3
+
+
 def fit_sweep(
     data: TwoClasses,
     classifier: Any,
     regularisation: Sequence[float],
     keep: Keep,
     progress: bool,
+    end: Hyperplane | None = None,
 ) -> list[Hyperplane]:
     """One hyperplane for each C, f > 0 on the side of class J.
 
-    A classifier without a parameter C is fitted once, a torch layer taken as it is: all entries
-    are equal then. A fit that stops before its solver converges, or whose linear algebra fails,
-    has `converged` False; the latter has NaN weights.
+    A classifier whose objective is known (see `objective_of`) is fitted by our own solver, and has
+    `converged` where the direction is right to `CONVERGED` by the bound in `minimise` and the
+    classifier's `max_iter` did not end the search. Others are fitted by scikit-learn, `converged`
+    is its word (no ConvergenceWarning) and the bound is NaN. One without a parameter C is fitted
+    once, a torch layer taken as it is: all entries are equal then. Where the linear algebra fails
+    or the weight is zero `converged` is False.
+
+    end: stop after the first hyperplane that has `settled` there; the result is shorter then.
 
     Raises:
         InputError: no linear classifier, or one that cannot be fitted to these images.
     """
-    if isinstance(classifier, nn.Module):
-        return [_from_layer(classifier, data)] * len(regularisation)
-    _check_classifier(classifier)
-    has_c = "C" in classifier.get_params()
-    _try(data, classifier, regularisation[0] if has_c else None)
-    if not has_c:
-        return [_fit(data, classifier, None)] * len(regularisation)
+    fitted = check_classifier(data, classifier, regularisation[0])
+    if fitted is not None:
+        return [fitted] * len(regularisation)
+    planes: list[Hyperplane] = []
     with tqdm(regularisation, desc="regularisation", unit="fit", disable=not progress) as bar:
-        fits = [keep(f"C-{c!r}", partial(_stored, data, classifier, c)) for c in bar]
-    return [
-        Hyperplane(fit["weight"].to_numpy(), float(fit["bias"]), bool(fit["converged"]))
-        for fit in fits
-    ]
+        for c in bar:
+            planes.append(_kept(data, classifier, c, keep))
+            if end is not None and settled(planes[-1], end):
+                break
+    return planes
+
+
+def weak_limit(
+    data: TwoClasses, classifier: Any, regularisation: Sequence[float], keep: Keep
+) -> Hyperplane | None:
+    """The hyperplane three decades of C beyond a sweep; None where its objective is not known.
+
+    It is where the sweep is going: to the largest margin or the smallest loss. A C that counts as
+    weak regularisation is at least the inverse of the classes' squared distance.
+    """
+    if isinstance(classifier, nn.Module) or "C" not in classifier.get_params():
+        return fit_sweep(data, classifier, regularisation[:1], keep, progress=False)[0]
+    low, high = data.centroids
+    c = _BEYOND * max(*regularisation, 1 / float((high - low) @ (high - low)))
+    if objective_of(clone(classifier).set_params(C=c), c, data.is_second) is None:
+        return None
+    return _kept(data, classifier, c, keep)
+
+
+def settled(plane: Hyperplane, limit: Hyperplane) -> bool:
+    """Whether a boundary has the direction of its limit, both within `CONVERGED`."""
+    if not (plane.converged and limit.converged):
+        return False
+    return bool(plane.deviation_angle(limit.normal) <= CONVERGED)
+
+
+def check_classifier(data: TwoClasses, classifier: Any, c: float) -> Hyperplane | None:
+    """The hyperplane of a classifier that has no C; None for others, tried on a few images.
+
+    Raises:
+        InputError: see `fit_sweep`.
+    """
+    if isinstance(classifier, nn.Module):
+        return _from_layer(classifier, data)
+    _check_kind(classifier)
+    has_c = "C" in classifier.get_params()
+    _try(data, classifier, c if has_c else None)
+    return None if has_c else _fit(data, classifier, None)
+
+
+def _kept(data: TwoClasses, classifier: Any, c: float, keep: Keep) -> Hyperplane:
+    fit = keep(f"C-{c!r}", partial(_stored, data, classifier, c))
+    return Hyperplane(
+        fit["weight"].to_numpy(),
+        float(fit["bias"]),
+        bool(fit["converged"]),
+        angle_bound=float(fit["angle_bound"]),
+    )
 
 
 def _stored(data: TwoClasses, classifier: Any, c: float) -> xr.Dataset:
@@ -67,11 +125,12 @@ def _stored(data: TwoClasses, classifier: Any, c: float) -> xr.Dataset:
             "weight": ("pixel", plane.weight),
             "bias": ((), plane.bias),
             "converged": ((), plane.converged),
+            "angle_bound": ((), plane.angle_bound),
         }
     )
 
 
-def _check_classifier(classifier: Any) -> None:
+def _check_kind(classifier: Any) -> None:
     if isinstance(classifier, type):
         raise InputError(
             f"classifier is the class {classifier.__name__}; give an object of it: "
@@ -96,7 +155,7 @@ def _try(data: TwoClasses, classifier: Any, c: float | None) -> None:
     few = np.concatenate([order[:_TRIAL], order[-_TRIAL:]])
     part = TwoClasses(data.x[few], data.labels[few], data.classes, data.names, data.shape)
     try:
-        _fit(part, classifier, c)
+        _fit_by_scikit_learn(part, _with_c(classifier, c))
     except (ValueError, TypeError) as error:
         if isinstance(error, InputError):
             raise
@@ -105,10 +164,24 @@ def _try(data: TwoClasses, classifier: Any, c: float | None) -> None:
         ) from error
 
 
-def _fit(data: TwoClasses, classifier: Any, c: float | None) -> Hyperplane:
+def _with_c(classifier: Any, c: float | None) -> Any:
     model = clone(classifier)
-    if c is not None:
-        model.set_params(C=c)
+    return model if c is None else model.set_params(C=c)
+
+
+def _fit(data: TwoClasses, classifier: Any, c: float | None) -> Hyperplane:
+    model = _with_c(classifier, c)
+    known = objective_of(model, c, data.is_second)
+    if known is None:
+        return _fit_by_scikit_learn(data, model)
+    objective, steps = known
+    found = minimise(objective, data.x, data.is_second, steps)
+    converged = found.finished and found.angle_bound <= CONVERGED
+    plane = Hyperplane(found.weight, found.bias, converged, angle_bound=found.angle_bound)
+    return plane if plane.is_usable else replace(plane, converged=False)
+
+
+def _fit_by_scikit_learn(data: TwoClasses, model: Any) -> Hyperplane:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -202,8 +275,8 @@ def _from_layer(layer: nn.Module, data: TwoClasses) -> Hyperplane:
 def _plane(
     weight: NDArray[np.float64], bias: float, precision: type[np.floating[Any]]
 ) -> Hyperplane:
-    plane = Hyperplane(weight, float(bias), True, precision)
-    return plane if plane.is_usable else Hyperplane(weight, float(bias), False, precision)
+    plane = Hyperplane(weight, float(bias), True, precision, angle_bound=0.0)
+    return plane if plane.is_usable else replace(plane, converged=False)
 
 
 def _named(model: Any) -> str:

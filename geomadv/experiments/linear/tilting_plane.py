@@ -16,7 +16,12 @@ from geomadv.experiments.linear.hyperplanes import (
     nearest_centroid,
     some_direction,
 )
-from geomadv.experiments.linear.linear_fit import fit_sweep
+from geomadv.experiments.linear.linear_fit import (
+    check_classifier,
+    fit_sweep,
+    settled,
+    weak_limit,
+)
 from geomadv.experiments.linear.tilting_views import adversarial_examples, extreme_space
 from geomadv.experiments.linear.two_classes import TwoClasses, two_classes
 from geomadv.experiments.parts import Keep, keep_nothing
@@ -33,6 +38,7 @@ def tilting_plane(
     *,
     classes: tuple[Any, Any] | None = None,
     examples: int = 6,
+    until_settled: bool = False,
     keep: Keep = keep_nothing,
     progress: bool = False,
 ) -> xr.Dataset:
@@ -48,14 +54,19 @@ def tilting_plane(
     Args:
         train: ImageSet with labels, or (X, y): X (N, D) or (N, C, H, W) and y (N,) integers.
         test: the same, held out.
-        classifier: a linear classifier of scikit-learn, cloned and fitted for each C (fitted once
-            where it has no parameter C), or a torch.nn.Linear layer, taken as it is: one output
-            (positive for J), two (I, J), or one for each class number.
+        classifier: a linear classifier of scikit-learn, fitted for each C (fitted once where it has
+            no parameter C), or a torch.nn.Linear layer, taken as it is: one output (positive for
+            J), two (I, J), or one for each class number. The objective is scikit-learn's, the
+            solver ours where it is LogisticRegression, LinearSVC, SVC(kernel="linear"),
+            RidgeClassifier or SGDClassifier with the L2 penalty: their tolerances leave angles
+            wrong by degrees where the regularisation is weak. LinearSVC and solver="liblinear"
+            regularise the intercept; a large `intercept_scaling` frees it.
         C: inverse strength of the L2 regularisation as scikit-learn defines it, > 0; or several.
         classes: the pair (I, J), class numbers or names; default: the two classes of `train`.
         examples: test images for which adversarial images are stored, from both classes in turn:
             of those that most of the classifiers get right, those first whose distance to the
             nearest-centroid classifier's boundary is most usual.
+        until_settled: visit C in ascending order and leave out those above the first `settled`.
         keep: what keeps finished fits; default nothing. See `Keep`.
         progress: show a progress bar over C.
 
@@ -64,12 +75,19 @@ def tilting_plane(
         Distances are signed, positive on J's side. `mean_distance` is over all test images,
         `mean_adversarial_norm` over those classified correctly; both, the angle and the errors are
         there for the nearest-centroid classifier too (`centroid_...`). `adversarial_image` lies
-        exactly on the boundary, -f(x) w / ||w||^2 away. `converged` is False where the solver
-        stopped early or found no usable weights; in the latter case angles, distances and
-        adversarial images are NaN. `tilted` is False where w is parallel to z: n is then another
-        direction orthogonal to z, in which the training images spread. Where the sweep has two
-        usable boundaries and D >= 3, `space_...` describes the space of z and the weights at the
-        largest and smallest C.
+        exactly on the boundary, -f(x) w / ||w||^2 away. Without usable weights angles, distances
+        and adversarial images are NaN.
+
+        `angle_bound` bounds the angle between w and the minimiser of the objective, by the
+        objective's gradient or duality gap (derived in `minimise`; NaN for other classifiers than
+        those above). `converged` is True where it is at most 0.1 degrees and the classifier's
+        `max_iter` did not end the search; without a bound it is scikit-learn's word. `settled` is
+        True where w has the direction, to 0.1 degrees, that it has three decades of C beyond the
+        sweep: nothing changes any more. A plateau that is not settled is none.
+
+        `tilted` is False where w is parallel to z: n is then another direction orthogonal to z, in
+        which the training images spread. Where the sweep has two usable boundaries and D >= 3,
+        `space_...` describes the space of z and the weights at the largest and smallest C.
 
     Raises:
         InputError: more than two classes and no pair named, a class without images in either set,
@@ -80,11 +98,17 @@ def tilting_plane(
     one = two_classes("train", train, classes)
     other = two_classes("test", test, one.classes)
     _check_sets(one, other, examples)
-    planes = fit_sweep(one, classifier, sweep, keep, progress)
+    check_classifier(one, classifier, sweep[0])
+    limit = weak_limit(one, classifier, sweep, keep)
+    if until_settled:
+        sweep = sorted(sweep)
+    planes = fit_sweep(one, classifier, sweep, keep, progress, limit if until_settled else None)
+    sweep = sweep[: len(planes)]
     picture = _Picture.of(one, planes)
     ds = xr.merge(
         [
             _boundaries(picture, planes, one.shape),
+            _solutions(planes, limit),
             _data(picture, planes, "train", one),
             _data(picture, planes, "test", other),
             _means(planes, picture.reference, other),
@@ -166,13 +190,31 @@ def _boundaries(
             "unit vector along the boundary's trace",
             "1",
         ),
+        tilted=("C", picture.tilted, "w is not parallel to z", "1"),
+    )
+
+
+def _solutions(planes: Sequence[Hyperplane], limit: Hyperplane | None) -> xr.Dataset:
+    """How well each boundary is known, and whether weaker regularisation would change it."""
+    return labelled(
         converged=(
             "C",
             np.array([p.converged for p in planes]),
-            "the classifier's solver converged",
+            "the direction of w is the minimiser's to 0.1 degrees",
             "1",
         ),
-        tilted=("C", picture.tilted, "w is not parallel to z", "1"),
+        angle_bound=(
+            "C",
+            np.array([p.angle_bound for p in planes]),
+            "bound on the angle between w and the minimiser of the objective",
+            "radian",
+        ),
+        settled=(
+            "C",
+            np.array([limit is not None and settled(p, limit) for p in planes]),
+            "weaker regularisation turns w by at most 0.1 degrees",
+            "1",
+        ),
     )
 
 

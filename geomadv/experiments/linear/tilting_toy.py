@@ -24,6 +24,7 @@ _KEPT = (
     *("centroid_angle", "centroid_train_error", "centroid_test_error"),
     *("centroid_mean_distance", "centroid_mean_adversarial_norm"),
     *("train_z", "train_n", "train_label", "trace_point", "trace_direction", "converged", "tilted"),
+    *("angle_bound", "settled"),
 )
 
 

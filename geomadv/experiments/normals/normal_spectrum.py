@@ -27,7 +27,7 @@ def normal_spectrum(
     Args:
         normals: (N, D) unit rows: tensor, array or h5py dataset; NaN rows are skipped.
         input_shape: (C, H, W) with C H W = D.
-        rank: leading directions to keep; fewer where min(N, D) is smaller.
+        rank: leading directions to keep; fewer where D or the rows without NaN are fewer.
         baseline_draws: random matrices for the baseline.
         seed: of the baseline.
         progress: show progress bars.
@@ -45,7 +45,7 @@ def normal_spectrum(
             f"normals have {normals.shape[1]} columns, but images of shape {tuple(input_shape)} "
             f"have {int(np.prod(input_shape))} pixels."
         )
-    svd = normal_svd(normals, rank=min(rank, *normals.shape), seed=seed, progress=progress)
+    svd = normal_svd(normals, rank=rank, seed=seed, progress=progress, fewer=True)
     k = len(svd.singular_values)
     ds = xr.Dataset(
         {

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -17,7 +16,7 @@ from geomadv.errors import InputError
 from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.variables import label_variables, mean_norm
 from geomadv.linalg import Subspace, uniform_directions
-from geomadv.perturbations.fooling import labels_at, labels_under
+from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under, lost
 
 
 @torch.no_grad()
@@ -57,17 +56,20 @@ def random_subspace_fooling(
         Dataset over m, norm, draw and sample: `fooling_rate` (m, norm, draw) and
         `uniform_fooling_rate` (norm, draw); `fooled_share` (m, norm, sample) and
         `uniform_fooled_share` (norm, sample), the share of draws that change an image's label;
-        `prediction` (sample); `mean_image_norm`.
+        `unlabelled_share` (m, norm, draw) and `uniform_unlabelled_share` (norm, draw), the images
+        whose scores are not finite there: they do not count as fooled; `prediction` (sample);
+        `mean_image_norm`.
 
     Raises:
-        InputError: unusable images, m outside 1..k, norms that are not positive, draws < 1, or
-            directions of another dimension than the images.
+        InputError: unusable images, clean ones whose scores are not finite, m outside 1..k,
+            norms that are not positive, draws < 1, or directions of another dimension than the
+            images.
     """
     x = net.check_images(images)
     basis = torch.as_tensor(directions).to(device=net.device, dtype=x.dtype)
     _check(net, basis, dimensions, norms, draws)
     size = check_batch_size(batch_size, net)
-    clean = labels_at(net, x, size)
+    clean = clean_labels(net, x, size)
     shape = (len(norms), draws, len(x))
     with tqdm(
         total=(len(dimensions) + 1) * len(norms) * draws,
@@ -77,42 +79,47 @@ def random_subspace_fooling(
     ) as bar:
 
         def fooled(vectors: Tensor) -> xr.Dataset:
-            """Vectors (draws, D) -> (norms, draws, N) bool: the predicted label changes."""
-            result = torch.zeros(shape, dtype=torch.bool)
+            """Vectors (draws, D) -> (norms, draws, N) bool: labels that change, and none at all."""
+            result, none = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
             for i, norm in enumerate(norms):
                 for j, vector in enumerate(vectors):
                     shift = (norm * vector).reshape(net.input_shape)
-                    result[i, j] = (labels_under(net, x, shift, size) != clean).cpu()
+                    labels = labels_under(net, x, shift, size)
+                    result[i, j], none[i, j] = is_fooled(labels, clean).cpu(), lost(labels).cpu()
                     bar.update()
-            return xr.Dataset({"fooled": (("norm", "draw", "sample"), result.numpy())})
+            dims = ("norm", "draw", "sample")
+            return xr.Dataset({"fooled": (dims, result.numpy()), "lost": (dims, none.numpy())})
 
         span = Subspace(basis)
         found = []
         for m in dimensions:
             vectors = span.leading(m).random_unit(draws, seed=seed + m)
-            found.append(keep(f"m-{m}", partial(fooled, vectors))["fooled"].to_numpy())
+            found.append(keep(f"m-{m}", partial(fooled, vectors)))
             bar.update(len(found) * len(norms) * draws - bar.n)
         vectors = uniform_directions(draws, net.dimension, seed=seed).to(x)
-        uniform = keep("uniform", partial(fooled, vectors))["fooled"].to_numpy()
-    inside = np.stack(found)
+        uniform = keep("uniform", partial(fooled, vectors))
+    inside = xr.concat(found, dim="m")
     return _dataset(inside, uniform, clean, dimensions, norms, x)
 
 
 def _dataset(
-    inside: NDArray[np.bool_],
-    uniform: NDArray[np.bool_],
+    inside: xr.Dataset,
+    uniform: xr.Dataset,
     clean: Tensor,
     dimensions: Sequence[int],
     norms: Sequence[float],
     x: Tensor,
 ) -> xr.Dataset:
     rate, per_image = "fooling rate of one perturbation", "share of draws that fool the image"
+    none = "share of images whose scores are not finite"
     ds = xr.Dataset(
         {
-            "fooling_rate": (("m", "norm", "draw"), inside.mean(axis=3)),
-            "uniform_fooling_rate": (("norm", "draw"), uniform.mean(axis=2)),
-            "fooled_share": (("m", "norm", "sample"), inside.mean(axis=2)),
-            "uniform_fooled_share": (("norm", "sample"), uniform.mean(axis=1)),
+            "fooling_rate": inside["fooled"].mean("sample"),
+            "uniform_fooling_rate": uniform["fooled"].mean("sample"),
+            "fooled_share": inside["fooled"].mean("draw"),
+            "uniform_fooled_share": uniform["fooled"].mean("draw"),
+            "unlabelled_share": inside["lost"].mean("sample"),
+            "uniform_unlabelled_share": uniform["lost"].mean("sample"),
             "prediction": ("sample", clean.cpu().numpy()),
             "mean_image_norm": ((), mean_norm(x)),
         },
@@ -128,6 +135,8 @@ def _dataset(
         "uniform_fooling_rate": (f"{rate} uniform in image space", "1"),
         "fooled_share": (f"{per_image}, normal subspace", "1"),
         "uniform_fooled_share": (f"{per_image}, uniform in image space", "1"),
+        "unlabelled_share": (f"{none}, normal subspace", "1"),
+        "uniform_unlabelled_share": (f"{none}, uniform in image space", "1"),
         "prediction": ("class predicted at the clean image", "1"),
         "mean_image_norm": ("mean Euclidean norm of the images", "image units"),
     }

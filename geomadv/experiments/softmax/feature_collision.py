@@ -18,6 +18,7 @@ from geomadv.errors import InputError
 from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.softmax.last_layer import LastLayer
 from geomadv.experiments.variables import IMAGE
+from geomadv.perturbations.fooling import check_labels, labels_of
 
 # From radii that nobody sees on natural images to those of another image.
 _RELATIVE_EPSILONS = (0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
@@ -172,8 +173,8 @@ class _Search:
             (here, now), (there, then) = (
                 [torch.cat(t) for t in zip(*parts, strict=True)] for parts in passes
             )
-        self.goal, self.goal_label = there, then.argmax(1)
-        self.label = now.argmax(1)
+        self.goal, self.goal_label = there, check_labels(layer.net, labels_of(then))
+        self.label = check_labels(layer.net, labels_of(now))
         self.distance = self._seen(here - there).norm(dim=1)
         self.residual = torch.ones_like(self.distance)
         self.theta = self._unseen(here - there)
@@ -220,7 +221,7 @@ class _Search:
                 features, scores = self.layer(x)
                 difference = features - self.goal[index]
                 distance = self._seen(difference).norm(dim=1)
-            self._note(index, delta, difference.detach(), scores.argmax(1))
+            self._note(index, delta, difference.detach(), labels_of(scores.detach()))
             going = ~self.success[index]
             if t == steps or not going.any():
                 return

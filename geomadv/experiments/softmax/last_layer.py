@@ -1,124 +1,173 @@
-"""The last layer of a classifier and the features that it reads."""
+"""The last linear step of a classifier and the features that it reads."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
+from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
+from geomadv.experiments.softmax.head import REMEDY, ModuleTap, ProductTap, Tap
+from geomadv.perturbations.fooling import check_labels, labels_of
+
+Array = NDArray[np.float64]
+
+# A sum of n products is off by some sqrt(n) roundings of the sum of their magnitudes (Higham and
+# Mary, SIAM J. Sci. Comput. 2019, theorem 2.4: lambda sqrt(n) with probability near 1).
+_ROUNDINGS = 16
+
+# Fewer images than this are joined by random ones: a single one agrees with some affine function.
+_ENOUGH = 8
 
 
 @dataclass(frozen=True)
 class LastLayer:
-    """A network as scores W g(x) + b, with g the map to the features of its last linear layer.
+    """A network as scores W g(x) + b, with g the map to the features of its last linear step.
 
     Attributes:
         net: the network.
-        layer: the linear layer as the network evaluates it.
+        tap: gives what the last linear step reads.
         weight: (m, l) float64 array W, one row per class.
-        bias: (m,) float64 array b; zero where the layer has none.
+        bias: (m,) float64 array b.
+        axis: of what the step reads (without the images' axis), over whose other axes it takes
+            the mean: the features are those means. None: all numbers are features.
     """
 
     net: Classifier
-    layer: nn.Linear
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
+    tap: Tap
+    weight: Array
+    bias: Array
+    axis: int | None
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, l) and scores (N, m) of images (N, C, H, W), both differentiable in x.
 
-        One pass of the network as `Classifier.scores` runs it, folded or smoothed.
+        One pass of the network as `Classifier.scores` runs it, folded or smoothed; unfolded where
+        the layer was named.
         """
-        with _Watch(self.layer) as watch:
-            scores = self.net.scores(x)
-        return watch.given, scores
+        given, scores = self.tap(x)
+        if len(given) != len(x):
+            raise InputError(
+                f"network {self.net.name!r}: the last linear step reads {tuple(given.shape)} for "
+                f"{len(x)} images; expected one row an image. {REMEDY}"
+            )
+        if self.axis is not None:
+            given = given.movedim(self.axis + 1, 1).flatten(2).mean(2)
+        return given.flatten(1), scores
 
     @torch.no_grad()
-    def features(
-        self, x: Tensor, batch_size: int | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Features (N, l) as float64 and predicted classes (N,) of images (N, C, H, W)."""
+    def features(self, x: Tensor, batch_size: int | None = None) -> tuple[Array, NDArray[np.int64]]:
+        """Features (N, l) as float64 and predicted classes (N,) of images (N, C, H, W).
+
+        The class is -1 where scores are not finite.
+        """
         parts = [self(part) for part in x.split(check_batch_size(batch_size, self.net))]
         features = torch.cat([g for g, _ in parts]).double().cpu().numpy()
-        return features, torch.cat([scores.argmax(1) for _, scores in parts]).cpu().numpy()
+        return features, torch.cat([labels_of(scores) for _, scores in parts]).cpu().numpy()
 
 
-class _Watch:
-    """While entered, keeps what a layer is given."""
+def last_layer(
+    net: Classifier, images: Tensor, layer: str | None = None, batch_size: int | None = None
+) -> LastLayer:
+    """The last linear step of a network, W g + b, verified on all images.
 
-    def __init__(self, layer: nn.Module) -> None:
-        self.layer = layer
-        self.given: Any = None
-
-    def _keep(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self.given = args[0] if args else kwargs["input"]
-
-    def __enter__(self) -> "_Watch":
-        self._handle = self.layer.register_forward_pre_hook(self._keep, with_kwargs=True)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._handle.remove()
-
-
-@torch.no_grad()
-def last_layer(net: Classifier, images: Tensor) -> LastLayer:
-    """Finds the linear layer whose outputs are the network's scores.
-
-    The layer is looked for among the modules that run on the way to the scores, so it does not
-    matter how the network is wrapped or folded. Modules behind it that change nothing in
-    evaluation mode (dropout, identity) do not hide it.
+    It begins at the last product of something that depends on the image with weights (a linear
+    layer, a matrix product or a convolution, whoever calls it), or at the input of the module
+    `layer`. What follows must be affine: W is its Jacobian, b its value for features of zero, and
+    W g + b must give the scores of all images to rounding (fewer than eight are joined by random
+    ones). Pooling behind a 1x1 convolution, scales
+    and masks behind a layer are part of W and b; where all positions count alike (pooling), the
+    features are the means over the positions.
 
     Args:
         net: the network.
-        images: (N, C, H, W), at least one; the layer is looked for on the first.
+        images: (N, C, H, W), at least one.
+        layer: dotted name of a module whose input is taken for the features; default: as above.
+        batch_size: images per pass; default from memory.
 
     Raises:
-        InputError: the scores are not the outputs of an `nn.Linear`; the message names the module
-            that ran last.
+        InputError: there is no such product or module, scores are not finite, or what follows is
+            not affine; the message says on how many images, and how far the scores are off.
     """
-    ran: list[tuple[nn.Module, Any]] = []
-
-    def note(module: nn.Module, args: Any, output: Any) -> None:
-        if next(module.children(), None) is None:
-            ran.append((module, output))
-
-    scores = _hooked(note, lambda: net.scores(images[:1]))
-    for module, output in reversed(ran):
-        if isinstance(output, Tensor) and torch.equal(output, scores):
-            if isinstance(module, nn.Linear):
-                return LastLayer(net, module, _array(module.weight), _bias(module))
-        else:
-            break
-    last = f"the module that ran last is {ran[-1][0]}" if ran else "it runs no modules at all"
-    if ran and isinstance(ran[-1][0], nn.Linear):
-        last += ", whose outputs are changed before they become the scores"
-    raise InputError(
-        f"network {net.name!r} does not end in a linear layer (nn.Linear): {last}. Adversarial "
-        "directions belong to a softmax layer W h + b; write the last step as an nn.Linear, or "
-        "take another network."
-    )
+    with torch.no_grad():
+        x = images.detach()
+        tap: ProductTap | ModuleTap
+        tap = ProductTap(net, x[:1]) if layer is None else ModuleTap(net, layer)
+        weight, bias = _affine(net, tap, x[:1])
+        pooled = _pooled(weight, net)
+        axis = None if pooled is None else pooled[0]
+        rows = weight.flatten(1) if pooled is None else pooled[1]
+        found = LastLayer(net, tap, rows.double().cpu().numpy(), bias.double().cpu().numpy(), axis)
+        _verify(found, x, check_batch_size(batch_size, net), f"{tap.name}; {tap.ran_last}")
+    return found
 
 
-def _hooked(note: Callable[[nn.Module, Any, Any], None], run: Callable[[], Tensor]) -> Tensor:
-    handle = register_module_forward_hook(note)
-    try:
-        return run()
-    finally:
-        handle.remove()
+def _affine(net: Classifier, tap: Tap, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Jacobian (m, ...) of the scores with respect to what is read, and scores (m,) for zero."""
+    here = tap(x)[0].clone()
+    with torch.enable_grad():
+        swap = here.requires_grad_()
+        scores = tap(x, swap)[1][0]
+        if not scores.requires_grad:
+            raise InputError(
+                f"network {net.name!r}: the scores do not depend, through gradients, on what its "
+                f"last linear step reads. {REMEDY}"
+            )
+        # One class at a time: classes times features is what the result takes anyway.
+        rows = [
+            torch.autograd.grad(score, swap, retain_graph=True, materialize_grads=True)[0][0]
+            for score in scores
+        ]
+    return torch.stack(rows), tap(x, torch.zeros_like(here))[1][0]
 
 
-def _array(t: Tensor) -> NDArray[np.float64]:
-    array: NDArray[np.float64] = t.detach().double().cpu().numpy()
-    return array
+def _pooled(weight: Tensor, net: Classifier) -> tuple[int, Tensor] | None:
+    """The axis (channels) along which W (m, ...) differs, if only there, and W summed over others.
+
+    None where it is a matrix, or positions do not count alike.
+    """
+    same = _ROUNDINGS * torch.finfo(net.dtype).eps * weight.abs().max()
+    for axis in (0, weight.ndim - 2) if weight.ndim > 2 else ():
+        positions = weight.movedim(axis + 1, 1).flatten(2)
+        mean = positions.mean(2, keepdim=True)
+        if bool(((positions - mean).abs() <= same).all()):
+            return axis, positions.double().sum(2)
+    return None
 
 
-def _bias(layer: nn.Linear) -> NDArray[np.float64]:
-    return np.zeros(layer.out_features) if layer.bias is None else _array(layer.bias)
+def _verify(layer: LastLayer, x: Tensor, size: int, place: str) -> None:
+    """Raises InputError unless W g + b gives the scores of all images to rounding."""
+    eps = torch.finfo(layer.net.dtype).eps * _ROUNDINGS * layer.weight.shape[1] ** 0.5
+    tried = torch.cat([x, _random(layer.net, max(_ENOUGH - len(x), 0)).to(x)])
+    excess, allowed, labels = [], [], []
+    for part in tried.split(size):
+        found = layer(part)
+        labels.append(labels_of(found[1]))
+        g, scores = (t.double().cpu().numpy() for t in found)
+        off = np.abs(g @ layer.weight.T + layer.bias - scores)
+        rounding = eps * (np.abs(g) @ np.abs(layer.weight).T + np.abs(layer.bias))
+        excess.append(np.where(off <= rounding, 0.0, off).max(axis=1))
+        allowed.append(rounding.max(axis=1))
+    check_labels(layer.net, torch.cat(labels)[: len(x)])
+    worst = np.concatenate(excess)
+    wrong = worst != 0
+    if wrong.any():
+        image = int(np.argmax(np.where(np.isnan(worst), np.inf, worst)))
+        more = f" and {len(tried) - len(x)} random ones" if len(tried) > len(x) else ""
+        raise InputError(
+            f"network {layer.net.name!r} does not end in a linear layer ({place}): W g + b gives "
+            f"other scores on {int(wrong.sum())} of {len(x)} images{more}, on image {image} by "
+            f"{worst[image]:.2g} where rounding allows {np.concatenate(allowed)[image]:.2g}. Its "
+            f"outputs are changed before they become the scores. {REMEDY}"
+        )
+
+
+def _random(net: Classifier, count: int) -> Tensor:
+    """Uniform images (count, C, H, W) in the bounds, always the same."""
+    low, high = net.bounds
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(count, *net.input_shape, generator=generator, dtype=torch.float64)
+    return low + (high - low) * x

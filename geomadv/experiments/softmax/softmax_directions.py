@@ -43,6 +43,7 @@ def softmax_directions(
     angle_sample: int = 2_000_000,
     seed: int = 0,
     *,
+    layer: str | None = None,
     keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
@@ -57,12 +58,14 @@ def softmax_directions(
     how much of the feature change of a DeepFool perturbation is invisible to the last layer.
 
     Args:
-        net: the network; its last step must be an `nn.Linear`.
+        net: the network; its last step must be linear in some features (`last_layer`).
         images: (N, C, H, W) tensor, array or ImageSet, of at least two predicted classes.
         collisions: how to search for collisions; default: see `CollisionSettings`.
         displacements: of the features along adversarial directions, as multiples of their norm.
         angle_sample: pairs of boundaries above which the histogram is that of a sample.
         seed: of directions, pairs and samples.
+        layer: dotted name of the module whose input is taken for the features; default: the last
+            product with weights.
         keep: what keeps finished searches and radii; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show progress bars.
@@ -73,7 +76,7 @@ def softmax_directions(
         adversarial directions, `softmax_change` is NaN and `hidden_share` zero.
 
     Raises:
-        InputError: no final linear layer, fewer than three classes, unusable images or settings.
+        InputError: no final linear step, fewer than three classes, unusable images or settings.
     """
     settings = collisions or CollisionSettings()
     settings.check()
@@ -89,21 +92,21 @@ def softmax_directions(
             f"network {net.name!r} has {net.num_classes} classes and so a single boundary; angles "
             "between boundaries need at least three classes."
         )
-    layer = last_layer(net, x)
-    features, prediction = layer.features(x, size)
+    head = last_layer(net, x, layer, size)
+    features, prediction = head.features(x, size)
     starts, goals = random_pairs(prediction, settings.pairs, seed)
-    space = adversarial_space(layer.weight)
+    space = adversarial_space(head.weight)
     variables = {
-        **_space(space, layer),
-        **_displaced(space, layer, features, factors, seed),
-        **_kept(keep, "regions", partial(_regions, space, layer, progress)),
-        **_kept(keep, "parallels", partial(_parallels, layer, angle_sample, seed, progress)),
+        **_space(space, head),
+        **_displaced(space, head, features, factors, seed),
+        **_kept(keep, "regions", partial(_regions, space, head, progress)),
+        **_kept(keep, "parallels", partial(_parallels, head, angle_sample, seed, progress)),
         **_kept(
             keep,
             "perturbed",
-            partial(_perturbed, space, layer, x, features, size, seed, progress),
+            partial(_perturbed, space, head, x, features, size, seed, progress),
         ),
-        **_collide(space, layer, x, starts, goals, settings, size, keep, progress),
+        **_collide(space, head, x, starts, goals, settings, size, keep, progress),
         "prediction": ("sample", prediction),
     }
     ds = xr.Dataset(variables, coords={"displacement": ("displacement", factors)})

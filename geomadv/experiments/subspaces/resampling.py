@@ -16,11 +16,13 @@ from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.parts import Keep, keep_nothing
+from geomadv.experiments.smoothing import smoothed_like
 from geomadv.experiments.variables import IMAGE, label_variables
 from geomadv.images import ImageSet
 from geomadv.linalg import Subspace
 from geomadv.perturbations import DeepFoolSettings
 from geomadv.perturbations.deepfool import deepfool_by
+from geomadv.perturbations.fooling import NO_LABEL, check_labels, labels_of
 
 
 class Resample(nn.Module):
@@ -98,8 +100,7 @@ def resampled(net: Classifier, d_low: int) -> Classifier:
         name=f"{net.name}-resampled{d_low}",
         device=net.device,
     )
-    # The module of a smoothed network is the sharp one: smoothing is what the Classifier does.
-    return behind if net._beta is None else behind.smoothed(net._beta)
+    return smoothed_like(behind, net)
 
 
 def resampling(
@@ -146,10 +147,10 @@ def resampling(
         DeepFool `converged`; `changed_share` (d_low), labels that resampling alone changes. Per
         image: `label`, `source`, `norm`, `converged`, `image_norm` (sample); `clean_label`,
         `resampled_norm`, `resampled_image_norm` (d_low, sample), norms after resampling, images
-        as they are (not mean-centred); `perturbed_label` (d_low, factor, sample). Direct attack:
-        `span_dimension` (d_low), `confined_norm`, `confined_converged`, `direct_norm`,
-        `direct_converged` (d_low, sample); given-up images keep the norm reached: leave them out
-        of means.
+        as they are (not mean-centred); `perturbed_label` (d_low, factor, sample), -1 where scores
+        are not finite (not fooled). Direct attack: `span_dimension` (d_low), `confined_norm`,
+        `confined_converged`, `direct_norm`, `direct_converged` (d_low, sample); given-up images
+        keep the norm reached: leave them out of means.
 
     Raises:
         InputError: unusable images or settings, no labels, d_low larger than the image, factors
@@ -231,14 +232,14 @@ def _transfer(
     clean, norms, image_norms = [], [], []
     labels: list[list[Tensor]] = [[] for _ in factors]
     for part, shift in zip(x.split(size), delta.split(size), strict=True):
-        clean.append(network.scores(part).argmax(1))
+        clean.append(labels_of(network.scores(part)))
         norms.append(unit(shift).flatten(1).norm(dim=1))
         image_norms.append(unit(part).flatten(1).norm(dim=1))
         for i, factor in enumerate(factors):
-            labels[i].append(network.scores(part + factor * shift).argmax(1))
+            labels[i].append(labels_of(network.scores(part + factor * shift)))
     perturbed = torch.stack([torch.cat(parts) for parts in labels])
     return {
-        "clean_label": ("sample", torch.cat(clean).cpu().numpy()),
+        "clean_label": ("sample", check_labels(network, torch.cat(clean)).cpu().numpy()),
         "perturbed_label": (("factor", "sample"), perturbed.cpu().numpy()),
         "resampled_norm": ("sample", torch.cat(norms).cpu().numpy()),
         "resampled_image_norm": ("sample", torch.cat(image_norms).cpu().numpy()),
@@ -277,7 +278,8 @@ def _table(ds: xr.Dataset) -> xr.Dataset:
         ("original_fooling_rate", "source"),
         ("error_rate", "label"),
     ):
-        changed = ds["perturbed_label"] != ds[reference]
+        label = ds["perturbed_label"]
+        changed = (label != ds[reference]) & (label != NO_LABEL)
         ds[name] = changed.where(found).mean("sample").transpose("d_low", "factor")
     return ds
 

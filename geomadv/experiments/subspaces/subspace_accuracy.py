@@ -26,6 +26,7 @@ from geomadv.experiments.subspaces.sweep import (
 from geomadv.experiments.variables import label_variables
 from geomadv.images import ImageSet
 from geomadv.linalg import NestedSubspaces
+from geomadv.perturbations.fooling import clean_labels
 
 Array = NDArray[Any]
 
@@ -85,7 +86,7 @@ def subspace_accuracy(
     sizes = subspace_sizes(families, visited)
     size = check_batch_size(batch_size, net)
     parts = [part for split in splits.values() for part in split.batches(size)]
-    clean = torch.cat([net.scores(net.check_images(part)).argmax(1).cpu() for part in parts])
+    clean = torch.cat([clean_labels(net, net.check_images(part), size).cpu() for part in parts])
     swept = []
     total = len(families) * len(clean)
     with tqdm(total=total, desc="subspace accuracy", unit="image", disable=not progress) as bar:

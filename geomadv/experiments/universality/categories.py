@@ -19,7 +19,7 @@ from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.universality.search import kept_search
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.experiments.variables import mean_norm, variable
-from geomadv.perturbations.fooling import labels_at, labels_under
+from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import check_search
 
 NAMES = {
@@ -84,7 +84,7 @@ def categories(
     _check(radii, levels, draws)
     settings = {"target_rate": 1.0, **check_search(search)}
     size = check_batch_size(batch_size, net)
-    clean = labels_at(net, x, size)
+    clean = clean_labels(net, x, size)
     points = boundary_points(net, x, nearest=nearest, batch_size=size, progress=progress)
     distance = torch.where(points.converged, points.distance, torch.inf).double().cpu().numpy()
     search_rate: list[float] = []
@@ -94,7 +94,7 @@ def categories(
     best = 0.0
 
     def fooled(v: Tensor) -> NDArray[np.bool_]:
-        changed = labels_under(net, x, v.to(x), size) != clean
+        changed = is_fooled(labels_under(net, x, v.to(x), size), clean)
         return np.asarray(changed.cpu().numpy(), dtype=bool)
 
     for radius in tqdm(radii, desc="categories", unit="norm", disable=not progress):

@@ -15,11 +15,12 @@ from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.parts import Keep, keep_nothing
+from geomadv.experiments.smoothing import smoothed_like, smoothing
 from geomadv.experiments.universality.search import kept_search
 from geomadv.experiments.variables import mean_norm, variable
 from geomadv.images import ImageSet
 from geomadv.perturbations.balls import check_ball
-from geomadv.perturbations.fooling import labels_at, labels_under
+from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import check_search
 
 
@@ -50,7 +51,7 @@ def finetuning(
     after the second.
 
     Args:
-        net: the network; it is not changed.
+        net: the network; it is not changed. A smoothed one is trained and measured smoothed.
         images: labelled training images, which fine-tuning uses all.
         held_out: labelled images for all rates.
         radius: of the p-ball, image units.
@@ -107,10 +108,10 @@ def finetuning(
                 for k in range(pool)
             ]
             pools.append(torch.stack([u.delta for u in found]))
-            clean = labels_at(net, unseen, size)
+            clean = clean_labels(net, unseen, size)
             accuracy.append(float((clean == truth).double().mean()))
             for rates, deltas in ((fresh, pools[-1]), (first, pools[0])):
-                fooled = [labels_under(net, unseen, v, size) != clean for v in deltas]
+                fooled = [is_fooled(labels_under(net, unseen, v, size), clean) for v in deltas]
                 rates.append(torch.stack(fooled).double().mean(1))
             bar.update()
             if number < rounds:
@@ -164,7 +165,7 @@ def _trained(
             share = share * (torch.rand(len(index), generator=generator) < 0.5)
             which = torch.randint(len(deltas), (len(index),), generator=generator)
             moved = x[index] + share.to(x)[:, None, None, None] * deltas[which]
-            with torch.enable_grad():
+            with torch.enable_grad(), smoothing(net):
                 loss = F.cross_entropy(module(moved), labels[index])
             optimizer.zero_grad()
             loss.backward()
@@ -180,9 +181,10 @@ def _with_parameters(net: Classifier, trained: xr.Dataset) -> Classifier:
         for name, p in module.named_parameters():
             p.copy_(torch.from_numpy(trained[name].to_numpy()).reshape(p.shape))
     # The module holds the normalisation: mean and std are not given again.
-    return Classifier(
+    tuned = Classifier(
         module, net.input_shape, bounds=net.bounds, class_names=net.class_names, name=net.name
     )
+    return smoothed_like(tuned, net)
 
 
 def _labels(net: Classifier, name: str, images: ImageSet) -> Tensor:

@@ -18,7 +18,13 @@ from geomadv.experiments.variables import mean_norm, variable
 from geomadv.linalg import Subspace, uniform_directions
 from geomadv.perturbations.deepfool import DeepFoolResult, deepfool
 from geomadv.perturbations.fgsm import fgsm
-from geomadv.perturbations.fooling import check_perturbation, labels_at, labels_under
+from geomadv.perturbations.fooling import (
+    check_perturbation,
+    clean_labels,
+    is_fooled,
+    labels_under,
+    lost,
+)
 
 
 def norm_comparison(
@@ -57,14 +63,16 @@ def norm_comparison(
 
     Returns:
         Dataset over kind, norm, draw, sample and channel, row, column: `fooling_rate`
-        (kind, norm, draw), NaN beyond a kind's draws; `draws` (kind); `direction`
-        (kind, channel, row, column), the unit vector of the first draw; `deepfool_converged`
-        (sample), whether DeepFool changed the label of that image, without which its vector is left
-        out; `mean_image_norm`.
+        (kind, norm, draw), NaN beyond a kind's draws; `unlabelled_share` (kind, norm, draw), the
+        images whose scores are not finite there: they do not count as fooled; `draws` (kind);
+        `direction` (kind, channel, row, column), the unit vector of the first draw;
+        `deepfool_converged` (sample), whether DeepFool changed the label of that image, without
+        which its vector is left out; `mean_image_norm`.
 
     Raises:
-        InputError: unusable images, perturbation or norms, draws < 1, subspaces of another image
-            size or named like another kind, or a vector that vanishes.
+        InputError: unusable images, clean ones whose scores are not finite, unusable perturbation
+            or norms, draws < 1, subspaces of another image size or named like another kind, or a
+            vector that vanishes.
     """
     x, unseen = net.check_images(images), net.check_images(held_out)
     delta = check_perturbation(net, perturbation)
@@ -78,32 +86,40 @@ def norm_comparison(
             raise InputError(f"subspaces: {name!r} is the name of another kind; choose another.")
         vectors[name] = subspace.random_unit(draws, seed=seed + 1 + number)
     units = {name: _unit(name, v).to(x) for name, v in vectors.items()}
-    clean = labels_at(net, unseen, size)
-    rate = np.full((len(units), len(norms), draws), np.nan)
+    clean = clean_labels(net, unseen, size)
+    rate, none = (np.full((len(units), len(norms), draws), np.nan) for _ in range(2))
     total = len(norms) * sum(len(v) for v in units.values())
     with tqdm(total=total, desc="norm comparison", unit="vector", disable=not progress) as bar:
 
         def rates(directions: Tensor) -> xr.Dataset:
-            found = np.empty((len(norms), len(directions)))
+            found = np.empty((2, len(norms), len(directions)))
             for j, norm in enumerate(norms):
                 for k, direction in enumerate(directions):
                     shift = (norm * direction).reshape(net.input_shape)
                     labels = labels_under(net, unseen, shift, size)
-                    found[j, k] = float((labels != clean).double().mean())
+                    for i, images in enumerate((is_fooled(labels, clean), lost(labels))):
+                        found[i, j, k] = float(images.double().mean())
                     bar.update()
-            return xr.Dataset({"fooling_rate": (("norm", "draw"), found)})
+            dims = ("norm", "draw")
+            return xr.Dataset(
+                {"fooling_rate": (dims, found[0]), "unlabelled_share": (dims, found[1])}
+            )
 
         tried = 0
         for i, (name, directions) in enumerate(units.items()):
-            found = keep(name, partial(rates, directions))["fooling_rate"].to_numpy()
-            rate[i, :, : found.shape[1]] = found
-            tried += found.size
+            found = keep(name, partial(rates, directions))
+            rate[i, :, : found.sizes["draw"]] = found["fooling_rate"].to_numpy()
+            none[i, :, : found.sizes["draw"]] = found["unlabelled_share"].to_numpy()
+            tried += found["fooling_rate"].size
             bar.update(tried - bar.n)
     first = torch.stack([v[0] for v in units.values()]).reshape(-1, *net.input_shape)
     ds = xr.Dataset(
         {
             "fooling_rate": variable(
                 ("kind", "norm", "draw"), rate, "fooling rate of one vector on held-out images"
+            ),
+            "unlabelled_share": variable(
+                ("kind", "norm", "draw"), none, "share of held-out images with scores not finite"
             ),
             "draws": variable("kind", [len(v) for v in units.values()], "vectors tried"),
             "direction": variable(

@@ -14,7 +14,7 @@ from geomadv.errors import InputError
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.experiments.variables import variable
 from geomadv.perturbations.balls import ball_norm, check_ball
-from geomadv.perturbations.fooling import check_perturbation, labels_at, labels_under
+from geomadv.perturbations.fooling import check_perturbation, clean_labels, is_fooled, labels_under
 
 
 def transfer(
@@ -46,7 +46,8 @@ def transfer(
     Returns:
         Dataset over made_for, network, draw and sample: `fooling_rate` (made_for, network);
         `random_fooling_rate` (network, draw); `norm` (made_for); `label`
-        (made_for, network, sample) and `prediction` (network, sample).
+        (made_for, network, sample), -1 where scores are not finite (not fooled), and `prediction`
+        (network, sample).
 
     Raises:
         InputError: fewer than two networks, networks with different classes, shapes or bounds, or
@@ -71,21 +72,21 @@ def transfer(
         for net in nets:
             x = net.check_images(held_out)
             size = check_batch_size(batch_size, net)
-            clean = labels_at(net, x, size)
+            clean = clean_labels(net, x, size)
             under = []
             for v in [*deltas, *noise]:
                 under.append(labels_under(net, x, v.to(x), size).cpu())
                 bar.update()
             prediction.append(clean.cpu())
             label.append(torch.stack(under[: len(nets)]))
-            fooled = torch.stack(under[len(nets) :]) != clean.cpu()
+            fooled = is_fooled(torch.stack(under[len(nets) :]), clean.cpu())
             random.append(fooled.double().mean(1))
     labels, predictions = torch.stack(label, 1), torch.stack(prediction)
     ds = xr.Dataset(
         {
             "fooling_rate": variable(
                 ("made_for", "network"),
-                (labels != predictions).double().mean(2),
+                is_fooled(labels, predictions).double().mean(2),
                 "fooling rate on held-out images",
             ),
             "random_fooling_rate": variable(

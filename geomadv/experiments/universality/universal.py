@@ -17,7 +17,7 @@ from geomadv.experiments.universality.search import kept_search
 from geomadv.experiments.variables import mean_norm, variable
 from geomadv.linalg import uniform_directions
 from geomadv.perturbations.balls import ball_norm, check_ball
-from geomadv.perturbations.fooling import labels_at, labels_under
+from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import UniversalPerturbation, check_search
 
 
@@ -65,8 +65,9 @@ def universal(
         `fooling_rate` and `held_out_fooling_rate` (size, repeat); `history` and
         `held_out_history` (size, repeat, pass), NaN after the last pass; `norm` (size, repeat);
         of the largest size `perturbation` (repeat, channel, row, column) and `label`
-        (repeat, held_out_sample), with `prediction` (held_out_sample) at the clean images;
-        `random_fooling_rate` (draw); `radius` and `mean_image_norm`.
+        (repeat, held_out_sample), -1 where scores are not finite (not fooled), with
+        `prediction` (held_out_sample) at the clean images; `random_fooling_rate` (draw);
+        `radius` and `mean_image_norm`.
 
     Raises:
         InputError: unusable images or settings, a size outside 1..N.
@@ -77,7 +78,7 @@ def universal(
     check_ball(radius, p)
     settings = check_search(search)
     size = check_batch_size(batch_size, net)
-    clean = labels_at(net, unseen, size)
+    clean = clean_labels(net, unseen, size)
     found: dict[tuple[int, int], UniversalPerturbation] = {}
     with tqdm(
         total=len(sizes) * repeats, desc="sample sizes", unit="search", disable=not progress
@@ -115,7 +116,10 @@ def universal(
     noise = random_perturbations(net, draws, radius, p, seed).to(x)
     ds["random_fooling_rate"] = variable(
         "draw",
-        [float((labels_under(net, unseen, v, size) != clean).double().mean()) for v in noise],
+        [
+            float(is_fooled(labels_under(net, unseen, v, size), clean).double().mean())
+            for v in noise
+        ],
         "held-out fooling rate of random perturbations of norm radius",
     )
     ds["radius"] = variable((), float(radius), "radius of the ball", "image units")
