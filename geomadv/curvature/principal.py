@@ -288,7 +288,8 @@ def _warn_again(caught: list[warnings.WarningMessage], found: PrincipalCurvature
                 f"{failed} of {len(found.values)} eigenpairs have {_UNCONVERGED} the tolerance, up "
                 f"to {float(found.residuals.max()):.2g}: {CANCEL} (|mean v'H_i v| is "
                 f"{found.coherence:.2g} of mean |v'H_i v|), as those of opposite or mixed pairs of "
-                "classes do. Take points towards one class (boundary_points with target)."
+                "classes do, or of a step across many kinks. Take points towards one class, or a "
+                "step below the boundary's distance."
             )
         warnings.warn(text, warning.category, stacklevel=3)
 

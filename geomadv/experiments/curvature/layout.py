@@ -109,6 +109,11 @@ class CurvatureSettings:
                 f"step_distances={self.step_distances}: expected a positive multiple of the median "
                 "boundary distance, for example 0.5, or None."
             )
+        if self.hvp not in ("auto", "finite-difference"):
+            raise InputError(
+                f"step_distances={self.step_distances:g} has no meaning with hvp={self.hvp!r}; it "
+                "belongs to hvp='auto' or 'finite-difference'."
+            )
 
     def with_step(self, distance: float) -> CurvatureSettings:
         """The same settings with the step in image units, for points at this median distance."""
