@@ -197,7 +197,7 @@ def _tell(ds: xr.Dataset, name: str) -> None:
     parts = [
         f"{line}, curvatures {values[0]:.3g} to {values[-1]:.3g}",
         f"{int(ds['hessian_converged'].sum())} of {len(values)} pairs converged",
-        f"residuals {least:.1g} to {most:.1g}, median {middle:.1g}",
+        f"residuals {least:.2g} to {most:.2g}, median {middle:.2g}",
         f"sign shared by {100 * shares[0]:.0f} % and {100 * shares[1]:.0f} % of the points",
         f"asymmetry {float(ds['hessian_asymmetry'][0]):.1g}",
         *filter(None, [doubt.words, ga.experiments.cancellation(ds)]),

@@ -74,10 +74,10 @@ def principal_curvatures(
     paper's solver does: the same leading directions for any k, up to all D from D products. Their
     pairs are then measured: each costs one more product, which gives its value v^T H(v) and its
     residual; they stay in the solver's order, in which values need not descend. On ReLU networks
-    none converges. With steps well below the boundary's distance residuals are 0.05 to 0.4, and the
-    directions are curved by the amount stated without being exact eigenvectors; with steps of
-    several distances they reach several times the largest value, and above 1 the direction is no
-    eigenvector.
+    none converges. With steps below the boundary's distance the directions are curved by the amount
+    stated without being exact eigenvectors: residuals are 0.05 to 0.35 on digits and MNIST, 0.4 to
+    1.1 on a ResNet-20. With the paper's step, 6 to 7 distances there, they are 4 to 6; above 1 the
+    direction is no eigenvector.
 
     Args:
         H: (D, D) symmetric operator, such as `mean_hessian` gives, or array.

@@ -103,7 +103,7 @@ def measured_pairs(operator: LinearOperator, pairs: EigenPairs, tolerance: float
     )
     reason = (
         ", measured with the directions themselves: the operator is not linear, or asymmetric. "
-        "More points, a larger finite-difference step or a smooth network help"
+        "More points, another finite-difference step or a smooth network help"
     )
     _warn(found, tolerance, reason)
     return found

@@ -40,11 +40,12 @@ _DECADES = 3
 
 
 def curvature_profile(ds: xr.Dataset) -> Figure:
-    """Sorted eigenvalues of the mean Hessian and of the mean shape operator, a line per class.
+    """Eigenvalues of the mean Hessian and of the mean shape operator in order, a line per class.
 
     ds: the result of analysis/curvature.py. The axes are logarithmic on either side of zero and
     linear around it. Where only the ends of the spectrum are known, they stand side by side. Hollow
-    circles are values along directions that are no eigenvectors (residual above 1).
+    circles are values along directions that are no eigenvectors (residual above 1). Values that
+    finite differences measure need not fall along the solver's order.
 
     Raises:
         InputError: no class has curvatures.
@@ -94,7 +95,7 @@ def curvature_directions(ds: xr.Dataset, count: int = 3) -> Figure:
                 text = f"{value:#.3g}".replace("-", "\N{MINUS SIGN}")
                 if is_no_eigenvector(float(one["hessian_residual"].isel(pair=pair))):
                     cross_out(axes)
-                    text += f"\n{NO_EIGENVECTOR}"
+                    text += "\n" + NO_EIGENVECTOR.replace(" ", "\n")
                 axes.set_xlabel(text, fontsize=6 if "\n" not in text else 5, labelpad=1.5)
             name = str(one["class"].item())
             row[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=4)

@@ -55,7 +55,8 @@ def subspace_accuracy(ds: xr.Dataset) -> Figure:
         _accuracy(axes, ds)
         _scale(axes, ds, symlog=_is_long(ds))
         axes.set_xlabel("directions per class d" if _per_class(ds) else "directions d")
-        axes.set_title("\n".join([title(ds), "images projected on $S_d$", *_steps(ds)]))
+        told = [line.replace(", ", ",\n") for line in _steps(ds)]
+        axes.set_title("\n".join([title(ds), "images projected on $S_d$", *told]))
         figure.legend(
             handles=[*_family_handles(ds), *_split_handles(ds)], loc="outside lower center", ncols=2
         )
