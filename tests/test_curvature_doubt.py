@@ -111,19 +111,18 @@ def test_too_many_dimensions_are_refused_before_any_product():
 
 
 @pytest.mark.filterwarnings(IGNORED)
-@pytest.mark.parametrize("end", ["positive", "negative"])
-def test_leading_directions_of_digits_do_not_depend_on_how_many_are_asked_for(end):
+def test_leading_directions_of_digits_do_not_depend_on_how_many_are_asked_for():
     net, images = ga.load_network("digits-relu"), ga.load_images("digits", split="train")
     others = images[images.labels != 3].sample(30, 0)
     points = ga.boundary_points(net, others.images, target=3, position=0.8)
     H = ga.mean_hessian(net, points)
-    found = {k: principal_curvatures(H, k, end).directions for k in (5, 20)}
-    found["all"] = principal_curvatures(H, which="all").directions
-    leading = {k: v[:, :5] if end == "positive" else v[:, -5:] for k, v in found.items()}
-    # Spaces of some 40 to 64 vectors, grown from one: measured 0.97 and more; the matrix
-    # in the pixel basis gives 0.7 to 0.9.
-    for k in (5, 20):
-        assert mean_square_cosine(leading[k], leading["all"]) > 0.95
+    found = {k: principal_curvatures(H, k).directions for k in (5, 20)}
+    whole = principal_curvatures(H, which="all").directions
+    # All come from a space of some 64 vectors in float32, grown from one; the matrix in the pixel
+    # basis gives 0.7 to 0.9.
+    for directions in found.values():
+        assert mean_square_cosine(directions[:, :5], whole[:, :5]) > 0.999
+        assert mean_square_cosine(directions[:, -5:], whole[:, -5:]) > 0.999
 
 
 @pytest.mark.filterwarnings(IGNORED)

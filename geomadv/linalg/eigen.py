@@ -28,8 +28,11 @@ _COLUMNS = 128
 # Products of the search for a missed copy of a repeated eigenvalue. A copy outside the space shows
 # when (its value / the largest other value outside)^depth exceeds sqrt(D), about.
 _SEARCH_DEPTH = 5
+# Products that are affordable for any number of pairs.
+_AFFORDABLE = 500
 # Of an operator that is not linear, the part of residuals outside the space comes down to this
-# share of the part inside: where both are alike, a larger space still turns the directions.
+# share of the part inside: where both are alike, a larger space still turns the directions. Small
+# spaces are exhausted.
 _NONLINEAR_SHARE = 0.1
 # Ritz pairs of a space of this size or less are computed at every step, beyond at every per cent.
 _CHECKS = 100
@@ -56,10 +59,11 @@ def extreme_eigenpairs(
     contain; what it finds is converged too. A search that short can miss a copy that is hardly
     larger than the rest of the spectrum; with `block` b, multiplicities up to b need no search.
 
-    The space depends on the seed and on `block` only, not on k: the leading pairs are the same,
-    whatever number of them is asked for, also of an operator that is not linear (its attribute
-    `linear` is False), whose products with other vectors would not combine to these. Up to
-    k = D at one end, which takes all D products.
+    The space depends on the seed and on `block` only, not on k; k decides how large it grows, up to
+    k = D at one end, which takes all D products. For an operator that is not linear (its attribute
+    `linear` is False), whose products with other vectors would not combine to these, it grows until
+    the leading pairs hardly depend on that: up to D = 500 to all of R^D, so that they are the same
+    for any k.
 
     Args:
         operator: (D, D) symmetric scipy LinearOperator or array; only its `matmat` is used.
@@ -85,7 +89,9 @@ def extreme_eigenpairs(
     """
     counted = CountedOperator(operator)
     d = counted.dimension
-    share = 1.0 if getattr(operator, "linear", True) else _NONLINEAR_SHARE
+    share = 1.0
+    if not getattr(operator, "linear", True):
+        share = _NONLINEAR_SHARE if d > _AFFORDABLE else 0.0
     wanted = _Wanted(k, which, tolerance, share)
     wanted.check(d)
     check_at_least(1, block=block)
@@ -286,7 +292,7 @@ def _selected(space: KrylovSpace, ritz: RitzPairs, wanted: _Wanted) -> EigenPair
 
 def _limit(max_products: int | None, pairs: int, dimension: int) -> int:
     if max_products is None:
-        return min(dimension, max(500, 25 * pairs))
+        return min(dimension, max(_AFFORDABLE, 25 * pairs))
     if max_products < pairs:
         raise InputError(
             f"max_products: expected at least {pairs}, one per pair, found {max_products}."
