@@ -224,7 +224,14 @@ def tell_accuracy(ds: xr.Dataset, share: float = 0.95) -> None:
         else:
             where = f"not reached, best {100 * float(one['accuracy'].max()):.1f} %"
         width = int(one["directions_per_step"])
-        print(f"{family} ({width} directions a step): {100 * share:.0f} % of it {where}")
+        told = ga.experiments.bracketed(ga.experiments.family_doubt(ds, str(family)))
+        print(f"{family} ({width} directions a step){told}: {100 * share:.0f} % of it {where}")
+
+
+def told(ds: xr.Dataset, family: str) -> str:
+    """What is to be doubted of a sweep's leading directions of a family, behind their name."""
+    leading = ds.sel(family=[family]).isel(direction=[0])
+    return ga.experiments.bracketed(ga.experiments.line_doubt(leading))
 
 
 def compute_once(

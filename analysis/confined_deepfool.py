@@ -91,8 +91,11 @@ def tell(ds: xr.Dataset) -> None:
         if one["subspace_dimension"] == 0:
             continue
         norm = float(one["norm"].where(one["converged"]).mean())
+        told = ga.experiments.bracketed(
+            ga.experiments.family_doubt(ds, str(family), ds.sizes["d"] // 2)
+        )
         print(
-            f"{family}, {int(one['subspace_dimension'])} dimensions: mean norm {norm:.3g}, "
+            f"{family}{told}, {int(one['subspace_dimension'])} dimensions: mean norm {norm:.3g}, "
             f"projected images {float(one['projected_norm'].mean()):.3g}, label changed for "
             f"{100 * float(one['converged_share']):.0f} % of {ds.sizes['sample']} images"
         )

@@ -44,6 +44,9 @@ class Curvature(Flags):
     """Hessian-vector product; auto: exact for smooth networks, else finite differences."""
     step: float | None = None
     """Step of finite differences, in image units."""
+    step_distances: float | None = None
+    """The step as a multiple of the median distance of a class's boundary points, for example 0.5:
+    beyond 1 it is coarser than the boundary's distance."""
     beta: float | None = None
     """Sharpness of the smoothed network."""
     tolerance: float | None = None
@@ -170,7 +173,7 @@ def _settings(flags: Curvature, net: ga.Classifier) -> CurvatureSettings:
     if pairs == "auto":
         affordable = _FULL_GPU if net.device.type == "cuda" else _FULL_CPU
         pairs = None if net.dimension <= affordable else _PAIRS
-    named = ("count", "hvp", "step", "beta", "tolerance")
+    named = ("count", "hvp", "step", "step_distances", "beta", "tolerance")
     given = {n: getattr(flags, n) for n in named if getattr(flags, n) is not None}
     given |= {"pairs": pairs, "seed": flags.seed}
     if flags.preset == "paper":
@@ -188,13 +191,20 @@ def _tell(ds: xr.Dataset, name: str) -> None:
     if used < 2:
         print(f"{line}: skipped, at least 2 are needed", file=sys.stderr)
         return
+    doubt = ga.experiments.class_doubt(ds)
+    least, middle, most = ds["hessian_residual_range"].to_numpy()[0]
+    shares = ds["hessian_sign_share"].isel(extreme=0).to_numpy()[0]
+    parts = [
+        f"{line}, curvatures {values[0]:.3g} to {values[-1]:.3g}",
+        f"{int(ds['hessian_converged'].sum())} of {len(values)} pairs converged",
+        f"residuals {least:.2g} to {most:.2g}, median {middle:.2g}",
+        f"sign shared by {100 * shares[0]:.0f} % and {100 * shares[1]:.0f} % of the points",
+        f"asymmetry {float(ds['hessian_asymmetry'][0]):.1g}",
+        *filter(None, [doubt.words, ga.experiments.cancellation(ds)]),
+        f"{float(ds['wall_time'][0]):.1f} s",
+    ]
     note = f" ({ds.attrs['note']})" if ds["fallback"][0] else ""
-    print(
-        f"{line}, curvatures {values[0]:.3g} to {values[-1]:.3g}, "
-        f"{int(ds['hessian_converged'].sum())} of {len(values)} pairs converged, "
-        f"asymmetry {float(ds['hessian_asymmetry'][0]):.1g}, "
-        f"{float(ds['wall_time'][0]):.1f} s{note}"
-    )
+    print(", ".join(parts) + note)
 
 
 def _report(ds: xr.Dataset) -> None:

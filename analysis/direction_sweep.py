@@ -4,7 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from common import Flags, check_line, compute_once, earlier_result, load_images, load_network, main
+from common import (
+    Flags,
+    check_line,
+    compute_once,
+    earlier_result,
+    load_images,
+    load_network,
+    main,
+    told,
+)
 
 import geomadv as ga
 
@@ -61,8 +70,8 @@ def run(flags: DirectionSweep) -> None:
         stay = 100 * float(one["retention"].min("scale").median())
         own = "none is of the class" if np.isnan(stay) else f"at least {stay:.0f} % of its own stay"
         print(
-            f"leading {family} direction: up to {enter:.0f} % of other images enter the class, "
-            f"{own}"
+            f"leading {family} direction{told(ds, family)}: up to {enter:.0f} % of other images "
+            f"enter the class, {own}"
         )
 
 

@@ -95,7 +95,10 @@ def known_subspaces(
     if result_path(flags, net, "curvature").exists():
         curvature = earlier_result(flags, net, "curvature", images)
         curvatures = ga.experiments.stored_curvatures(curvature)
-        subspaces["positive curvature"] = ga.class_subspace(curvatures, flags.curved, "positive")
+        curved = ga.experiments.curvature_families(curvatures, flags.seed)["positive"]
+        told = ga.experiments.bracketed(curved.doubt(flags.curved))
+        name = f"positive curvature{told}"
+        subspaces[name] = ga.class_subspace(curvatures, flags.curved, "positive")
         sources["curvature"] = f"{flags.curved} of {curvature.attrs['config']}"
     return subspaces, sources
 

@@ -57,9 +57,14 @@ def run(flags: NormFractions) -> None:
 
     ds = compute_once(flags, net, images, "norm_fractions", config, compute)
     first = ds.sel(d=ds["d"] > 0).isel(d=0)
+
+    def told(family: str) -> str:
+        return ga.experiments.bracketed(ga.experiments.family_doubt(ds, family, 1))
+
     for kind in ds["kind"].to_numpy():
         shares = ", ".join(
-            f"{family} {float(first['mean_fraction'].sel(kind=kind, family=family)):.2f} "
+            f"{family}{told(family)} "
+            f"{float(first['mean_fraction'].sel(kind=kind, family=family)):.2f} "
             f"(random {float(first['random_fraction'].sel(family=family)):.2f})"
             for family in ds["family"].to_numpy()
         )

@@ -4,7 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from common import Flags, check_line, compute_once, earlier_result, load_images, load_network, main
+from common import (
+    Flags,
+    check_line,
+    compute_once,
+    earlier_result,
+    load_images,
+    load_network,
+    main,
+    told,
+)
 
 import geomadv as ga
 
@@ -67,7 +76,7 @@ def run(flags: ScoreCurves) -> None:
             f"{name.removesuffix('_median').replace('_', ' ')} {float(one[name].median()):.2f}"
             for name in shown
         ]
-        print(f"leading {family} direction: {', '.join(words)}")
+        print(f"leading {family} direction{told(ds, family)}: {', '.join(words)}")
 
 
 if __name__ == "__main__":

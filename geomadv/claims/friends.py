@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from geomadv.claims.claim import Claim, Measured, NotMeasured
+from geomadv.experiments.curvature.doubt import family_doubt, line_doubt
+from geomadv.linalg.doubt import Doubt
 
 _PAPER = "Jetley et al. 2018"
 
@@ -20,9 +22,11 @@ def _flat_gain(ds: xr.Dataset) -> Measured:
     if high <= low:
         raise NotMeasured("the network is no better than always its most frequent class")
     size = test["subspace_dimension"]
-    inside = test["accuracy"].where((size > 0) & (size <= ds["image_dimension"] / 2))
-    note = str(ds["description"].sel(family="flat").item())
-    return Measured((float(inside.max()) - low) / (high - low), note)
+    fitting = (size > 0) & (size <= ds["image_dimension"] / 2)
+    best = float(test["accuracy"].where(fitting).max())
+    told = _told(family_doubt(ds, "flat", _last(fitting)))
+    note = _joined(str(ds["description"].sel(family="flat").item()), told)
+    return Measured((best - low) / (high - low), note)
 
 
 def _share_for_accuracy(ds: xr.Dataset, family: str) -> Measured:
@@ -32,11 +36,13 @@ def _share_for_accuracy(ds: xr.Dataset, family: str) -> Measured:
     enough = test["accuracy"] >= 0.95 * test["plain_accuracy"]
     share = test["subspace_dimension"] / ds["image_dimension"]
     if bool(enough.any()):
-        return Measured(float(share.where(enough).min()))
-    return Measured(float(share.max()), "no more directions are known", at_least=True)
+        told = _told(family_doubt(ds, family, int(np.nanargmin(share.where(enough)))))
+        return Measured(float(share.where(enough).min()), told)
+    note = _joined("no more directions are known", _told(family_doubt(ds, family)))
+    return Measured(float(share.max()), note, at_least=True)
 
 
-def _rising_score(ds: xr.Dataset) -> float:
+def _rising_score(ds: xr.Dataset) -> Measured:
     """Rank correlation of the target score with the distance from its lowest point.
 
     The smaller one of the two sides of that point (a side needs three scales), median over classes.
@@ -44,7 +50,9 @@ def _rising_score(ds: xr.Dataset) -> float:
     _need_families(ds, "positive")
     score = ds["target_score"].sel(population="other classes", family="positive", quantile=0.5)
     curves = score.isel(direction=0).transpose("class", "scale").to_numpy()
-    return float(np.median([_rise(ds["scale"].to_numpy(), curve) for curve in curves]))
+    told = _told(line_doubt(ds.sel(family=["positive"]).isel(direction=[0])))
+    rises = [_rise(ds["scale"].to_numpy(), curve) for curve in curves]
+    return Measured(float(np.median(rises)), told)
 
 
 def _rise(scale: NDArray[np.floating], score: NDArray[np.floating]) -> float:
@@ -57,11 +65,11 @@ def _rise(scale: NDArray[np.floating], score: NDArray[np.floating]) -> float:
     )
 
 
-def _kept_on_flat(ds: xr.Dataset) -> float:
+def _kept_on_flat(ds: xr.Dataset) -> Measured:
     """Share of predictions that flat directions leave alone, over all classes and scales."""
     _need_families(ds, "flat")
     kept = ds["prediction"].sel(family="flat") == ds["source"]
-    return float(kept.mean())
+    return Measured(float(kept.mean()), _told(line_doubt(ds.sel(family=["flat"]))))
 
 
 def _curved_fraction(ds: xr.Dataset) -> Measured:
@@ -80,6 +88,7 @@ def _curved_fraction(ds: xr.Dataset) -> Measured:
     share = float(random[last]) ** 2
     whole = bool((random >= np.sqrt(0.5)).any())
     note = "" if whole else f"in {100 * share:.0f} % of the dimensions, no more are known"
+    note = _joined(note, _told(family_doubt(ds, "both", last)))
     return Measured(value, note, at_least=not whole)
 
 
@@ -92,7 +101,7 @@ def _twin_difference(ds: xr.Dataset) -> float:
     return float((test.sel(family=high) - test.sel(family=low)).mean())
 
 
-def _confined_against_projected(ds: xr.Dataset) -> float:
+def _confined_against_projected(ds: xr.Dataset) -> Measured:
     """Rank correlation over d of the mean confined norm and the mean projected image norm.
 
     Over the d at which at least half of the images converged: a mean over the few that do is one
@@ -107,12 +116,33 @@ def _confined_against_projected(ds: xr.Dataset) -> float:
     known = np.isfinite(confined) & np.isfinite(projected)
     if known.sum() < 3:
         raise NotMeasured("at fewer than three d have half of the images converged")
-    return _rank_correlation(projected[known], confined[known])
+    told = _told(family_doubt(ds, "positive", int(np.flatnonzero(known)[-1])))
+    return Measured(_rank_correlation(projected[known], confined[known]), told)
 
 
 def _restored_fooling(ds: xr.Dataset) -> float:
     """Smallest fooling rate over d_low at the largest factor."""
     return float(ds["fooling_rate"].isel(factor=int(ds["factor"].to_numpy().argmax())).min())
+
+
+def _told(doubt: Doubt) -> str:
+    """What is to be said of curved directions; a claim on mostly no eigenvectors is not answered.
+
+    Raises:
+        NotMeasured: most of the directions are no eigenvectors.
+    """
+    if doubt.mostly_none:
+        raise NotMeasured(f"the directions are not those of the claim: {doubt.words}")
+    return doubt.words
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
+
+
+def _last(fitting: xr.DataArray) -> int:
+    """Position of the last d that fits, else of the first one."""
+    return max(np.flatnonzero(fitting.to_numpy()).tolist(), default=0)
 
 
 def _need_families(ds: xr.Dataset, family: str) -> None:

@@ -1,5 +1,6 @@
 """Mean Hessian and mean shape operator of the decision boundary as linear operators."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class BoundaryOperator(LinearOperator):  # type: ignore[misc]
     Attributes:
         kind: "exact", "finite-difference" or "smoothed".
         step: length of the finite difference, image units; None for the other kinds.
+        step_distances: the step over the median distance of the points to their images; NaN for the
+            other kinds. Above 1 it is coarser than the boundary's distance.
         beta: sharpness of the softplus, 1 / activation units; None for the other kinds.
         points_used: boundary points in the mean.
         products: Hessian-vector products so far, one per vector.
@@ -47,12 +50,14 @@ class BoundaryOperator(LinearOperator):  # type: ignore[misc]
         products: Products,
         numbers: Tensor,
         method: Method,
+        distance: float,
         tangent: Tangent | None = None,
         progress: bool = False,
     ) -> None:
         choice = method.choice
         self.kind, self.step, self.beta = choice.kind, choice.step, choice.beta
         self.points_used, self.products, self.note = len(numbers), 0, method.note
+        self.step_distances = math.nan if self.step is None else self.step / distance
         self._net, self._products, self._tangent = net, products, tangent
         self._numbers = numbers
         self._block = max(1, _BLOCK_BYTES // (16 * products.width))
@@ -198,7 +203,8 @@ def mean_hessian(
     batches = batches_of(used, chosen, batch_size)
     method = method_for(used, batches[0], choice)
     products = Products(method.stem, batches, method.lineariser, memory)
-    return BoundaryOperator(used, products, numbers, method, progress=progress)
+    distance = median_distance(chosen)
+    return BoundaryOperator(used, products, numbers, method, distance, progress=progress)
 
 
 def mean_shape_operator(
@@ -237,7 +243,13 @@ def mean_shape_operator(
         tangent = FiniteDifferenceTangent(normals)
     else:
         tangent = ExactTangent(products, normals)
-    return BoundaryOperator(used, products, numbers, method, tangent, progress)
+    distance = median_distance(chosen)
+    return BoundaryOperator(used, products, numbers, method, distance, tangent, progress)
+
+
+def median_distance(points: BoundaryPoints) -> float:
+    """Median distance of boundary points to their images, image units; NaN if it is zero."""
+    return float(points.distance.double().median()) or math.nan
 
 
 def _prepare(

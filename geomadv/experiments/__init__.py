@@ -1,5 +1,12 @@
 """The experiments of the literature: plain functions, arrays in, xarray.Dataset out."""
 
+from geomadv.experiments.curvature.doubt import (
+    bracketed,
+    cancellation,
+    class_doubt,
+    family_doubt,
+    line_doubt,
+)
 from geomadv.experiments.curvature.layout import (
     CurvatureSettings,
     blank_curvature,
@@ -50,20 +57,25 @@ __all__ = [
     "CurvatureSettings",
     "Keep",
     "blank_curvature",
+    "bracketed",
+    "cancellation",
     "categories",
     "check_networks",
     "check_same_task",
     "class_centroids",
     "class_curvature",
     "class_direction_sweep",
+    "class_doubt",
     "class_score_curves",
     "confined_deepfool",
     "curvature_families",
     "curved_directions",
     "direction_sweep",
+    "family_doubt",
     "finetuning",
     "keep_nothing",
     "label_graph",
+    "line_doubt",
     "norm_comparison",
     "norm_fractions",
     "normal_spectrum",

@@ -28,6 +28,12 @@ _COLUMNS = 128
 # Products of the search for a missed copy of a repeated eigenvalue. A copy outside the space shows
 # when (its value / the largest other value outside)^depth exceeds sqrt(D), about.
 _SEARCH_DEPTH = 5
+# Products that are affordable for any number of pairs.
+_AFFORDABLE = 500
+# Of an operator that is not linear, the part of residuals outside the space comes down to this
+# share of the part inside: where both are alike, a larger space still turns the directions. Small
+# spaces are exhausted.
+_NONLINEAR_SHARE = 0.1
 # Ritz pairs of a space of this size or less are computed at every step, beyond at every per cent.
 _CHECKS = 100
 
@@ -53,6 +59,12 @@ def extreme_eigenpairs(
     contain; what it finds is converged too. A search that short can miss a copy that is hardly
     larger than the rest of the spectrum; with `block` b, multiplicities up to b need no search.
 
+    The space depends on the seed and on `block` only, not on k; k decides how large it grows, up to
+    k = D at one end, which takes all D products. For an operator that is not linear (its attribute
+    `linear` is False), whose products with other vectors would not combine to these, it grows until
+    the leading pairs hardly depend on that: up to D = 500 to all of R^D, so that they are the same
+    for any k.
+
     Args:
         operator: (D, D) symmetric scipy LinearOperator or array; only its `matmat` is used.
         k: pairs per end; at most D at one end, D / 2 at both.
@@ -77,7 +89,10 @@ def extreme_eigenpairs(
     """
     counted = CountedOperator(operator)
     d = counted.dimension
-    wanted = _Wanted(k, which, tolerance)
+    share = 1.0
+    if not getattr(operator, "linear", True):
+        share = _NONLINEAR_SHARE if d > _AFFORDABLE else 0.0
+    wanted = _Wanted(k, which, tolerance, share)
     wanted.check(d)
     check_at_least(1, block=block)
     check_at_least(0, seed=seed)
@@ -112,12 +127,7 @@ def all_eigenpairs(
     counted = CountedOperator(operator)
     d = counted.dimension
     _check_tolerance(tolerance)
-    if d > DENSE_DIMENSION:
-        raise InputError(
-            f"operator: the full spectrum needs the dense matrix, which is supported up to "
-            f"D = {DENSE_DIMENSION}, found D = {d}. Ask for the extreme pairs "
-            "(extreme_eigenpairs), or for the density of the spectrum (spectral_density)."
-        )
+    check_full_spectrum(d)
     matrix = np.empty((d, d))
     with tqdm(total=d, unit=" products", disable=not progress) as bar:
         for start, block in counted.identity_products(_COLUMNS):
@@ -139,13 +149,24 @@ def all_eigenpairs(
     return pairs
 
 
+def check_full_spectrum(dimension: int) -> None:
+    """Raises an `InputError` where D is too large for all D directions."""
+    if dimension > DENSE_DIMENSION:
+        raise InputError(
+            f"operator: the full spectrum takes dense matrices, which are supported up to "
+            f"D = {DENSE_DIMENSION}, found D = {dimension}. Ask for the extreme pairs "
+            "(extreme_eigenpairs), or for the density of the spectrum (spectral_density)."
+        )
+
+
 @dataclass(frozen=True)
 class _Wanted:
-    """What was asked for."""
+    """What was asked for, and down to which share of a residual's inside its outside matters."""
 
     k: int
     which: End
     tolerance: float
+    share: float
 
     @property
     def count(self) -> int:
@@ -244,7 +265,8 @@ class _Solve:
     def _settled(self, ritz: RitzPairs) -> bool:
         """Whether what is left of the residuals is below the tolerance, or mostly asymmetry."""
         positions = self.wanted.positions(len(ritz.values))
-        target = np.maximum(self.wanted.tolerance * ritz.scale, ritz.inside[positions])
+        inside = self.wanted.share * ritz.inside[positions]
+        target = np.maximum(self.wanted.tolerance * ritz.scale, inside)
         return bool((ritz.outside[positions] <= target).all())
 
     def _show(self, bar: Any, ritz: RitzPairs | None = None) -> None:
@@ -270,7 +292,7 @@ def _selected(space: KrylovSpace, ritz: RitzPairs, wanted: _Wanted) -> EigenPair
 
 def _limit(max_products: int | None, pairs: int, dimension: int) -> int:
     if max_products is None:
-        return min(dimension, max(500, 25 * pairs))
+        return min(dimension, max(_AFFORDABLE, 25 * pairs))
     if max_products < pairs:
         raise InputError(
             f"max_products: expected at least {pairs}, one per pair, found {max_products}."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.errors import InputError
+from geomadv.linalg.doubt import Doubt, doubt_of
 from geomadv.linalg.subspace import Subspace
 
 
@@ -19,13 +22,20 @@ class NestedSubspaces:
             groups of `width`. Dependent columns are dropped, as in `Subspace`.
         width: columns that each step adds, for example one per class; m is a multiple of it.
         description: what the directions are, for labels of results and figures.
+        residuals: (m,) of directions that are to be eigenvectors, relative; None for others.
+        step_distances: finite-difference step behind them over the median boundary distance.
 
     Raises:
         InputError: unusable directions (see `Subspace`), or a width that does not divide m.
     """
 
     def __init__(
-        self, directions: Tensor | NDArray[np.floating], width: int = 1, description: str = ""
+        self,
+        directions: Tensor | NDArray[np.floating],
+        width: int = 1,
+        description: str = "",
+        residuals: Tensor | None = None,
+        step_distances: float = math.nan,
     ) -> None:
         self._subspace = Subspace(directions)
         columns = directions.shape[1]
@@ -35,6 +45,7 @@ class NestedSubspaces:
                 "same number of directions for every class."
             )
         self.width, self.description = width, description
+        self._residuals, self._step_distances = residuals, step_distances
         ends = width * torch.arange(columns // width + 1, device=self._subspace.origin.device)
         sizes = torch.searchsorted(self._subspace.origin, ends)
         self._sizes: NDArray[np.int64] = sizes.cpu().numpy()
@@ -58,6 +69,12 @@ class NestedSubspaces:
     def ambient_dimension(self) -> int:
         """Number D of coordinates of the surrounding space."""
         return self._subspace.ambient_dimension
+
+    def doubt(self, d: int) -> Doubt:
+        """Whether the directions behind S_d are eigenvectors, and at which scale."""
+        if self._residuals is None:
+            return Doubt()
+        return doubt_of(self._residuals[: d * self.width], [self._step_distances])
 
     def subspace(self, d: int) -> Subspace:
         """S_d as a view of the common basis.

@@ -9,6 +9,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from geomadv.linalg.doubt import NO_EIGENVECTOR, is_no_eigenvector
 from geomadv.linalg.operators import Array, CountedOperator
 from geomadv.linalg.sign import fix_sign
 
@@ -23,10 +24,10 @@ class EigenPairs:
     """Eigenpairs of a symmetric operator H on R^D, most positive first.
 
     Attributes:
-        values: (m,) float64 eigenvalues, descending.
+        values: (m,) float64 eigenvalues, descending (see `measured_pairs` for an exception).
         directions: (D, m) float64 orthonormal columns, the largest component of each positive.
         residuals: (m,) float64 ||H v - value v|| / max|value|, with max|value| over the whole
-            computed spectrum; zero for the zero operator.
+            computed spectrum; zero for the zero operator. Above 1 the direction is no eigenvector.
         converged: (m,) bool, residual at most the tolerance.
         products: operator-vector products spent, all included.
         asymmetry: ||H - H^T|| / (2 ||H||) in the Frobenius norm, on the searched space. Pairs are
@@ -76,7 +77,9 @@ def measured_pairs(operator: LinearOperator, pairs: EigenPairs, tolerance: float
     what the product with the direction itself says.
 
     Returns:
-        Values v^T H(v), most positive first, with residuals ||H(v) - value v|| / max|value|.
+        Values v^T H(v) with residuals ||H(v) - value v|| / max|value|, in the order of the solver:
+        which directions lead then does not depend on how many were asked for. The values need not
+        descend.
     """
     counted = CountedOperator(operator)
     directions = pairs.directions.numpy()
@@ -89,11 +92,10 @@ def measured_pairs(operator: LinearOperator, pairs: EigenPairs, tolerance: float
     )
     values = (directions * image).sum(axis=0)
     norms = np.linalg.norm(image - values * directions, axis=0)
-    order = np.argsort(-values, kind="stable")
     found = eigenpairs(
-        values[order],
-        directions[:, order],
-        norms[order],
+        values,
+        directions,
+        norms,
         float(np.abs(values).max()),
         tolerance,
         pairs.products + counted.products,
@@ -101,7 +103,7 @@ def measured_pairs(operator: LinearOperator, pairs: EigenPairs, tolerance: float
     )
     reason = (
         ", measured with the directions themselves: the operator is not linear, or asymmetric. "
-        "More points, a larger finite-difference step or a smooth network help"
+        "More points, another finite-difference step or a smooth network help"
     )
     _warn(found, tolerance, reason)
     return found
@@ -123,10 +125,12 @@ def warn_of_unconverged(pairs: EigenPairs, tolerance: float, floor: float) -> No
 def _warn(pairs: EigenPairs, tolerance: float, reason: str) -> None:
     """Warns if pairs have not converged."""
     failed = int((~pairs.converged).sum())
+    none = int(is_no_eigenvector(pairs.residuals).sum())
+    above = f" ({none} above 1, which is {NO_EIGENVECTOR})" if none else ""
     if failed:
         warnings.warn(
             f"{failed} of {len(pairs.values)} eigenpairs have residuals above {tolerance:g}, up to "
-            f"{float(pairs.residuals.max()):.2g}{reason}.",
+            f"{float(pairs.residuals.max()):.2g}{above}{reason}.",
             stacklevel=4,
         )
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
+from geomadv.experiments.curvature.doubt import families_doubt, family_doubt
 from geomadv.plotting.style import (
     BLUE,
     GREY,
@@ -60,7 +61,8 @@ def confined_deepfool(ds: xr.Dataset) -> Figure:
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, family in zip(grid, families, strict=False):
             _family(axes, ds.sel(family=family), ds)
-            axes.set_title(_NAMES.get(family, family))
+            heading = [_NAMES.get(family, family), family_doubt(ds, family).of_directions]
+            axes.set_title("\n".join(filter(None, heading)))
         spare = grid[len(families) :]
         for axes in spare:
             axes.set_axis_off()
@@ -77,7 +79,8 @@ def confined_deepfool(ds: xr.Dataset) -> Figure:
             spare[0].legend(handles, labels, loc="center")
         else:
             figure.legend(handles, labels, loc="outside lower center", ncols=4)
-        figure.suptitle(f"{title(ds)} ({ds.sizes['sample']} images)", fontsize=8)
+        told = [f"{title(ds)} ({ds.sizes['sample']} images)", families_doubt(ds).of_step]
+        figure.suptitle("\n".join(filter(None, told)), fontsize=8)
         return figure
 
 

@@ -24,6 +24,9 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
 # Widths of one and two columns of a conference paper, in inches.
 COLUMN, PAGE = 3.3, 6.9
 
+# What is not what it is called, such as a value along a direction that is no eigenvector.
+HOLLOW: Any = {"linestyle": "", "marker": "o", "markersize": 3, "markerfacecolor": "white"}
+
 _RC: Any = {
     "figure.dpi": 150,
     "savefig.dpi": 300,
@@ -73,6 +76,15 @@ def show_direction(
     for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_linewidth(0.4)
+
+
+def cross_out(axes: Axes) -> None:
+    """A thin diagonal across the panel and a dashed frame: not what its place says."""
+    axes.plot([0, 1], [0, 1], color=VERMILION, linewidth=0.6, transform=axes.transAxes)
+    for spine in axes.spines.values():
+        spine.set_linestyle((0, (2, 1)))
+        spine.set_edgecolor(VERMILION)
+        spine.set_linewidth(0.8)
 
 
 def new_figure(width: float, height: float) -> Figure:

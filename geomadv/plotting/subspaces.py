@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from geomadv.experiments.curvature.doubt import families_doubt, family_doubt
 from geomadv.plotting.style import (
     BLUE,
     COLUMN,
@@ -54,7 +55,8 @@ def subspace_accuracy(ds: xr.Dataset) -> Figure:
         _accuracy(axes, ds)
         _scale(axes, ds, symlog=_is_long(ds))
         axes.set_xlabel("directions per class d" if _per_class(ds) else "directions d")
-        axes.set_title(f"{title(ds)}\nimages projected on $S_d$")
+        told = [line.replace(", ", ",\n") for line in _steps(ds)]
+        axes.set_title("\n".join([title(ds), "images projected on $S_d$", *told]))
         figure.legend(
             handles=[*_family_handles(ds), *_split_handles(ds)], loc="outside lower center", ncols=2
         )
@@ -117,7 +119,7 @@ def norm_fractions(ds: xr.Dataset, accuracy: xr.Dataset | None = None) -> Figure
         if accuracy is None:
             lines = [*_family_handles(ds), _random_handle()]
             figure.legend(handles=lines, loc="outside lower center", ncols=len(lines))
-        figure.suptitle(title(ds), fontsize=8)
+        figure.suptitle("\n".join([title(ds), *_steps(ds)]), fontsize=8)
         return figure
 
 
@@ -126,7 +128,15 @@ def _look(ds: xr.Dataset, family: Any) -> dict[str, Any]:
     label, color, width = _LOOKS.get(str(family), (str(family), GREY, 1.2))
     if str(ds["description"].sel(family=family).item()).startswith("random"):
         label += " (random)"
+    # The step stands in the title, once for all families.
+    told = family_doubt(ds, family).of_directions
+    label += f" ({told})" if told else ""
     return {"label": label, "color": color, "linewidth": width}
+
+
+def _steps(ds: xr.Dataset) -> list[str]:
+    """A line on the step behind the curved directions where it is coarse, else none."""
+    return [words] if (words := families_doubt(ds).of_step) else []
 
 
 def _accuracy(axes: Axes, ds: xr.Dataset) -> None:

@@ -7,16 +7,21 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
 
 from geomadv.errors import InputError
+from geomadv.experiments.curvature.doubt import line_doubt
+from geomadv.linalg.doubt import is_no_eigenvector
 from geomadv.plotting.style import (
     BLUE,
     COLUMN,
     GREEN,
     GREY,
+    HOLLOW,
     ORANGE,
     PAGE,
     VERMILION,
+    cross_out,
     new_figure,
     show_direction,
     style,
@@ -48,7 +53,8 @@ def score_curves(ds: xr.Dataset, target: str | None = None) -> Figure:
         panels = list(_directions(ds, target))[:2]
         figure = new_figure(PAGE if len(panels) == 2 else COLUMN, 3.7)
         name = _class_name(panels[0][1], int(panels[0][1]["target"]))
-        figure.suptitle(f"{title(ds)}: score of class {name} along directions", fontsize=8)
+        heading = f"{title(ds)}: score of class {name} along directions"
+        figure.suptitle(_titled(heading, panels[0][1]), fontsize=8)
         parts = figure.subfigures(1, len(panels), squeeze=False)[0]
         for part, (label, one) in zip(parts, panels, strict=True):
             upper, lower = part.subfigures(2, 1, height_ratios=[2.45, 1.1])
@@ -82,6 +88,8 @@ def score_curve_measures(ds: xr.Dataset) -> Figure:
                 shift = 0.25 * (i - 1)
                 axes.vlines(place + shift, *interval.transpose("bound", ...), color=color)
                 axes.plot(place + shift, one[name], "o", color=color, ms=2.5, label=family)
+                none = _none(one)
+                axes.plot((place + shift)[none], one[name][none], **HOLLOW, color=color)
             axes.set_xticks(place, names, rotation=90 if max(map(len, names)) > 2 else 0)
             axes.set_xlabel("class")
             axes.set_title(label)
@@ -90,11 +98,11 @@ def score_curve_measures(ds: xr.Dataset) -> Figure:
         figure.axes[0].set_ylabel("share")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        figure.suptitle(
+        heading = (
             f"{title(ds)}: curves of {ds.sizes['sample']} images along the leading directions, "
-            "95 % intervals",
-            fontsize=8,
+            "95 % intervals"
         )
+        figure.suptitle(_titled(heading, ds), fontsize=8)
         return figure
 
 
@@ -115,11 +123,10 @@ def direction_sweep(ds: xr.Dataset, target: str | None = None) -> Figure:
         grids = [_direction_images(ds, target, label) for label, _ in rows]
         figure = new_figure(PAGE, 0.75 + 1.55 * len(rows))
         name = _class_name(rows[0][1], int(rows[0][1]["target"]))
-        figure.suptitle(
-            f"{title(ds)}: movement of {ds.sizes['sample']} images along directions of class "
-            f"{name}",
-            fontsize=8,
+        heading = (
+            f"{title(ds)}: movement of {ds.sizes['sample']} images along directions of class {name}"
         )
+        figure.suptitle(_titled(heading, rows[0][1]), fontsize=8)
         grid = figure.add_gridspec(2 * len(rows), 3, width_ratios=[1, 1, 0.3])
         for i, ((label, one), images) in enumerate(zip(rows, grids, strict=True)):
             scores = figure.add_subplot(grid[2 * i : 2 * i + 2, 0])
@@ -131,6 +138,8 @@ def direction_sweep(ds: xr.Dataset, target: str | None = None) -> Figure:
                 axes = figure.add_subplot(grid[2 * i + j, 2])
                 if j < len(images):
                     show_direction(axes, images[j])
+                    if j == 0 and line_doubt(one).no_eigenvector:
+                        cross_out(axes)
                 else:
                     axes.set_axis_off()
             for panel in (scores, shares):
@@ -143,7 +152,8 @@ def direction_sweep(ds: xr.Dataset, target: str | None = None) -> Figure:
 def direction_sweep_classes(ds: xr.Dataset) -> Figure:
     """Transition, softmax and retention along the leading directions of all classes, with images.
 
-    ds: result of `experiments.class_direction_sweep`. At most ten classes are drawn.
+    ds: result of `experiments.class_direction_sweep`. At most ten classes are drawn. Directions
+    that are no eigenvectors (residual above 1) are crossed out.
     """
     with style():
         shown = ds.isel({"class": slice(_CLASSES), "direction": 0})
@@ -160,6 +170,8 @@ def direction_sweep_classes(ds: xr.Dataset) -> Figure:
                 one = shown.sel({"family": family, "class": name})
                 image = figure.add_subplot(grid[2 * i, j])
                 show_direction(image, one["direction_image"].to_numpy())
+                if line_doubt(one).no_eigenvector:
+                    cross_out(image)
                 if i == 0:
                     image.set_title(_short(str(name)), fontsize=7, pad=3)
                 axes = figure.add_subplot(grid[2 * i + 1, j])
@@ -170,10 +182,8 @@ def direction_sweep_classes(ds: xr.Dataset) -> Figure:
                 if j == 0:
                     axes.set_ylabel(f"{_broken(_heading(one, str(family)))}\n(%)")
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-        figure.suptitle(
-            f"{title(ds)}: leading directions of all classes, against the {_SCALE}",
-            fontsize=8,
-        )
+        heading = f"{title(ds)}: leading directions of all classes, against the {_SCALE}"
+        figure.suptitle(_titled(heading, shown), fontsize=8)
         return figure
 
 
@@ -220,6 +230,23 @@ def _heading(one: xr.Dataset, label: str) -> str:
     return str(one["family_name"].item()) if "family_name" in one else label
 
 
+def _doubted(one: xr.Dataset, label: str) -> str:
+    """The heading, and in a line below it whether the direction is no eigenvector."""
+    return "\n".join(filter(None, [_heading(one, label), line_doubt(one).of_directions]))
+
+
+def _titled(heading: str, ds: xr.Dataset) -> str:
+    """A figure's title, and in a line below it how coarse the step behind the directions is."""
+    return "\n".join(filter(None, [heading, line_doubt(ds).of_step]))
+
+
+def _none(one: xr.Dataset) -> NDArray[np.bool_]:
+    """(class,) whether the direction is no eigenvector."""
+    if "residual" not in one:
+        return np.zeros(one.sizes["class"], dtype=bool)
+    return np.asarray(is_no_eigenvector(one["residual"].to_numpy()))
+
+
 def _broken(words: str) -> str:
     """In two lines, for a short axis."""
     first, _, last = words.rpartition(" ")
@@ -247,7 +274,7 @@ def _curve_panel(axes: Axes, one: xr.Dataset, label: str) -> None:
     axes.set_ylabel("class score")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
     axes.set_title(
-        f"{_heading(one, label)}\nsymmetry {float(one['symmetry_median']):.2f}, "
+        f"{_doubted(one, label)}\nsymmetry {float(one['symmetry_median']):.2f}, "
         f"monotonicity {float(one['monotonicity_median']):.2f}, "
         f"separability {float(one['separability']):.2f}",
         fontsize=7,
@@ -299,7 +326,7 @@ def _score_panel(axes: Axes, one: xr.Dataset, label: str, name: str) -> None:
         axes.plot(one["scale"], middle, color=color, label=text)
     axes.set_ylabel("score")
     axes.set_title(
-        f"{_heading(one, label)}\nimages of {f'class {name}' if own else 'other classes'}"
+        f"{_doubted(one, label)}\nimages of {f'class {name}' if own else 'other classes'}"
     )
 
 

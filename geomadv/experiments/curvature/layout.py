@@ -18,6 +18,7 @@ from geomadv.experiments.variables import IMAGE
 KINDS = ("exact", "finite-difference", "smoothed")
 ENDS = ("positive", "negative")
 OPERATORS = ("hessian", "shape")
+STATISTICS = ("min", "median", "max")
 
 _HESSIAN = "score units / image units^2"
 # Grid on which the spectral density is given.
@@ -38,6 +39,8 @@ class CurvatureSettings:
         overshoot, max_iter: of DeepFool.
         hvp: "auto", "exact", "finite-difference" or "smoothed".
         step: of the finite difference, image units; None: the library's choice.
+        step_distances: the step as a multiple of the median distance of the class's boundary points
+            to their images, instead of `step`; the result holds both.
         beta: sharpness of the smoothed network, 1 / activation units; None: the library's choice.
         pairs: eigenpairs at each end; None: the full spectrum.
         tolerance: largest relative residual of a converged eigenpair.
@@ -58,6 +61,7 @@ class CurvatureSettings:
     max_iter: int = 50
     hvp: str = "auto"
     step: float | None = None
+    step_distances: float | None = None
     beta: float | None = None
     pairs: int | None = None
     tolerance: float = 1e-4
@@ -80,6 +84,7 @@ class CurvatureSettings:
                 f"{', '.join(small or ['pairs'])}: expected at least 1, found "
                 f"{', '.join(str(getattr(self, n)) for n in small or ['pairs'])}."
             )
+        self._check_step()
         if not 0 < self.tolerance < 1:
             raise InputError(
                 f"tolerance: expected a relative residual between 0 and 1, found {self.tolerance}."
@@ -90,6 +95,31 @@ class CurvatureSettings:
             )
         if not self.sweep_factors or not all(0 < f < math.inf for f in self.sweep_factors):
             raise InputError(f"sweep_factors={self.sweep_factors} must be positive, at least one.")
+
+    def _check_step(self) -> None:
+        if self.step_distances is None:
+            return
+        if self.step is not None:
+            raise InputError(
+                f"step={self.step:g}, step_distances={self.step_distances:g}: expected one of "
+                "them. Leave out the other."
+            )
+        if not 0 < self.step_distances < math.inf:
+            raise InputError(
+                f"step_distances={self.step_distances}: expected a positive multiple of the median "
+                "boundary distance, for example 0.5, or None."
+            )
+        if self.hvp not in ("auto", "finite-difference"):
+            raise InputError(
+                f"step_distances={self.step_distances:g} has no meaning with hvp={self.hvp!r}; it "
+                "belongs to hvp='auto' or 'finite-difference'."
+            )
+
+    def with_step(self, distance: float) -> CurvatureSettings:
+        """The same settings with the step in image units, for points at this median distance."""
+        if self.step_distances is None or not 0 < distance < math.inf:
+            return self
+        return replace(self, step=self.step_distances * distance, step_distances=None)
 
     def fitted(self, dimension: int) -> CurvatureSettings:
         """The same settings with numbers of directions that D = `dimension` has room for."""
@@ -121,13 +151,14 @@ def paper_settings(net: Classifier, **changes: Any) -> CurvatureSettings:
     perturbation, central difference with `paper_step`, tolerance 1e-5. The paper's D - 1 eigenpairs
     are what its solver gives at most; the full spectrum holds them and one more.
     """
+    step = paper_step(net) if changes.get("step_distances") is None else None
     paper: dict[str, Any] = {
         "count": 100,
         "position": 0.8,
         "overshoot": 0.05,
         "max_iter": 5,
         "hvp": "finite-difference",
-        "step": paper_step(net),
+        "step": step,
         "tolerance": 1e-5,
     }
     return CurvatureSettings(**{**paper, **changes})
@@ -146,6 +177,8 @@ def blank_curvature(net: Classifier, settings: CurvatureSettings) -> xr.Dataset:
         **dict(zip(IMAGE, net.input_shape, strict=True)),
         "end": 2,
         "extreme": settings.extremes,
+        "statistic": len(STATISTICS),
+        "point": settings.count,
         "bound": 2,
         "half_dimension": len(settings.half_dimensions),
         "angle": max(settings.half_dimensions),
@@ -167,10 +200,14 @@ def blank_curvature(net: Classifier, settings: CurvatureSettings) -> xr.Dataset:
     }
     ds["kind"][:] = -1
     ds.coords["end"] = list(ENDS)
+    ds.coords["statistic"] = list(STATISTICS)
+    ds.coords["point"] = np.arange(settings.count)
     ds.coords["bound"] = [0.025, 0.975]
     ds.coords["half_dimension"] = list(settings.half_dimensions)
     ds.coords["step"] = paper_step(net) * np.array(settings.sweep_factors)
     ds["step"].attrs = {"long_name": "step h of the finite difference", "units": "image units"}
+    ds["statistic"].attrs = {"long_name": "statistic over the pairs", "units": "1"}
+    ds["point"].attrs = {"long_name": "number of the boundary point of its class", "units": "1"}
     ds["bound"].attrs = {"long_name": "quantile over resamplings of the points", "units": "1"}
     ds["half_dimension"].attrs = {"long_name": "leading directions compared", "units": "1"}
     return ds
@@ -197,6 +234,12 @@ def _table(net: Classifier) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
         "median_distance": ((), float, "median distance of the points to images", "image units"),
         "kind": ((), np.int8, "kind of Hessian-vector product", "1"),
         "hvp_step": ((), float, "step of the finite difference; NaN if none", "image units"),
+        "step_distances": (
+            (),
+            float,
+            "step of the finite difference over the median distance; NaN if none",
+            "1",
+        ),
         "beta": (
             (),
             float,
@@ -225,19 +268,55 @@ def _table(net: Classifier) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
         ),
     }
     for name in OPERATORS:
-        what, units = _NAMES[name], _UNITS[name]
-        table |= {
-            f"{name}_value": (("pair",), float, f"eigenvalues of the {what}", units),
-            f"{name}_direction": (("pair", *IMAGE), single, f"eigenvectors of the {what}", "1"),
-            f"{name}_residual": (("pair",), float, "||A v - value v|| / max |value|", "1"),
-            f"{name}_converged": (("pair",), np.bool_, "residual within the tolerance", "1"),
-            f"{name}_products": ((), np.int64, f"products with the {what}", "1"),
-            f"{name}_asymmetry": ((), float, "||A - A^T|| / (2 ||A||), Frobenius", "1"),
-            f"{name}_interval": (
-                ("end", "extreme", "bound"),
-                float,
-                "bootstrap interval of v^T A v over points, v the extreme directions held fixed",
-                units,
-            ),
-        }
+        table |= _operator_table(name, single)
     return table
+
+
+def _operator_table(name: str, single: Any) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
+    """Variables of one operator; those per extreme direction keep the directions fixed."""
+    what, units = _NAMES[name], _UNITS[name]
+    extreme = ("end", "extreme")
+    directions = "v the extreme directions"
+    return {
+        f"{name}_value": (("pair",), float, f"eigenvalues of the {what}", units),
+        f"{name}_direction": (("pair", *IMAGE), single, f"eigenvectors of the {what}", "1"),
+        f"{name}_residual": (("pair",), float, "||A v - value v|| / max |value|", "1"),
+        f"{name}_residual_range": (
+            ("statistic",),
+            float,
+            "||A v - value v|| / max |value| over the pairs; above 1 it is no eigenvector",
+            "1",
+        ),
+        f"{name}_converged": (("pair",), np.bool_, "residual within the tolerance", "1"),
+        f"{name}_products": ((), np.int64, f"products with the {what}", "1"),
+        f"{name}_asymmetry": (
+            (),
+            float,
+            "||A - A^T|| / (2 ||A||), Frobenius, times the coherence of the points",
+            "1",
+        ),
+        f"{name}_coherence": (
+            (),
+            float,
+            f"largest |mean v^T A_i v| over largest mean |v^T A_i v|, {directions}",
+            "1",
+        ),
+        f"{name}_point_value": (
+            (*extreme, "point"),
+            float,
+            f"v^T A_i v at boundary point i, {directions}; NaN beyond the points used",
+            units,
+        ),
+        f"{name}_sign_share": (
+            extreme,
+            float,
+            f"share of the points whose v^T A_i v has the sign of the mean, {directions}",
+            "1",
+        ),
+        f"{name}_interval": (
+            (*extreme, "bound"),
+            float,
+            f"bootstrap interval of v^T A v over points, {directions} held fixed",
+            units,
+        ),
+    }

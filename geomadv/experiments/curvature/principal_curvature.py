@@ -24,6 +24,8 @@ from geomadv.curvature import (
     principal_curvatures,
 )
 from geomadv.curvature.choice import choose
+from geomadv.curvature.operators import median_distance
+from geomadv.curvature.principal import beside_points
 from geomadv.distributed import (
     SharedMean,
     from_main,
@@ -40,7 +42,11 @@ from geomadv.experiments.curvature.layout import (
     CurvatureSettings,
     blank_curvature,
 )
-from geomadv.experiments.curvature.uncertainty import bootstrap_interval, random_halves
+from geomadv.experiments.curvature.uncertainty import (
+    bootstrap_interval,
+    random_halves,
+    sign_shares,
+)
 from geomadv.images import ImageSet
 from geomadv.linalg import Subspace, spectral_density, uniform_directions
 
@@ -80,7 +86,9 @@ def class_curvature(
         Eigenvalues run from the most positive to the most negative; `sweep` and the intervals
         belong to the first `extremes` pairs from either end, the extreme one first. The intervals
         hold the directions fixed, which is cheap and leaves out how the directions themselves
-        vary: `half_angle` tells that. With fewer than two surviving points nothing is solved:
+        vary: `half_angle` tells that. `hessian_sign_share` tells how many single points share the
+        sign of the mean along an extreme direction, `step_distances` the step of a finite
+        difference in boundary distances. With fewer than two surviving points nothing is solved:
         `points_used` says so and the values are NaN. With fewer than four there are no halves.
 
     Raises:
@@ -89,7 +97,8 @@ def class_curvature(
     """
     settings = (settings or CurvatureSettings()).fitted(net.dimension)
     # Only the operators use these, after the search for boundary points.
-    choose(net, settings.hvp, settings.step, settings.beta)
+    any_step = settings.with_step(1.0).step
+    choose(net, settings.hvp, any_step, settings.beta)
     started = time.perf_counter()
     ds = blank_curvature(net, settings)
     ds["target"][:] = target
@@ -100,7 +109,9 @@ def class_curvature(
     ds["points_used"][:] = len(points)
     if len(points) < 2:
         return ds
-    ds["median_distance"][:] = points.distance.double().median().item()
+    distance = median_distance(points)
+    ds["median_distance"][:] = distance
+    settings = settings.with_step(distance)
     work = _Work(net, settings, batch_size, memory, show)
     operators = {"hessian": mean_hessian, "shape": mean_shape_operator}
     for name, make in operators.items():
@@ -151,7 +162,7 @@ class _Work:
                 which="all" if full else "both",
                 tolerance=s.tolerance,
                 seed=s.seed,
-                checkpoint=None if full else checkpoint,
+                checkpoint=checkpoint,
                 progress=self.progress,
             ),
         )
@@ -219,19 +230,25 @@ def _solve(
         _describe(ds, local)
     shared = work.shared(local)
     pairs = work.solve(shared, work.settings.pairs, checkpoint)
+    each = _per_point(work, local, _columns(pairs.directions, work))
+    pairs = beside_points(pairs, each, float(ds["step_distances"][0]))
     found = len(pairs.values)
     ds[f"{name}_value"][0, :found] = pairs.values
     shape = (found, *work.net.input_shape)
     ds[f"{name}_direction"][0, :found] = _array(pairs.directions).T.reshape(shape)
     ds[f"{name}_residual"][0, :found] = pairs.residuals
+    ds[f"{name}_residual_range"][0] = np.quantile(_array(pairs.residuals), (0, 0.5, 1))
     ds[f"{name}_converged"][0, :found] = pairs.converged
     ds[f"{name}_products"][:] = pairs.products
     ds[f"{name}_asymmetry"][:] = pairs.asymmetry
-    each = _per_point(work, local, _extremes(work, ds, name))
+    ds[f"{name}_coherence"][:] = pairs.coherence
     if name == "hessian" and work.settings.pairs is not None:
         _density(work, ds, shared)
+    by_end = (2, work.settings.extremes)
     interval = bootstrap_interval(each, ds["bound"].to_numpy(), work.settings)
-    ds[f"{name}_interval"][0] = interval.reshape(2, work.settings.extremes, 2)
+    ds[f"{name}_interval"][0] = interval.reshape(*by_end, 2)
+    ds[f"{name}_sign_share"][0] = sign_shares(each).reshape(by_end)
+    ds[f"{name}_point_value"][0, :, :, : len(each)] = each.T.reshape(*by_end, len(each))
 
 
 def _density(work: _Work, ds: xr.Dataset, shared: SharedMean) -> None:
@@ -240,9 +257,11 @@ def _density(work: _Work, ds: xr.Dataset, shared: SharedMean) -> None:
     Lanczos quadrature takes the products for those of one symmetric matrix. Finite differences over
     a step that crosses many kinks are not: the density would be far wider than any curvature. It is
     left out where the asymmetry exceeds the quadrature's resolution, a step in `density_steps`.
+    What counts there is the mean itself, also where little of the points' curvature is left in it.
     """
     s = work.settings
-    if float(ds["hessian_asymmetry"][0]) * s.density_steps > 1:
+    asymmetry, left = float(ds["hessian_asymmetry"][0]), float(ds["hessian_coherence"][0])
+    if asymmetry * s.density_steps > left:
         return
     found = solve_on_main(
         shared,
@@ -261,18 +280,24 @@ def _describe(ds: xr.Dataset, local: BoundaryOperator | None) -> None:
     kind, step, beta, note = from_main(told) or ("", None, None, "")
     ds["kind"][:] = KINDS.index(kind)
     ds["hvp_step"][:] = np.nan if step is None else step
+    ds["step_distances"][:] = ds["hvp_step"] / ds["median_distance"]
     ds["beta"][:] = np.nan if beta is None else beta
     ds["fallback"][:] = bool(note)
     ds.attrs["note"] = note
     ds["kind"].attrs["note"] = note
 
 
-def _extremes(work: _Work, ds: xr.Dataset, name: str) -> Tensor:
-    """The extreme directions (D, 2 e): e most positive first, then e most negative."""
+def _extremes(work: _Work, ds: xr.Dataset) -> Tensor:
+    """The extreme directions (D, 2 e) of the mean Hessian, as `_columns` gives them."""
+    stored = ds["hessian_direction"].to_numpy()[0].reshape(-1, work.net.dimension)
+    return _columns(torch.from_numpy(stored.T), work)
+
+
+def _columns(directions: Tensor, work: _Work) -> Tensor:
+    """Of all (D, m) the extreme ones (D, 2 e): e most positive first, then e most negative."""
     e = work.settings.extremes
-    stored = ds[f"{name}_direction"].to_numpy()[0].reshape(-1, work.net.dimension)
-    chosen = np.concatenate([stored[:e], stored[::-1][:e]])
-    return torch.from_numpy(np.ascontiguousarray(chosen.T)).to(work.net.device, work.net.dtype)
+    chosen = torch.cat([directions[:, :e], directions.flip(1)[:, :e]], dim=1)
+    return chosen.to(work.net.device, work.net.dtype)
 
 
 def _per_point(work: _Work, local: BoundaryOperator | None, vectors: Tensor) -> NDArray[np.float64]:
@@ -306,7 +331,7 @@ def _sweep(work: _Work, ds: xr.Dataset, points: BoundaryPoints) -> None:
     """v^T H_h v against h for the extreme directions of the Hessian and for random ones."""
     s, net = work.settings, work.net
     random = uniform_directions(s.sweep_draws, net.dimension, s.seed, net.dtype).T.to(net.device)
-    vectors = torch.cat([_extremes(work, ds, "hessian"), random], dim=1)
+    vectors = torch.cat([_extremes(work, ds), random], dim=1)
     for i, step in enumerate(ds["step"].to_numpy()):
         local = work.local(
             mean_hessian, points, hvp="finite-difference", step=float(step), beta=None

@@ -35,6 +35,16 @@ def bootstrap_interval(values: Array, bounds: Array, settings: CurvatureSettings
     return interval
 
 
+def sign_shares(values: Array) -> Array:
+    """Share of the rows that have the sign of their column's mean: (points, k) -> (k,).
+
+    A zero has no sign; NaN where the mean is zero.
+    """
+    mean = values.mean(axis=0)
+    shares: Array = np.where(mean == 0, np.nan, (np.sign(values) == np.sign(mean)).mean(axis=0))
+    return shares
+
+
 def random_subspace_angles(
     dimension: int, half_dimensions: Sequence[int], draws: int, seed: int
 ) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.curvature import PrincipalCurvatures
-from geomadv.curvature.principal import Family, class_directions
+from geomadv.curvature.principal import Family, chosen_pairs, class_directions
 from geomadv.errors import InputError
+from geomadv.experiments.curvature.doubt import step_distances
 from geomadv.experiments.lines.direction_sweep import direction_sweep
 from geomadv.experiments.lines.score_curves import score_curves
 from geomadv.experiments.parts import Keep, keep_nothing
@@ -45,8 +46,9 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
     Returns:
         Dataset over class (those that had boundary points), family ("positive", "negative",
         "flat"), direction and image: `direction_image`, unit norm; `curvature` of the mean Hessian
-        along them, NaN for drawn ones; `family_name`, which says how flat ones were found;
-        `target`, the class numbers; `median_distance` of the boundary points behind them.
+        along them and its relative `residual`, NaN for drawn ones; `family_name`, which says how
+        flat ones were found; `target`, the class numbers; `median_distance` of the boundary points
+        behind them and `step_distances`, the finite-difference step over it (class).
 
     Raises:
         InputError: count < 1 or beyond the stored pairs, or no class had boundary points.
@@ -60,7 +62,7 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
             f"count={count}: expected 1 to {room} directions per class and family, as many as the "
             "curvature result holds. Ask for fewer, or compute more pairs."
         )
-    columns = {end: class_directions(curvatures, count, end) for end in _ENDS}
+    columns: dict[Family, Tensor] = {end: class_directions(curvatures, count, end) for end in _ENDS}
     if complete:
         columns["flat"] = class_directions(curvatures, count, "flat")
     else:
@@ -77,11 +79,18 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
             ),
             "curvature": (
                 ("class", "family", "direction"),
-                np.stack([_values(curvatures, count, name) for name in columns], axis=1),
+                np.stack([_along(curvatures, count, name, "values") for name in columns], axis=1),
+            ),
+            "residual": (
+                ("class", "family", "direction"),
+                np.stack(
+                    [_along(curvatures, count, name, "residuals") for name in columns], axis=1
+                ),
             ),
             "family_name": ("family", [names[family] for family in columns]),
             "target": ("class", curvature["target"].to_numpy()[known]),
             "median_distance": ("class", curvature["median_distance"].to_numpy()[known]),
+            "step_distances": ("class", step_distances(curvature).to_numpy()[known]),
         },
         coords={"class": curvature["class"].to_numpy()[known], "family": list(columns)},
     )
@@ -91,6 +100,8 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
         {
             "direction_image": ("unit direction", "1"),
             "curvature": ("curvature of the mean Hessian along the direction", units),
+            "residual": ("||H d - value d|| / max |value|; above 1 d is no eigenvector", "1"),
+            "step_distances": ("finite-difference step over the median distance", "1"),
             "family_name": ("which directions the family holds", "1"),
             "target": ("target class", "1"),
             "median_distance": ("median distance of the boundary points", "image units"),
@@ -148,8 +159,9 @@ def class_direction_sweep(
 
     Returns:
         The variables of `direction_sweep`, with class and family before their other dimensions,
-        the `curvature` (class, family, direction) of each direction and the `family_name`. `source`
-        and `class_name` are the same for all classes, `population_size` is (class, population).
+        the `curvature` and `residual` (class, family, direction) of each direction, the
+        `family_name` and `step_distances` (class). `source` and `class_name` are the same for all
+        classes, `population_size` is (class, population).
 
     Raises:
         InputError: as `direction_sweep`.
@@ -189,8 +201,9 @@ def class_score_curves(
 
     Returns:
         The variables of `score_curves` with class and family before their other dimensions, and
-        the `curvature` (class, family, direction) of each direction, `family_name`. `source`,
-        `class_name` and `example_scale` are the same for all classes.
+        the `curvature` and `residual` (class, family, direction) of each direction, `family_name`,
+        `step_distances` (class). `source`, `class_name` and `example_scale` are the same for all
+        classes.
 
     Raises:
         InputError: as `score_curves`.
@@ -231,7 +244,8 @@ def _each_class(
         if name not in shared:
             stacked = np.stack([part[name].to_numpy() for part in parts])
             variables[str(name)] = (("class", *variable.dims), stacked, variable.attrs)
-    variables |= {name: curved[name] for name in ("curvature", "family_name")}
+    told = ("curvature", "residual", "step_distances", "family_name")
+    variables |= {name: curved[name] for name in told if name in curved}
     coords = {**first.coords, "class": curved["class"], "family": curved["family"]}
     return xr.Dataset(variables, coords)
 
@@ -257,15 +271,14 @@ def _images(columns: Tensor, classes: int, shape: Sequence[int]) -> NDArray[np.f
     return by_class.contiguous().numpy()
 
 
-def _values(
-    curvatures: Sequence[PrincipalCurvatures], count: int, family: str
+def _along(
+    curvatures: Sequence[PrincipalCurvatures],
+    count: int,
+    family: Family,
+    what: Literal["values", "residuals"],
 ) -> NDArray[np.float64]:
-    """(classes, count) curvatures along the chosen directions."""
-    rows = []
-    for c in curvatures:
-        if family == "flat":
-            order = c.values.abs().argsort(stable=True)[:count]
-            rows.append(c.values[order] if c.complete else torch.full((count,), torch.nan))
-        else:
-            rows.append(c.values[:count] if family == "positive" else c.values.flip(0)[:count])
-    return torch.stack([row.double() for row in rows]).numpy()
+    """(classes, count) curvatures along the chosen directions or their residuals; NaN if drawn."""
+    if family == "flat" and not curvatures[0].complete:
+        return np.full((len(curvatures), count), np.nan)
+    rows = [getattr(c, what)[chosen_pairs(c, count, family)] for c in curvatures]
+    return torch.stack(rows).double().numpy()

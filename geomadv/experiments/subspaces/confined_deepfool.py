@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
+from geomadv.experiments.curvature import doubt
 from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.variables import IMAGE, label_variables
 from geomadv.linalg import NestedSubspaces
@@ -87,7 +88,8 @@ def confined_deepfool(
         False; leave it out of means (`norm.where(converged)`) and count it (`converged_share`).
         `projected_norm`; `subspace_dimension` (family, d), 0 where a family has no such subspace:
         there the numbers are NaN or -1. `plain_norm`, `plain_converged`, `source` (sample) of the
-        unconfined attack; `flat_law` (d, sample); `centred_norm` (sample). Per example:
+        unconfined attack; `flat_law` (d, sample); `centred_norm` (sample). The doubt of curved
+        directions: `no_eigenvector_share` (family, d), `step_distances` (family). Per example:
         `example_image`, `example_perturbation`, `example_projection` (with the mean added back).
 
     Raises:
@@ -128,6 +130,7 @@ def confined_deepfool(
     ds["flat_law"] = (("d", "sample"), np.sqrt(net.dimension / np.array(dims))[:, None] * norm)
     ds["centred_norm"] = ("sample", (x - centre).flatten(1).norm(dim=1).cpu().numpy())
     ds["mean_image"] = (IMAGE, centre.cpu().numpy())
+    ds = ds.assign(_doubts({name: parts[0].nested for name, parts in groups.items()}, dims))
     return _labelled(ds, {name: nested.description for name, nested in families.items()}, draws)
 
 
@@ -305,8 +308,17 @@ _LABELS = {
 }
 
 
+def _doubts(families: Mapping[str, NestedSubspaces], dims: Sequence[int]) -> dict[str, Any]:
+    """Doubt of every family at its largest step of at most d dimensions."""
+    steps = {
+        name: (np.searchsorted(nested.sizes, dims, side="right") - 1).tolist()
+        for name, nested in families.items()
+    }
+    return doubt.family_variables(families, steps)
+
+
 def _labelled(ds: xr.Dataset, descriptions: dict[str, str], draws: int) -> xr.Dataset:
-    label_variables(ds, _LABELS)
+    label_variables(ds, _LABELS | {name: (text, "1") for name, text in doubt.LABELS.items()})
     descriptions[RANDOM] = f"uniformly distributed subspaces, {draws} draws over the images"
     for name, description in descriptions.items():
         ds["family"].attrs[f"family_{name}"] = description

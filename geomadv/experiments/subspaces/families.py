@@ -10,9 +10,11 @@ import torch
 import xarray as xr
 
 from geomadv.curvature import PrincipalCurvatures
-from geomadv.curvature.principal import Family, class_directions
+from geomadv.curvature.principal import Family, class_directions, class_residuals
 from geomadv.errors import InputError
+from geomadv.experiments.curvature.doubt import step_distances
 from geomadv.linalg import NestedSubspaces, Subspace, normal_svd
+from geomadv.linalg.doubt import doubt_of
 
 _LABELS: dict[Family, str] = {
     "positive": "most positive curvature",
@@ -41,7 +43,8 @@ def curvature_families(
         seed: of the draw from the complement.
 
     Returns:
-        Families by name; S_d of "both" takes d directions of either end of every class.
+        Families by name; S_d of "both" takes d directions of either end of every class. Their
+        `doubt` says which share of the directions are no eigenvectors.
 
     Raises:
         InputError: no curvatures, or of different sizes.
@@ -56,6 +59,7 @@ def curvature_families(
         )
     width, (dimension, pairs) = len(curvatures), shapes.pop()
     complete = pairs == dimension
+    step = doubt_of((), [c.step_distances for c in curvatures]).step_distances
     families: dict[Family, NestedSubspaces] = {}
     for family, label in _LABELS.items():
         if family == "flat" and not complete:
@@ -65,7 +69,8 @@ def curvature_families(
             continue
         directions = class_directions(curvatures, most, family)
         groups = 2 * width if family == "both" else width
-        families[family] = NestedSubspaces(directions, groups, label)
+        residuals = class_residuals(curvatures, most, family)
+        families[family] = NestedSubspaces(directions, groups, label, residuals, step)
     if not complete:
         most = dimension if dimension <= _FULL else max(1, _LEADING // width)
         flat = _outside(Subspace(families["both"].basis), width, most, seed)
@@ -175,4 +180,6 @@ def _pairs(ds: xr.Dataset) -> PrincipalCurvatures:
         products=int(ds["hessian_products"]),
         which="both",
         asymmetry=float(ds["hessian_asymmetry"]),
+        coherence=float(ds.get("hessian_coherence", np.nan)),
+        step_distances=float(step_distances(ds)),
     )

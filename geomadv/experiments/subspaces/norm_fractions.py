@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.errors import InputError
+from geomadv.experiments.curvature import doubt
 from geomadv.experiments.subspaces.sweep import (
     Families,
     check_families,
@@ -47,7 +48,8 @@ def norm_fractions(
         (kind, family, d, sample), NaN beyond the N of a kind, where a family has no S_d and where
         the perturbation is zero; `mean_fraction` (kind, family, d) and `fraction_quantile`
         (kind, family, d, quantile) over the others; `count` and `zero_count` (kind);
-        `random_fraction` and `subspace_dimension` (family, d); `description` (family).
+        `random_fraction` and `subspace_dimension` (family, d); `description` (family);
+        `no_eigenvector_share` (family, d) and `step_distances` (family), the doubt of curved ones.
 
     Raises:
         InputError: no perturbations or none that is not zero, NaN or infinite ones, another image
@@ -126,6 +128,7 @@ def _dataset(
             "zero_count": (("kind",), zeros),
             "description": (("family",), [n.description or name for name, n in families.items()]),
             "directions_per_step": (("family",), [n.width for n in families.values()]),
+            **doubt.family_variables(families, dict.fromkeys(families, visited.tolist())),
         },
         coords={"kind": list(rows), "family": list(families), "d": visited},
     )
@@ -138,6 +141,7 @@ def _dataset(
 
 
 _LABELS = {
+    **doubt.LABELS,
     "fraction": "share of the perturbation's norm inside S_d",
     "subspace_dimension": "dimension of S_d",
     "random_fraction": "root mean squared share of a uniformly random direction",

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
+from geomadv.experiments.curvature import doubt
 from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.subspaces.sweep import (
     Families,
@@ -72,7 +73,8 @@ def subspace_accuracy(
         `accuracy`, its binomial `standard_error` and `unchanged_share` (split, family, d);
         `prediction` (family, d, sample), -1 where a family has no S_d (there the shares are NaN);
         `clean_prediction`, `label` and `sample_split` (sample); `subspace_dimension` (family, d);
-        `plain_accuracy`, `constant_accuracy` and `count` (split); `description` (family).
+        `plain_accuracy`, `constant_accuracy` and `count` (split); `description` (family);
+        `no_eigenvector_share` (family, d) and `step_distances` (family), the doubt of curved ones.
 
     Raises:
         InputError: no images, labels missing or beyond the network's classes, a mean image or
@@ -204,6 +206,7 @@ def _dataset(
             "count": (("split",), counts),
             "description": (("family",), [n.description or name for name, n in families.items()]),
             "directions_per_step": (("family",), [n.width for n in families.values()]),
+            **doubt.family_variables(families, dict.fromkeys(families, visited.tolist())),
             "image_dimension": ((), net.dimension),
         },
         coords={"split": list(splits), "family": list(families), "d": visited},
@@ -212,6 +215,7 @@ def _dataset(
 
 
 _LABELS = {
+    **doubt.LABELS,
     "accuracy": "share of projected images with their true class predicted",
     "standard_error": "binomial standard error of the accuracy",
     "unchanged_share": "share of projected images predicted as the image itself",
