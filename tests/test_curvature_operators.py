@@ -285,11 +285,19 @@ def test_exact_products_of_a_relu_network_are_refused() -> None:
         mean_hessian(net, points, hvp="exact")
 
 
-def test_exact_products_of_a_partly_smooth_network_are_refused() -> None:
-    module = nn.Sequential(nn.Flatten(), nn.Linear(D, 4), nn.Tanh(), nn.ReLU(), nn.Linear(4, 2))
+def test_exact_products_of_a_network_with_kinks_say_what_they_leave_out() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(D, 40), nn.ReLU(), nn.Tanh(), nn.Linear(40, 2))
     net = Classifier(module, nets.SHAPE, dtype=torch.float64)
-    with pytest.raises(InputError, match=r"calls relu, .* kinks.*finite-difference"):
-        mean_hessian(net, points_at(nets.gaussian(2, *nets.SHAPE)), hvp="exact")
+    points = points_at(nets.gaussian(2, *nets.SHAPE))
+    insisted = mean_hessian(net, points, hvp="exact")
+    assert insisted.kind == "exact"
+    for word in ("leave out", "kinks", "relu", "jump of the gradient"):
+        assert word in insisted.note
+    assert worst(insisted.dense(), dense(net, points)[0].mean(0)) < 1e-12
+    auto = mean_hessian(net, points)
+    assert auto.kind == "finite-difference"
+    assert "finite differences, as exact products leave out" in auto.note
 
 
 def test_auto_chooses_by_smoothness_and_says_so() -> None:

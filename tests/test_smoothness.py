@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.smoothness import SmoothActivations, gradient_is_piecewise_constant, kinks
+from geomadv.classifier.smooth_forms import SmoothActivations
+from geomadv.classifier.smoothness import gradient_is_piecewise_constant, kinks
 from geomadv.errors import InputError
 
 SHAPE = (2, 6, 6)
@@ -63,6 +64,21 @@ KINKED: dict[str, tuple[Activation, str]] = {
     "keyword input": (lambda x: F.relu(input=x), "relu"),
     "nn.MaxPool2d": (nn.MaxPool2d(2), "max_pool2d"),
     "F.max_pool2d": (lambda x: F.max_pool2d(x, 3, 1, 1), "max_pool2d"),
+    "max_pool1d": (lambda x: F.max_pool1d(x.flatten(2), 4), "max_pool1d"),
+    "adaptive max-pooling": (lambda x: F.adaptive_max_pool2d(x, 2), "adaptive_max_pool2d"),
+    "hardsigmoid": (lambda x: F.hardsigmoid(30 * x), "hardsigmoid"),
+    "softshrink": (nn.Softshrink(0.1), "softshrink"),
+    "threshold": (nn.Threshold(0.1, 0.1), "threshold"),
+    "rrelu": (nn.RReLU(), "rrelu"),
+    "abs()": (abs, "abs"),
+    "abs_": (lambda x: x.abs_(), "abs"),
+    "absolute": (torch.absolute, "absolute"),
+    "maximum": (lambda x: x.maximum(-x), "maximum"),
+    "fmin": (lambda x: torch.fmin(x, x.flip(1)), "fmin"),
+    "max": (lambda x: x.max(dim=1).values, "max"),
+    "max of two": (lambda x: torch.max(x, -x), "max"),
+    "min": (lambda x: torch.min(x, 1)[0], "min"),
+    "amax": (lambda x: x.amax((2, 3)), "amax"),
 }
 SMOOTH: dict[str, Activation] = {
     "GELU": nn.GELU(),
@@ -73,23 +89,22 @@ SMOOTH: dict[str, Activation] = {
     "square": torch.square,
 }
 UNSMOOTHABLE: dict[str, tuple[Activation, str]] = {
-    "adaptive max-pooling": (lambda x: F.adaptive_max_pool2d(x, 2), "adaptive_max_pool2d"),
+    "uneven adaptive max-pooling": (lambda x: F.adaptive_max_pool2d(x, 3), "adaptive_max_pool2d"),
     "pooling with indices": (
         lambda x: F.max_pool2d(x, 2, return_indices=True)[0],
         "max_pool2d_with_indices",
     ),
-    "hardswish": (nn.Hardswish(), "hardswish"),
-    "hardsigmoid": (nn.Hardsigmoid(), "hardsigmoid"),
-    "hardshrink": (nn.Hardshrink(), "hardshrink"),
-    "softshrink": (nn.Softshrink(0.1), "softshrink"),
-    "threshold": (nn.Threshold(0.0, 0.0), "threshold"),
-    "rrelu": (nn.RReLU(), "rrelu"),
-    "abs()": (abs, "abs"),
-    "maximum": (lambda x: x.maximum(-x), "maximum"),
-    "max": (lambda x: x.max(dim=1).values, "max"),
+    "hardshrink": (nn.Hardshrink(0.1), "hardshrink"),
+    "threshold with a jump": (nn.Threshold(0.1, 0.0), "threshold"),
     "sort": (lambda x: x.sort(dim=1).values, "sort"),
     "topk": (lambda x: x.topk(2, dim=1).values, "topk"),
-    "amax": (lambda x: x.amax(1), "amax"),
+    "median": (lambda x: x.median(dim=1).values, "median"),
+}
+# Beside KINKED: curved between the kinks.
+CURVED: dict[str, tuple[Activation, str]] = {
+    "SELU": (nn.SELU(), "selu"),
+    "ELU(2)": (nn.ELU(2.0), "elu"),
+    "hardswish": (lambda x: F.hardswish(20 * x), "hardswish"),
 }
 
 
@@ -199,6 +214,15 @@ def test_the_gradient_probe_on_closed_forms() -> None:
         (lambda x: torch.clamp(x, -0.5, 0.5), 1.0),
         (lambda x: x.clamp_max(0.5), 1.0),
         (lambda x: torch.clamp_min(x, 0.5), 1.0),
+        (F.rrelu, 1 - (1 / 8 + 1 / 3) / 2),
+        (lambda x: F.threshold(x, 0.5, 0.5), 1.0),
+        (lambda x: F.softshrink(x, 0.5), 1.0),
+        (F.hardsigmoid, 1 / 6),
+        (abs, 2.0),
+        (lambda x: x.maximum(torch.zeros_like(x)), 1.0),
+        (lambda x: torch.min(x, -x), 1.0),
+        (lambda x: F.elu(x, 3.0), 2.0),
+        (F.selu, 1.0507 * 0.6733),
     ],
 )
 def test_smooth_activations_stay_within_log2_over_beta(
@@ -266,8 +290,10 @@ def test_smoothed_networks_converge_and_are_curved(case: str) -> None:
     net = classifier(KINKED[case][0])
     x = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     # One activation before a linear layer W: the score error is at most sum_j |W_j| c/beta with
-    # c = log 2 for activations of slope jump <= 1 and log k for a maximum over k values.
-    windows = {"nn.MaxPool2d": 4, "F.max_pool2d": 9}
+    # c = log 2 for activations of slope jump <= 1, log 4 for one of 2 (a modulus) and log k for a
+    # maximum over k values.
+    windows = {"nn.MaxPool2d": 4, "F.max_pool2d": 9, "max": 4, "min": 4, "amax": 16}
+    windows |= {"abs()": 4, "abs_": 4, "absolute": 4, "max_pool1d": 4, "adaptive max-pooling": 4}
     constant = math.log(windows.get(case, 2))
     weight = dict(net.module.named_parameters())["module.linear.weight"].abs().sum(1).amax()
     for beta in (10.0, 1000.0):
@@ -285,6 +311,32 @@ def test_in_place_activations_change_their_input_when_smoothed_too() -> None:
     torch.testing.assert_close(net.smoothed(5)(x), plain.smoothed(5)(x), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("case", CURVED)
+def test_curved_networks_with_kinks_are_named_and_smoothed(case: str) -> None:
+    activation, name = CURVED[case]
+    net = classifier(activation)
+    assert not net.is_piecewise_linear
+    assert net.kinks == (name,)
+    x = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    errors = [(net.smoothed(beta)(x) - net(x)).abs().amax().item() for beta in (10.0, 1000.0)]
+    assert 0 < errors[1] < errors[0] / 30
+
+
+def test_only_calls_on_values_of_the_image_are_kinks() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor([0.3, -0.2]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(x * self.scale.exp().clamp(max=1.1).amax())
+
+    net = classifier(Scaled())
+    assert net.kinks == ()
+    x = torch.rand(2, *SHAPE, dtype=torch.float64)
+    torch.testing.assert_close(net.smoothed(1.0)(x), net(x), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("case", UNSMOOTHABLE)
 def test_kinks_without_a_smooth_form_are_refused_by_name(case: str) -> None:
     activation, name = UNSMOOTHABLE[case]
@@ -298,6 +350,8 @@ def test_kinks_without_a_smooth_form_are_refused_by_name(case: str) -> None:
 def test_hidden_kinks_are_refused_rather_than_left() -> None:
     with pytest.raises(InputError, match="hidden"):
         classifier(lambda x: x * (x > 0)).smoothed()
+    with pytest.raises(InputError, match="masked_fill"):
+        classifier(lambda x: x.masked_fill(x < 0, 0.0)).smoothed()
     relu = nn.Sequential(nn.Flatten(), nn.Linear(72, 8), nn.ReLU(), nn.Linear(8, 3))
     scripted = Classifier(torch.jit.trace(relu, torch.rand(4, *SHAPE)), SHAPE)
     assert scripted.is_piecewise_linear
@@ -356,5 +410,5 @@ def test_smoothing_ends_with_the_call() -> None:
 
 
 def test_kinks_of_a_module() -> None:
-    module = nn.Sequential(nn.ReLU(), nn.Hardswish(), nn.MaxPool2d(2), nn.GELU())
-    assert kinks(module, torch.rand(1, *SHAPE)) == (["max_pool2d", "relu"], ["hardswish"])
+    module = nn.Sequential(nn.ReLU(), nn.Hardshrink(), nn.MaxPool2d(2), nn.GELU())
+    assert kinks(module, torch.rand(1, *SHAPE)) == (["max_pool2d", "relu"], ["hardshrink"])

@@ -22,7 +22,13 @@ from geomadv.classifier.checks import (
 )
 from geomadv.classifier.folding import fold_batch_norm
 from geomadv.classifier.image_conv import use_image_convolutions
-from geomadv.classifier.smoothness import SmoothActivations, gradient_is_piecewise_constant, kinks
+from geomadv.classifier.smooth_forms import SmoothActivations
+from geomadv.classifier.smoothness import (
+    gradient_is_piecewise_constant,
+    has_jumps,
+    kinks,
+    responsible,
+)
 from geomadv.errors import InputError
 
 # Perturbed images leave the bounds a little; un-normalised or 0..255 data leave them by more than
@@ -297,49 +303,62 @@ class Classifier:
 
     @cached_property
     def kinks(self) -> tuple[str, ...]:
-        """Names of the non-smooth functions that the network calls, empty for a smooth network."""
+        """Names of the non-smooth functions that the network calls on values of the image.
+
+        They name, they do not decide: a clamp may never be reached, and a smooth network may call
+        it. What second derivatives leave out is measured (see `mean_hessian`).
+        """
         if self._beta is not None:
             return ()
         smoothable, other = kinks(self._engine, self._probe(1))
         return tuple(smoothable + other)
 
     def smoothed(self, beta: float = 10.0) -> "Classifier":
-        """The network with ReLU-like functions as softplus(beta), max-pooling as log-sum-exp.
+        """The network with ReLU-like functions as softplus(beta), maxima as log-sum-exp.
 
         beta: sharpness, in 1 / activation units; softplus(beta) lies at most log(2) / beta above
-        ReLU. Works on modules and on functional calls alike.
+        ReLU. Works on modules and on functional calls alike, and is measured to have worked: the
+        gradient of the smoothed network is followed along lines between images.
 
         Raises:
-            InputError: beta is not positive and finite, or the network has kinks without a smooth
-                form here.
+            InputError: beta is not positive and finite, or kinks are left that have no smooth form
+                here.
         """
         if not 0 < beta < float("inf"):
             raise InputError(
                 f"beta={beta} must be > 0 and finite; 10 is a usual choice, larger is sharper."
             )
-        smoothable, other = kinks(self._engine, self._probe(1))
-        if other:
+        if self._keeps_kinks:
             raise InputError(
-                f"network {self.name!r} calls {', '.join(other)}, for which geomadv has no smooth "
-                "form. Use finite differences (hvp='finite-difference') instead."
+                f"network {self.name!r} keeps kinks for which geomadv has no smooth form "
+                f"({responsible(self._engine, self._probe(1))}). Use finite differences "
+                "(hvp='finite-difference') instead, or torch's ReLU or max-pooling."
             )
-        if not smoothable and self.is_piecewise_linear and not self._is_affine():
-            raise InputError(
-                f"network {self.name!r} is piecewise linear, but its kinks are hidden from "
-                "geomadv (a compiled module, or masks such as x * (x > 0)). Use torch's ReLU or "
-                "max-pooling, or finite differences (hvp='finite-difference')."
-            )
-        smooth = self.to()
+        return self._with_softplus(beta)
+
+    def _with_softplus(self, beta: float, dtype: torch.dtype | None = None) -> "Classifier":
+        smooth = self.to(dtype=dtype)
         smooth._beta = float(beta)
         smooth.name = f"{self.name}-softplus{beta:g}"
         smooth.__dict__.pop("kinks", None)
         return smooth
 
-    def _is_affine(self) -> bool:
-        one, two = self._probe(2).split(1)
-        a, b, between = (self.scores(x) for x in (one, two, (one + two) / 2))
-        rounding = 1e3 * torch.finfo(a.dtype).eps * max(a.abs().max(), b.abs().max())
-        return bool(((a + b) / 2 - between).abs().max() <= rounding)
+    @cached_property
+    def _keeps_kinks(self) -> bool:
+        """Whether the gradient still jumps where all calls that have a smooth form are smooth.
+
+        At a beta of 1 they are smooth at any scale of interest, so that it is other calls that
+        make the jumps.
+        """
+        with torch.inference_mode(False):
+            for dtype in (torch.float64, torch.float32):
+                try:
+                    smooth = self._with_softplus(1.0, dtype)
+                    x = self._probe(2).to(dtype)
+                    return has_jumps(smooth.scores, x, self.bounds, dtype)
+                except (RuntimeError, TypeError):  # devices and networks without float64
+                    continue
+        return bool(kinks(self._engine, self._probe(1))[1])
 
     @property
     def weights_sha256(self) -> str:

@@ -1,211 +1,124 @@
-"""Where a network is not smooth, and a smooth stand-in for it.
+"""Where a network is not smooth: the names of its calls, and what its gradient does.
 
 Piecewise-linear networks (ReLU, max-pooling) have an exact Hessian that is zero almost everywhere,
-so second-order geometry needs to know (definitions, "Second order"). Functional calls such as
-`F.relu` leave no trace among a network's modules; both the search for kinks and the smooth
-version therefore work on the calls that a forward pass makes.
+so second-order geometry needs to know (definitions, "Second order"). Names only make messages: a
+clamp may never bend anything, and what has kinks may be called anything.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-Smooth = Callable[..., Tensor]
+from geomadv.classifier.jumps import SCALES, change_on_lines
+from geomadv.classifier.smooth_forms import SMOOTH, calls_named
 
-
-def _softplus(x: Tensor, beta: float) -> Tensor:
-    """Smooth max(x, 0) = log(1 + exp(beta x)) / beta.
-
-    Above beta x = 40 what F.softplus leaves out, exp(-40) = 4e-18, is below float64 rounding; at
-    its default of 20 the network would keep a kink that float64 can see.
-    """
-    return F.softplus(x, beta, threshold=40)
-
-
-def _relu(beta: float, x: Tensor, *_: Any, **__: Any) -> Tensor:
-    return _softplus(x, beta)
-
-
-def _relu6(beta: float, x: Tensor, *_: Any, **__: Any) -> Tensor:
-    return _softplus(x, beta) - _softplus(x - 6, beta)
-
-
-def _leaky_relu(beta: float, x: Tensor, negative_slope: float = 0.01, *_: Any, **__: Any) -> Tensor:
-    return negative_slope * x + (1 - negative_slope) * _softplus(x, beta)
-
-
-def _prelu(beta: float, x: Tensor, weight: Tensor) -> Tensor:
-    slope = weight.reshape(-1, *[1] * (x.ndim - 2)) if weight.numel() > 1 else weight
-    return slope * x + (1 - slope) * _softplus(x, beta)
-
-
-def _clamp(beta: float, x: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    if min is not None:
-        x = min + _softplus(x - min, beta)
-    if max is not None:
-        x = max - _softplus(max - x, beta)
-    return x
-
-
-def _clamp_max(beta: float, x: Tensor, max: Any) -> Tensor:
-    return _clamp(beta, x, max=max)
-
-
-def _hardtanh(
-    beta: float, x: Tensor, min_val: float = -1.0, max_val: float = 1.0, *_: Any, **__: Any
-) -> Tensor:
-    return _clamp(beta, x, min_val, max_val)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    first, *rest = value if isinstance(value, Iterable) else (value,)
-    return int(first), int(rest[0] if rest else first)
-
-
-def _windows(length: int, kernel: int, step: int, pad: int, dilation: int, ceil: bool) -> int:
-    """Number of pooling windows along one side, as in `torch.nn.MaxPool2d`."""
-    room = length + 2 * pad - dilation * (kernel - 1) - 1
-    if not ceil:
-        return room // step + 1
-    count = -(-room // step) + 1
-    # A window must start inside the image or its left padding.
-    return count - 1 if (count - 1) * step >= length + pad else count
-
-
-def _max_pool2d(
-    beta: float,
-    x: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    *_: Any,
-    **__: Any,
-) -> Tensor:
-    """Smooth maximum log(sum exp(beta x)) / beta over each window, the same family as softplus."""
-    kernel, pad, dil = _pair(kernel_size), _pair(padding), _pair(dilation)
-    step = kernel if stride is None or stride == [] else _pair(stride)
-    sides = list(zip(x.shape[-2:], kernel, step, pad, dil, strict=True))
-    size = [_windows(*side, ceil=ceil_mode) for side in sides]
-    after = [
-        max((count - 1) * s + d * (k - 1) + 1 - length - p, 0)
-        for count, (length, k, s, p, d) in zip(size, sides, strict=True)
-    ]
-    # Finite even after the product with beta: infinities have no derivative under logsumexp.
-    lowest = torch.finfo(x.dtype).min / (2 * max(beta, 1))
-    x = F.pad(x, (pad[1], after[1], pad[0], after[0]), value=lowest)
-    windows = F.unfold(x, kernel, dilation=dil, stride=step)
-    windows = windows.reshape(*x.shape[:2], kernel[0] * kernel[1], *size)
-    return torch.logsumexp(beta * windows, dim=2) / beta
-
-
-def _table(entries: Iterable[tuple[tuple[Any, ...], Smooth]]) -> dict[Any, Smooth]:
-    return {call: smooth for calls, smooth in entries for call in calls}
-
-
-_SMOOTH: dict[Any, Smooth] = _table(
-    [
-        ((F.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_), _relu),
-        ((F.relu6,), _relu6),
-        ((F.leaky_relu, F.leaky_relu_), _leaky_relu),
-        ((F.prelu, torch.prelu, torch.Tensor.prelu), _prelu),
-        ((F.hardtanh, F.hardtanh_), _hardtanh),
-        ((torch.clamp, torch.Tensor.clamp, torch.clip, torch.Tensor.clip), _clamp),
-        ((torch.clamp_, torch.Tensor.clamp_, torch.clip_, torch.Tensor.clip_), _clamp),
-        ((torch.clamp_min, torch.Tensor.clamp_min), _clamp),
-        ((torch.clamp_min_, torch.Tensor.clamp_min_), _clamp),
-        ((torch.clamp_max, torch.Tensor.clamp_max), _clamp_max),
-        ((torch.clamp_max_, torch.Tensor.clamp_max_), _clamp_max),
-        ((F.max_pool2d, torch.max_pool2d), _max_pool2d),
-    ]
+_KINKED = set(
+    calls_named(
+        *("max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool3d", "fractional_max_pool2d"),
+        *("max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"),
+        *("hardshrink", "sort", "topk", "kthvalue", "median", "nanmedian", "quantile"),
+        *("nanquantile", "aminmax", "cummax", "cummin", "l1_loss", "pdist"),
+    )
 )
-
-_UNSMOOTHABLE = {
-    F.max_pool1d,
-    F.max_pool3d,
-    F.max_pool1d_with_indices,
-    F.max_pool2d_with_indices,
-    F.max_pool3d_with_indices,
-    F.adaptive_max_pool1d,
-    F.adaptive_max_pool2d,
-    F.adaptive_max_pool3d,
-    F.fractional_max_pool2d,
-    F.threshold,
-    F.hardswish,
-    F.hardsigmoid,
-    F.softshrink,
-    F.hardshrink,
-    F.rrelu,
-    torch.abs,
-    torch.Tensor.abs,
-    torch.max,
-    torch.Tensor.max,
-    torch.min,
-    torch.Tensor.min,
-    torch.amax,
-    torch.Tensor.amax,
-    torch.amin,
-    torch.Tensor.amin,
-    torch.maximum,
-    torch.Tensor.maximum,
-    torch.minimum,
-    torch.Tensor.minimum,
-    torch.sort,
-    torch.Tensor.sort,
-    torch.topk,
-    torch.Tensor.topk,
-}
+# What has kinks with some arguments only.
+_SUSPECT = set(
+    calls_named(
+        *("where", "masked_fill", "masked_fill_", "masked_scatter", "sign", "sgn", "round"),
+        *("floor", "ceil", "trunc", "frac", "remainder", "fmod", "heaviside", "norm", "dist"),
+        *("cdist", "grid_sample", "copysign", "floor_divide", "bucketize", "searchsorted"),
+    )
+) | {torch.linalg.vector_norm, torch.linalg.norm, torch.linalg.matrix_norm}
 
 
-class _KinkRecorder(TorchFunctionMode):
-    """Notes the names of the non-smooth functions that a forward pass calls."""
+class _CallRecorder(TorchFunctionMode):
+    """Notes the names of the functions of values that depend on the image, by kind."""
 
     def __init__(self) -> None:
         super().__init__()
         self.smoothable: set[str] = set()
         self.other: set[str] = set()
+        self.suspect: set[str] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _SMOOTH:
-            self.smoothable.add(func.__name__.strip("_"))
-        elif func in _UNSMOOTHABLE:
-            self.other.add(func.__name__.strip("_"))
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        values = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
+        if any(v.requires_grad for v in values):
+            self._note(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _note(self, func: Any, args: Any, kwargs: Any) -> None:
+        name = getattr(func, "__name__", "").strip("_")
+        if name == "elu" and (*args[1:2], kwargs.get("alpha", 1.0))[0] == 1:
+            return  # its slope does not jump
+        for calls, names in (
+            (SMOOTH, self.smoothable),
+            (_KINKED, self.other),
+            (_SUSPECT, self.suspect),
+        ):
+            if func in calls:
+                names.add(name)
 
 
-class SmoothActivations(TorchFunctionMode):
-    """Inside this context ReLU-like calls are softplus(beta) and max-pooling is log-sum-exp.
-
-    As beta grows the smooth functions approach the original ones uniformly: softplus(beta) is at
-    most log(2)/beta above ReLU, the pooled maximum of k values at most log(k)/beta.
-    """
-
-    def __init__(self, beta: float) -> None:
-        super().__init__()
-        self.beta = beta
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        smooth = _SMOOTH.get(func)
-        if smooth is None:
-            return func(*args, **kwargs)
-        x, *rest = args if args else (kwargs.pop("input"),)
-        if not (func.__name__.endswith("_") or kwargs.get("inplace")):
-            return smooth(self.beta, x, *rest, **kwargs)
-        # Who reads x afterwards must find the new values there, as with the original call.
-        return x.copy_(smooth(self.beta, x.clone(), *rest, **kwargs))
+def _record(module: nn.Module, x: Tensor) -> _CallRecorder:
+    recorder = _CallRecorder()
+    with torch.inference_mode(False), torch.enable_grad(), recorder:
+        module(x.detach().clone().requires_grad_().clone())
+    return recorder
 
 
 def kinks(module: nn.Module, x: Tensor) -> tuple[list[str], list[str]]:
-    """Names of the non-smooth functions called on x: (those with a smooth form here, others)."""
-    with torch.no_grad(), _KinkRecorder() as recorder:
-        module(x)
-    return sorted(recorder.smoothable), sorted(recorder.other)
+    """Names of the non-smooth functions called on x: (those with a smooth form here, others).
+
+    Only calls on values that depend on x count.
+    """
+    found = _record(module, x)
+    return sorted(found.smoothable), sorted(found.other)
+
+
+def responsible(module: nn.Module, x: Tensor) -> str:
+    """A clause that names the calls which may make a kink."""
+    found = _record(module, x)
+    calls = sorted(found.smoothable | found.other | found.suspect)
+    if not calls:
+        return "hidden in a compiled module, a mask such as x * (x > 0) or a custom function"
+    return f"calls that may be responsible: {', '.join(calls)}"
+
+
+def has_jumps(
+    scores: Callable[[Tensor], Tensor],
+    images: Tensor,
+    bounds: tuple[float, float],
+    dtype: torch.dtype,
+) -> bool:
+    """Whether the gradient of a random score combination jumps between images.
+
+    scores: images (n >= 2, C, H, W) -> (n, classes), computed in dtype. Lines run from every image
+    to the next, from the darkest possible image to the first one and to the brightest one.
+
+    Raises:
+        RuntimeError: the scores are of another dtype.
+    """
+    low, high = (torch.full_like(images[:1], b) for b in bounds)
+    start, end = torch.cat([images[:-1], low, low]), torch.cat([images[1:], images[:1], high])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        first = scores(images[:1])
+    if first.dtype != dtype:
+        raise RuntimeError(f"scores are {first.dtype}, expected {dtype}")
+    classes = first.shape[1]
+    weights = torch.randn(len(start), classes, generator=generator).to(start)
+
+    def gradient(at: Tensor) -> Tensor:
+        at = at.detach().requires_grad_()
+        with torch.enable_grad():
+            (g,) = torch.autograd.grad((scores(at) * weights).sum(), at)
+        return g
+
+    scales = [h * (bounds[1] - bounds[0]) for h in SCALES[dtype]]
+    return bool(change_on_lines(gradient, start, end, scales, dtype).jumps.any())
 
 
 # In float64 a piecewise-constant gradient repeats to rounding (about 1e-16); a smooth network's

@@ -27,14 +27,14 @@ class Choice:
     kind: Kind
     step: float | None = None
     beta: float | None = None
-    fallback_step: float | None = None  # "auto": of differences, should there be no derivatives
+    fallback_step: float | None = None  # "auto": of differences, should the network not be smooth
 
 
 def choose(net: Classifier, hvp: str, step: float | None, beta: float | None) -> Choice:
-    """What `hvp` means for this network.
+    """What `hvp` means for this network, as far as it can be said without boundary points.
 
     Raises:
-        InputError: unknown hvp, "exact" on a network with kinks, a step or beta that is not
+        InputError: unknown hvp, "exact" on a piecewise-linear network, a step or beta that is not
             positive and finite or does not belong to hvp.
     """
     if hvp not in ("auto", "exact", "finite-difference", "smoothed"):
@@ -44,10 +44,15 @@ def choose(net: Classifier, hvp: str, step: float | None, beta: float | None) ->
     if hvp == "smoothed":
         return Choice("smoothed", beta=_BETA if beta is None else float(beta))
     if hvp == "exact":
-        _refuse_kinks(net)
+        if net.is_piecewise_linear:
+            raise InputError(
+                f"hvp='exact' on {net.name!r}: the network is piecewise linear, its Hessian is "
+                "zero almost everywhere. Use hvp='finite-difference' (curvature at scale step) or "
+                "hvp='smoothed' (softplus)."
+            )
         return Choice("exact")
     length = paper_step(net) if step is None else float(step)
-    if hvp == "auto" and not _has_kinks(net):
+    if hvp == "auto" and not net.is_piecewise_linear:
         return Choice("exact", fallback_step=length)
     return Choice("finite-difference", step=length)
 
@@ -74,26 +79,6 @@ def check_memory(memory: int | None, net: Classifier) -> int:
         return int(_MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
     except (AttributeError, ValueError):  # systems that do not tell
         return _UNKNOWN_MEMORY
-
-
-def _has_kinks(net: Classifier) -> bool:
-    return bool(net.kinks) or net.is_piecewise_linear
-
-
-def _refuse_kinks(net: Classifier) -> None:
-    if net.is_piecewise_linear:
-        reason = "the network is piecewise linear, its Hessian is zero almost everywhere"
-    elif net.kinks:
-        reason = (
-            f"the network calls {', '.join(net.kinks)}, and exact products leave out the "
-            "curvature of kinks"
-        )
-    else:
-        return
-    raise InputError(
-        f"hvp='exact' on {net.name!r}: {reason}. Use hvp='finite-difference' (curvature at scale "
-        "step) or hvp='smoothed' (softplus)."
-    )
 
 
 def _check_parameter(name: str, value: float | None, hvp: str, belongs: tuple[str, ...]) -> None:

@@ -1,12 +1,15 @@
 """Which way of applying Hessians works for a network; a fast one is checked before it is used."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.smoothness import responsible
 from geomadv.curvature.choice import Choice
+from geomadv.curvature.measured import measure
 from geomadv.curvature.products import (
     Batch,
     DoubleBackward,
@@ -24,11 +27,6 @@ from geomadv.errors import InputError
 _AGREES = {torch.float32: 1e-3, torch.float64: 1e-8}
 
 
-# Small against any scale of a smooth network, also of a sharply smoothed one; differences of
-# gradients are then off by rounding, some tens of eps / step.
-_STEP, _ROUNDINGS = 1e-7, 1e3
-
-
 @dataclass(frozen=True)
 class Method:
     """How products are computed, and what was done otherwise than asked for."""
@@ -39,47 +37,61 @@ class Method:
     note: str = ""
 
 
-def method_for(net: Classifier, batch: Batch, choice: Choice) -> Method:
-    """The fastest way that reproduces the plain one on a batch of points.
+def method_for(net: Classifier, batches: Sequence[Batch], choice: Choice) -> Method:
+    """The fastest way that reproduces the plain one, on the first and on the last batch.
 
     Raises:
         InputError: exact products were asked for, but the network has no second derivatives.
     """
     if choice.step is not None:
-        return _finite_difference(net, batch, choice)
-    vector = _probe(net)
-    try:
-        _check_derivatives(net, batch)
-        reference = DoubleBackward()(NoStem(net), batch).apply(vector)
-    except RuntimeError as error:
+        return _finite_difference(net, batches, choice)
+    verdict = measure(net, batches, derivatives_only=choice.kind == "smoothed")
+    if verdict.kind == "missing":
         if choice.fallback_step is None:
             raise InputError(
                 f"hvp={choice.kind!r}: network {net.name!r} has no second derivatives "
-                f"({_line(error)}). Use hvp='finite-difference'."
-            ) from error
-        choice = replace(choice, kind="finite-difference", step=choice.fallback_step)
-        note = f"finite differences, as the network has no second derivatives ({_line(error)})"
-        return replace(_finite_difference(net, batch, choice), note=note)
+                f"({verdict.reason}). Use hvp='finite-difference'."
+            )
+        reason = f"the network has no second derivatives ({verdict.reason})"
+    elif verdict.kind == "smooth":
+        return _noted(_exact(net, batches, choice), verdict.note)
+    else:
+        reason = f"exact products leave out curvature of kinks: {verdict.reason} "
+        reason += f"({responsible(net.module, batches[0].x[:1])})"
+        if choice.fallback_step is None:
+            return _noted(_exact(net, batches, choice), reason, verdict.note)
+    choice = replace(choice, kind="finite-difference", step=choice.fallback_step)
+    found = _finite_difference(net, batches, choice)
+    return _noted(found, f"finite differences, as {reason}", verdict.note)
+
+
+def _noted(method: Method, *notes: str) -> Method:
+    return replace(method, note="; ".join(filter(None, (*notes, method.note))))
+
+
+def _exact(net: Classifier, batches: Sequence[Batch], choice: Choice) -> Method:
+    vector, plain = _probe(net), DoubleBackward()
     try:
-        stem = TracedStem(net, batch.x)
-        traced = Traced(stem, batch)
-        found = stem.pull(traced(stem, batch).apply(stem.push(vector)))
-        _check(found, reference)
+        stem = TracedStem(net, batches[0].x)
+        traced = Traced(stem, batches[0])
+        for batch in _first_and_last(batches):
+            found = stem.pull(traced(stem, batch).apply(stem.push(vector)))
+            _check(found, plain(NoStem(net), batch).apply(vector))
     except Exception as error:  # a tracer may raise anything; the plain way remains
         note = f"double backward, as the network could not be traced ({_line(error)})"
-        return Method(choice, NoStem(net), DoubleBackward(), note)
+        return Method(choice, NoStem(net), plain, note)
     return Method(choice, stem, traced)
 
 
-def _finite_difference(net: Classifier, batch: Batch, choice: Choice) -> Method:
+def _finite_difference(net: Classifier, batches: Sequence[Batch], choice: Choice) -> Method:
     assert choice.step is not None
     lineariser = FiniteDifference(choice.step)
     vector = _probe(net)
     try:
-        stem = TracedStem(net, batch.x)
-        found = stem.pull(lineariser.gradient(stem, stem.enter(batch.x), batch.weights))
-        plain = lineariser.gradient(NoStem(net), batch.x, batch.weights)
-        _check(found, plain)
+        stem = TracedStem(net, batches[0].x)
+        for batch in _first_and_last(batches):
+            found = stem.pull(lineariser.gradient(stem, stem.enter(batch.x), batch.weights))
+            _check(found, lineariser.gradient(NoStem(net), batch.x, batch.weights))
         origin = torch.zeros_like(vector)
         _check(stem.push(vector), stem.enter(vector) - stem.enter(origin))
     except Exception:
@@ -87,27 +99,8 @@ def _finite_difference(net: Classifier, batch: Batch, choice: Choice) -> Method:
     return Method(choice, stem, lineariser)
 
 
-def _check_derivatives(net: Classifier, batch: Batch) -> None:
-    """Compares second derivatives with differences of first ones, in float64 at two points.
-
-    Autograd gives zeros, not an error, behind a custom function that is only once differentiable.
-
-    Raises:
-        RuntimeError: they disagree.
-    """
-    try:
-        double = net.to(dtype=torch.float64) if net.dtype != torch.float64 else net
-        two = Batch(batch.x[:2].double(), batch.weights[:2].double(), slice(0, 2))
-        length = _STEP * (net.bounds[1] - net.bounds[0])
-        difference, stem = FiniteDifference(length), NoStem(double)
-        expected = difference(stem, two).apply(_probe(double))
-        slope = difference.gradient(stem, two.x, two.weights).abs().amax()
-    except (RuntimeError, TypeError):  # a network or a device without float64
-        return
-    found = DoubleBackward()(stem, two).apply(_probe(double))
-    rounding = _ROUNDINGS * torch.finfo(torch.float64).eps / length * slope
-    if (found - expected).abs().amax() > 0.1 * expected.abs().amax() + rounding:
-        raise RuntimeError("they disagree with differences of the gradient")
+def _first_and_last(batches: Sequence[Batch]) -> Sequence[Batch]:
+    return batches if len(batches) == 1 else (batches[0], batches[-1])
 
 
 def _probe(net: Classifier) -> Tensor:
@@ -119,6 +112,9 @@ def _probe(net: Classifier) -> Tensor:
 
 
 def _check(found: Tensor, reference: Tensor) -> None:
+    # Where a product is not finite, its use will say so.
+    finite = reference.isfinite()
+    found, reference = found.where(finite, 0), reference.where(finite, 0)
     largest = reference.abs().amax()
     if not (found - reference).abs().amax() <= _AGREES[found.dtype] * largest:
         raise RuntimeError("the trace gives other numbers")

@@ -17,6 +17,7 @@ from torch import Tensor
 from geomadv.boundary import BoundaryPoints
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import KeptBytes
+from geomadv.curvature.attention import plain_attention
 from geomadv.errors import InputError
 
 # z (n, ...) -> (n, ...): products of each point's Hessian with one vector (n = 1) or its own.
@@ -115,7 +116,7 @@ class DoubleBackward:
 
     def __call__(self, stem: Stem, batch: Batch) -> Linearised:
         """The Hessian is symmetric: reverse mode over the gradient gives the same product."""
-        with torch.enable_grad(), KeptBytes() as kept:
+        with torch.enable_grad(), plain_attention(), KeptBytes() as kept:
             z = stem.enter(batch.x).detach().requires_grad_()
             value = (stem.rest(z) * batch.weights).sum()
             (gradient,) = torch.autograd.grad(value, z, create_graph=True)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, fx
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from geomadv.classifier import Classifier
+from geomadv.curvature.attention import plain_attention
 from geomadv.curvature.convolutions import convolution
 
 _ATEN = torch.ops.aten
@@ -36,8 +36,7 @@ class TracedStem:
     """
 
     def __init__(self, net: Classifier, x: Tensor) -> None:
-        # Attention as plain products: its fused kernels have no second derivatives.
-        with sdpa_kernel([SDPBackend.MATH]), torch.no_grad():
+        with plain_attention(), torch.no_grad():
             traced = make_fx(functionalize(lambda images: net.scores(images)))(x)
         traced.graph.eliminate_dead_code()
         self._stem, self.rest = _split(traced, _cut(traced.graph, len(x)))

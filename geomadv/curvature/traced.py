@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from geomadv.curvature.attention import plain_attention
 from geomadv.curvature.products import Batch, Linearised, Stem
 
 _ATEN = torch.ops.aten
@@ -40,7 +41,8 @@ class Traced:
 
     def __init__(self, stem: Stem, batch: Batch) -> None:
         z = stem.enter(batch.x)
-        graph = make_fx(_double_backward(stem))(z, batch.weights, z[:1])
+        with plain_attention():
+            graph = make_fx(_double_backward(stem))(z, batch.weights, z[:1])
         graph.graph.eliminate_dead_code()
         self._fixed, self._linear = _Specialiser(graph).split()
 
