@@ -40,6 +40,8 @@ class Curvature(Flags):
     """Training images of other classes to start from, per class."""
     pairs: Annotated[int | Literal["auto"] | None, tyro.conf.arg(metavar="K|auto|None")] = "auto"
     """Eigenpairs at each end, None for the full spectrum; auto: full where cheap, else 20."""
+    boundary: Literal["region", "pair"] | None = None
+    """Of the class's region (default), or between it and the source class (paper preset)."""
     hvp: Literal["auto", "exact", "finite-difference", "smoothed"] | None = None
     """Hessian-vector product; auto: exact for smooth networks, else finite differences."""
     step: float | None = None
@@ -173,7 +175,7 @@ def _settings(flags: Curvature, net: ga.Classifier) -> CurvatureSettings:
     if pairs == "auto":
         affordable = _FULL_GPU if net.device.type == "cuda" else _FULL_CPU
         pairs = None if net.dimension <= affordable else _PAIRS
-    named = ("count", "hvp", "step", "step_distances", "beta", "tolerance")
+    named = ("count", "boundary", "hvp", "step", "step_distances", "beta", "tolerance")
     given = {n: getattr(flags, n) for n in named if getattr(flags, n) is not None}
     given |= {"pairs": pairs, "seed": flags.seed}
     if flags.preset == "paper":
@@ -187,6 +189,8 @@ def _tell(ds: xr.Dataset, name: str) -> None:
     """One line a class."""
     used, tried = int(ds["points_used"][0]), int(ds["points_tried"][0])
     line = f"class {name}: {used} of {tried} boundary points"
+    if third := int(ds["points_third"][0]):
+        line += f" ({third} with a third class on top)"
     values = ds["hessian_value"].to_numpy()[0]
     if used < 2:
         print(f"{line}: skipped, at least 2 are needed", file=sys.stderr)

@@ -150,7 +150,8 @@ def test_products_that_make_no_sense_are_refused_before_boundary_points(monkeypa
 def test_the_paper_preset_has_the_papers_numbers():
     net = perceptron(bounds=(0.0, 255.0), shape=(1, 28, 28))
     paper = experiments.paper_settings(net)
-    assert (paper.count, paper.position, paper.max_iter, paper.overshoot) == (100, 0.8, 5, 0.05)
+    assert (paper.count, paper.position, paper.boundary) == (100, 0.8, "pair")
+    assert (paper.deepfool.max_iter, paper.deepfool.overshoot) == (5, 0.05)
     assert (paper.hvp, paper.tolerance, paper.pairs) == ("finite-difference", 1e-5, None)
     assert paper.step == pytest.approx(10 * 28 * 255 / 512)
 

@@ -64,9 +64,10 @@ class BoundaryPoints:
     third: Tensor = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        """Fills in what points of a pair's boundary need not say."""
-        if vars(self)["near"] is None:
-            object.__setattr__(self, "near", self.source)
+        """Fills in what points of a pair's boundary need not say, also after `replace`."""
+        near = self.source if vars(self)["near"] is None else self.near
+        # A class does not meet itself: points whose source and target were exchanged.
+        object.__setattr__(self, "near", torch.where(near == self.target, self.source, near))
         if vars(self)["third"] is None:
             object.__setattr__(self, "third", torch.zeros_like(self.converged))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.classifier.smoothness import responsible
 from geomadv.curvature.choice import Choice
-from geomadv.curvature.measured import measure
+from geomadv.curvature.measured import Verdict, measure
 from geomadv.curvature.products import (
     Batch,
     DoubleBackward,
@@ -37,15 +37,20 @@ class Method:
     note: str = ""
 
 
-def method_for(net: Classifier, batches: Sequence[Batch], choice: Choice) -> Method:
+def method_for(
+    net: Classifier, batches: Sequence[Batch], choice: Choice, verdict: Verdict | None = None
+) -> Method:
     """The fastest way that reproduces the plain one, on the first and on the last batch.
+
+    verdict: on exact products of this network, if it was measured already.
 
     Raises:
         InputError: exact products were asked for, but the network has no second derivatives.
     """
     if choice.step is not None:
         return _finite_difference(net, batches, choice)
-    verdict = measure(net, batches, derivatives_only=choice.kind == "smoothed")
+    if verdict is None or choice.kind == "smoothed":
+        verdict = measure(net, batches, derivatives_only=choice.kind == "smoothed")
     if verdict.kind == "missing":
         if choice.fallback_step is None:
             raise InputError(

@@ -14,6 +14,7 @@ from geomadv.boundary import BoundaryPoints, boundary_gradient
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.curvature.choice import Choice, Hvp, check_memory, choose
+from geomadv.curvature.measured import Verdict, measure
 from geomadv.curvature.methods import Method, method_for
 from geomadv.curvature.products import Products, batches_of, check_points
 from geomadv.curvature.tangent import ExactTangent, FiniteDifferenceTangent, Tangent
@@ -160,6 +161,7 @@ def mean_hessian(
     beta: float | None = None,
     batch_size: int | None = None,
     memory: int | None = None,
+    verdict: Verdict | None = None,
     progress: bool = False,
 ) -> BoundaryOperator:
     """Mean Hessian of the boundary function over boundary points, as a (D, D) LinearOperator.
@@ -186,6 +188,8 @@ def mean_hessian(
             change the result.
         memory: bytes in which linearisations are kept for reuse; None: a quarter of the free
             memory. What does not fit is made anew for every block of vectors.
+        verdict: what `smoothness` found at these or more points, where several operators share it;
+            None: it is measured.
         progress: show a bar that counts Hessian-vector products.
 
     Returns:
@@ -209,7 +213,7 @@ def mean_hessian(
     )
     chosen = points[numbers]
     batches = batches_of(used, chosen, batch_size)
-    method = method_for(used, batches, choice)
+    method = method_for(used, batches, choice, verdict)
     products = Products(method.stem, batches, method.lineariser, memory)
     distance = median_distance(chosen)
     return BoundaryOperator(used, products, numbers, method, distance, progress=progress)
@@ -224,6 +228,7 @@ def mean_shape_operator(
     beta: float | None = None,
     batch_size: int | None = None,
     memory: int | None = None,
+    verdict: Verdict | None = None,
     progress: bool = False,
 ) -> BoundaryOperator:
     """Mean shape operator of the decision boundary, as a (D, D) LinearOperator.
@@ -244,7 +249,7 @@ def mean_shape_operator(
     chosen = points[numbers]
     normals, lengths = _normals(used, chosen, numbers, batch_size)
     batches = batches_of(used, chosen, batch_size, 1 / lengths)
-    method = method_for(used, batches, choice)
+    method = method_for(used, batches, choice, verdict)
     products = Products(method.stem, batches, method.lineariser, memory)
     tangent: Tangent
     if method.choice.kind == "finite-difference":
@@ -253,6 +258,23 @@ def mean_shape_operator(
         tangent = ExactTangent(products, normals)
     distance = median_distance(chosen)
     return BoundaryOperator(used, products, numbers, method, distance, tangent, progress)
+
+
+def smoothness(
+    net: Classifier, points: BoundaryPoints, hvp: Hvp, batch_size: int | None = None
+) -> Verdict | None:
+    """Whether exact products hold all curvature at the converged points; None if hvp asks not.
+
+    For several operators over parts of the points, which then all apply Hessians alike.
+
+    Raises:
+        InputError: as `mean_hessian`.
+    """
+    numbers = check_points(net, points)
+    choice = choose(net, hvp, None, None)
+    if choice.kind != "exact":
+        return None
+    return measure(net, batches_of(net, points[numbers], check_batch_size(batch_size, net)))
 
 
 def median_distance(points: BoundaryPoints) -> float:

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.smoothness import SmoothActivations
+from geomadv.classifier.smooth_forms import SmoothActivations
 
 
 def smoothing(net: Classifier) -> AbstractContextManager[Any]:

@@ -11,8 +11,10 @@ import torch
 import xarray as xr
 
 from geomadv.classifier import Classifier
+from geomadv.curvature.choice import Hvp
 from geomadv.errors import InputError
 from geomadv.experiments.variables import IMAGE
+from geomadv.perturbations import DeepFoolSettings
 
 # Codes of the variable `kind`, as CF flag values.
 KINDS = ("exact", "finite-difference", "smoothed")
@@ -36,7 +38,9 @@ class CurvatureSettings:
     Attributes:
         count: training images of other classes to start from.
         position: "refine", or the share of DeepFool's perturbation to go.
-        overshoot, max_iter: of DeepFool.
+        boundary: "region": of the class's region, the paper's 1-vs-all; "pair": between the source
+            class and it, as Algorithm 1 writes; a third class may be on top there.
+        deepfool: how DeepFool walks.
         hvp: "auto", "exact", "finite-difference" or "smoothed".
         step: of the finite difference, image units; None: the library's choice.
         step_distances: the step as a multiple of the median distance of the class's boundary points
@@ -57,9 +61,9 @@ class CurvatureSettings:
 
     count: int = 400
     position: Literal["refine"] | float = "refine"
-    overshoot: float = 0.02
-    max_iter: int = 50
-    hvp: str = "auto"
+    boundary: Literal["region", "pair"] = "region"
+    deepfool: DeepFoolSettings = DeepFoolSettings()  # noqa: RUF009 (frozen)
+    hvp: Hvp = "auto"
     step: float | None = None
     step_distances: float | None = None
     beta: float | None = None
@@ -147,16 +151,17 @@ def paper_step(net: Classifier) -> float:
 def paper_settings(net: Classifier, **changes: Any) -> CurvatureSettings:
     """Settings of the released code of "With Friends Like These" (Jetley, Lord and Torr, 2018).
 
-    100 images a class, DeepFool of at most 5 steps with overshoot 0.05, points at 0.8 of the
-    perturbation, central difference with `paper_step`, tolerance 1e-5. The paper's D - 1 eigenpairs
-    are what its solver gives at most; the full spectrum holds them and one more.
+    100 images a class, DeepFool of at most 5 steps with overshoot 0.05 towards the boundary with
+    the source class, points at 0.8 of the perturbation, central difference with `paper_step`,
+    tolerance 1e-5. The paper's D - 1 eigenpairs are what its solver gives at most; the full
+    spectrum holds them and one more.
     """
     step = paper_step(net) if changes.get("step_distances") is None else None
     paper: dict[str, Any] = {
         "count": 100,
         "position": 0.8,
-        "overshoot": 0.05,
-        "max_iter": 5,
+        "boundary": "pair",
+        "deepfool": DeepFoolSettings(overshoot=0.05, max_iter=5),
         "hvp": "finite-difference",
         "step": step,
         "tolerance": 1e-5,
@@ -231,6 +236,7 @@ def _table(net: Classifier) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
         "target": ((), np.int64, "class whose boundaries are measured", "1"),
         "points_tried": ((), np.int64, "images that DeepFool started from", "1"),
         "points_used": ((), np.int64, "boundary points that survived", "1"),
+        "points_third": ((), np.int64, "of these, points where a third class is on top", "1"),
         "median_distance": ((), float, "median distance of the points to images", "image units"),
         "kind": ((), np.int8, "kind of Hessian-vector product", "1"),
         "hvp_step": ((), float, "step of the finite difference; NaN if none", "image units"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from geomadv.curvature import (
     principal_curvatures,
 )
 from geomadv.curvature.choice import choose
-from geomadv.curvature.operators import median_distance
+from geomadv.curvature.measured import Verdict
+from geomadv.curvature.operators import median_distance, smoothness
 from geomadv.curvature.principal import beside_points
 from geomadv.distributed import (
     SharedMean,
@@ -64,8 +65,9 @@ def class_curvature(
 ) -> xr.Dataset:
     """Principal curvatures of the boundaries into one class (Algorithm 1 of the paper).
 
-    "With Friends Like These" (Jetley, Lord and Torr, 2018): boundary points between any other
-    class and the target, eigenpairs of the mean over them of the Hessian of F_target - F_source.
+    "With Friends Like These" (Jetley, Lord and Torr, 2018): boundary points of the region of the
+    target (or of its boundaries with the source classes), eigenpairs of the mean over them of the
+    Hessian of F_target - F_near, where `near` is the class that the target meets at the point.
     Beside it: the mean shape operator, the agreement of two halves of the points, bootstrap
     intervals and the curvature against the step of a finite difference. Under torchrun the points
     are divided over the processes; all of them return the same dataset.
@@ -107,12 +109,14 @@ def class_curvature(
     points = _surviving_points(net, start, target, settings, batch_size, show)
     ds["points_tried"][:] = len(start)
     ds["points_used"][:] = len(points)
+    ds["points_third"][:] = int(points.third.sum())
     if len(points) < 2:
         return ds
     distance = median_distance(points)
     ds["median_distance"][:] = distance
     settings = settings.with_step(distance)
-    work = _Work(net, settings, batch_size, memory, show)
+    verdict = smoothness(net, points, settings.hvp, batch_size)
+    work = _Work(net, settings, batch_size, memory, show, verdict)
     operators = {"hessian": mean_hessian, "shape": mean_shape_operator}
     for name, make in operators.items():
         stem = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}-{name}")
@@ -132,6 +136,7 @@ class _Work:
     batch_size: int | None
     memory: int | None
     progress: bool
+    verdict: Verdict | None
 
     def local(
         self, make: Callable[..., BoundaryOperator], points: BoundaryPoints, **changes: Any
@@ -142,7 +147,8 @@ class _Work:
             return None
         s = self.settings
         how: dict[str, Any] = {"hvp": s.hvp, "step": s.step, "beta": s.beta} | changes
-        return make(self.net, mine, batch_size=self.batch_size, memory=self.memory, **how)
+        how |= {"batch_size": self.batch_size, "memory": self.memory, "verdict": self.verdict}
+        return make(self.net, mine, **how)
 
     def shared(self, local: BoundaryOperator | None) -> SharedMean:
         """The mean over the points of all processes."""
@@ -196,24 +202,22 @@ def _surviving_points(
     batch_size: int | None,
     progress: bool,
 ) -> BoundaryPoints:
-    """The converged boundary points of all processes, in the order of the images."""
-    mine = start[share(len(start))]
-    # A process without images takes one, and drops what comes of it, to have tensors to gather.
-    given = mine if len(mine) else start[:1]
+    """The converged boundary points, in the order of the images.
+
+    Every process searches all of them: that takes little beside the products, and one image's walk
+    may lead another one.
+    """
     found = boundary_points(
         net,
-        given.images,
+        start.images,
         target=target,
         position=settings.position,
-        overshoot=settings.overshoot,
-        max_iter=settings.max_iter,
+        boundary=settings.boundary,
+        deepfool=settings.deepfool,
         batch_size=batch_size,
         progress=progress,
-    )[: len(mine)]
-    found = found[found.converged]
-    return BoundaryPoints(
-        **{f.name: gather_rows(getattr(found, f.name)) for f in fields(BoundaryPoints)}
     )
+    return found[found.converged]
 
 
 def _solve(
