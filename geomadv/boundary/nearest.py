@@ -71,24 +71,13 @@ def nearest_crossing(
         Where no crossing was found, and at images that lie on the boundary or beyond it, delta.
     """
     result = delta.clone()
-    on_ray, ahead = _on_ray(net, x, delta, boundary)
+    best, ahead = _on_ray(net, x, delta, boundary)
     rows = ahead.nonzero().squeeze(1)
-    if len(rows) == 0:
-        return result
-    x, boundary, flat = x[rows], boundary[rows], delta[rows].flatten(1)
-    best = on_ray[rows]
-    search = _Search(net, x, boundary)
-    length = _length(flat)
-    outward = int(_OUTWARD * steps)
-    cap = torch.where(best.length.isfinite(), length, torch.inf)
-    boxed, last = search.outwards(cap, outward)
-    rough = _FAR * torch.minimum(boxed.length, best.length) < length
-    rough |= best.length.isinf()
-    start = _start(flat, best, boxed, last, rough)
-    best.offer(boxed.delta, boxed.length.isfinite())
-    search.slide(start, rough, best, max(0, steps - outward - _RAY_COST))
-    found = best.length.isfinite()
-    result[rows[found]] = best.delta[found].reshape(-1, *delta.shape[1:])
+    if len(rows) > 0:
+        search = _Search(net, x[rows], boundary[rows])
+        shortest = search.run(delta[rows].flatten(1), best[rows], steps)
+        found = shortest.length.isfinite()
+        result[rows[found]] = shortest.delta[found].reshape(-1, *delta.shape[1:])
     return result
 
 
@@ -127,25 +116,27 @@ def _on_ray(
     return best, ahead
 
 
-def _start(
-    delta: Tensor, on_ray: _Shortest, boxed: _Shortest, last: Tensor, rough: Tensor
-) -> Tensor:
-    """Where to slide from (n, D): delta, or on a rough boundary what is known there."""
-    both = on_ray.length.isfinite() & boxed.length.isfinite()
-    mean = _unit(_unit(on_ray.delta)[0] + _unit(boxed.delta)[0])[0]
-    mean = mean * torch.where(both, torch.minimum(on_ray.length, boxed.length), 0.0)[:, None]
-    boxed_found = boxed.length.isfinite()[:, None]
-    one = torch.where(boxed_found, boxed.delta, on_ray.delta)
-    one = torch.where(on_ray.length.isinf()[:, None] & ~boxed_found, last, one)
-    rough_start = torch.where(both[:, None] & (_length(mean) > 0)[:, None], mean, one)
-    return torch.where(rough[:, None], rough_start, delta)
-
-
 class _Search:
     """Searches around n images that lie on the near side of their boundaries."""
 
     def __init__(self, net: Classifier, x: Tensor, boundary: BoundaryFunction) -> None:
         self.net, self.x, self.boundary = net, x, boundary
+
+    def run(self, delta: Tensor, best: _Shortest, steps: int) -> _Shortest:
+        """The shortest perturbation found; `best` is the shortest known along delta (n, D)."""
+        outward = int(_OUTWARD * steps)
+        length = _length(delta)
+        boxed, last = self.outwards(torch.where(best.length.isfinite(), length, torch.inf), outward)
+        shorter = torch.minimum(boxed.length, best.length)
+        rough = best.length.isinf() | (_FAR * shorter < length)
+        # A direction not known is zero; a search that found nothing at least got somewhere.
+        mean = _unit(best.delta)[0] + _unit(boxed.delta)[0]
+        turned = _unit(mean)[0] * torch.where(shorter.isfinite(), shorter, 0.0)[:, None]
+        turned = torch.where((_length(turned) > 0)[:, None], turned, last)
+        start = torch.where(rough[:, None], turned, delta)
+        best.offer(boxed.delta, boxed.length.isfinite())
+        self.slide(start, rough, best, max(0, steps - outward - _RAY_COST))
+        return best
 
     def look(self, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boundary function (n,), its unit gradient (n, D) and the gradient's length (n,)."""
