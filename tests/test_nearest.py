@@ -220,6 +220,22 @@ def test_a_near_boundary_that_the_walk_passes_over():
     torch.testing.assert_close(p.distance, exact, rtol=1e-6, atol=0)
 
 
+class Threshold(nn.Module):
+    """f = max(w^T x - 1, 0) - 1/2 with w as in Ramps: no slope before w^T x = 1, zero at 1.5."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.flatten(1).sum(1) / x[0].numel() ** 0.5 - 1).clamp(min=0) - 0.5
+
+
+def test_images_without_any_slope():
+    net, (_, x, _) = nets.classifier(nets.Pair(Threshold()), bounds=(0.0, 1.0)), ramps()
+    assert not boundary_points(net, x).converged.any()
+    p = boundary_points(net, x, nearest=True)
+    assert p.converged.all()
+    exact = 1.5 - x.flatten(1).sum(1) / 6**0.5
+    torch.testing.assert_close(p.distance, exact, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize(
     ("dtype", "scales"), [(torch.float64, (1e-30, 1e-8, 1e30)), (torch.float32, (1e-9, 1e-3, 1e9))]
 )

@@ -47,6 +47,7 @@ def nearest_crossing(
     2. A search from the image outwards, inside the pixel box, in a quarter of the gradients: the
        first radius is the linear estimate |f| / ||grad f|| as in FMN (Pintor et al. 2021). Where
        the network saturates outside the box, DeepFool and the ray walk far and this one does not.
+       Where the gradient vanishes it tries the brightest and the darkest image and fixed noise.
     3. The boundary is followed from the best point, without the box: the unit direction u turns
        towards n by ever smaller steps, u <- (u + a n) / ||·||, while the radius shrinks beyond the
        boundary and grows on the image's side, as in DDN (Rony et al. 2019). Where 1 and 2 are not
@@ -154,6 +155,7 @@ class _Search:
         best = _Shortest(torch.zeros_like(flat), torch.full_like(cap, torch.inf))
         delta = torch.zeros_like(flat)
         radius = torch.zeros_like(cap)
+        noise = _noise(flat)
         for step in range(steps):
             turn, change = _falling(_TURN_OUTWARD, _TURN_LAST, step, steps), _change(step, steps)
             margin, normal, slope = self.look(delta)
@@ -164,6 +166,10 @@ class _Search:
             nearer = torch.minimum(radius, best.length) * (1 - change)
             radius = torch.minimum(torch.where(beyond, nearer, farther), cap)
             direction = _unit(_unit(delta)[0] + turn * normal)[0]
+            # No slope shows the way: to the brightest image, the darkest, and into noise.
+            blind = (slope == 0) & best.length.isinf()
+            elsewhere = (high - flat, low - flat, noise.expand_as(flat))[step % 3]
+            direction = torch.where(blind[:, None], _unit(elsewhere)[0], direction)
             delta = (flat + radius[:, None] * direction).clamp(low, high) - flat
         return best, delta
 
@@ -188,6 +194,12 @@ class _Search:
             weight = turn / (1 - memory ** (step + 1))
             turned, length = _unit(direction + weight[:, None] * mean)
             direction = torch.where(length[:, None] > 0, turned, direction)
+
+
+def _noise(like: Tensor) -> Tensor:
+    """The same normal numbers (D,) for every image of every batch."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(like.shape[1], generator=generator, dtype=torch.float64).to(like)
 
 
 def _change(step: int, steps: int) -> float:
