@@ -55,9 +55,10 @@ def nearest_crossing(
        both directions, with small ones along the mean of recent normals.
 
     Steps are relative to the perturbation, radii to f / ||grad f||, so nothing depends on the
-    scale of images or scores. Results depend on the other images of the batch by rounding only,
-    but on a network with kinks a hundred steps amplify that, so another batch may end at another
-    of several nearly equal points.
+    scale of images or scores. Other images of the batch change results by rounding only, but a
+    network with kinks amplifies that along a hundred steps: on 64 images of ResNet-20, batches of
+    1 and of 64 ended at lengths within 0.8 %, 17 of them apart by more than 0.01 %, and 5
+    directions had a cosine below 0.99.
 
     Args:
         net: the network.
