@@ -214,7 +214,7 @@ def test_dead_network_is_kept_and_flagged(position, target):
     assert p.points.isfinite().all()
 
 
-@pytest.mark.parametrize("settings", [{}, {"position": 0.8}, {"nearest": True}])
+@pytest.mark.parametrize("settings", [{}, {"position": 0.8}, {"nearest": True, "nearest_steps": 4}])
 def test_non_converged_images_stay_in_their_place(settings):
     net = nets.sphere(1.0, inside_target=True)
     x = torch.cat([on_sphere(1, 100.0), on_sphere(2, 1.2), on_sphere(1, 50.0)])

@@ -1,5 +1,7 @@
 """The nearest boundary point: exact distances on quadrics and linear classifiers."""
 
+import itertools
+
 import networks_for_tests as nets
 import numpy as np
 import pytest
@@ -7,9 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks_for_tests import SHAPE, gaussian
+from scipy.optimize import nnls
+from torch import Tensor, nn
 
 from geomadv.boundary import boundary_points
 from geomadv.boundary.nearest import nearest_crossing
+from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.perturbations import deepfool
 
@@ -143,15 +148,22 @@ def test_perturbations_cross_and_shrink():
     assert torch.equal(walk.delta, before)
 
 
-def test_perturbations_that_do_not_cross_come_back_unchanged():
+def test_starts_that_do_not_cross_are_searched_all_the_same():
     net, x = nets.perceptron(), gaussian(6, *SHAPE)
     walk = deepfool(net, x)
+    boundary = BoundaryFunction(walk.source)
     start = walk.delta.clone()
     start[1], start[4] = 0, start[4] * 1e-3
-    delta = nearest_crossing(net, x, start, BoundaryFunction(walk.source), 20)
-    assert torch.equal(delta[[1, 4]], start[[1, 4]])
-    none = nearest_crossing(net, x, 0 * start, BoundaryFunction(walk.source), 20)
-    assert torch.all(none == 0)
+    delta = nearest_crossing(net, x, start, boundary, 60)
+    assert torch.all(boundary(net.scores(x + delta)).value >= 0)
+    assert torch.all(length(delta) <= 1.1 * walk.norm)
+
+
+def test_where_there_is_no_boundary_nothing_changes():
+    net, x = nets.dead(), gaussian(3, *SHAPE)
+    start = torch.stack([torch.zeros(SHAPE), torch.ones(SHAPE), -torch.ones(SHAPE)]).to(x)
+    delta = nearest_crossing(net, x, start, BoundaryFunction(torch.zeros(3).long()), 20)
+    assert torch.equal(delta, start)
 
 
 def test_vanishing_gradient_is_no_nan():
@@ -167,3 +179,127 @@ def test_nothing_depends_on_the_scale_of_the_images():
     small = boundary_points(nets.quadric(a, b, -3.0), x, nearest=True)
     large = boundary_points(nets.quadric(a / 1e4, b / 1e2, -3.0), 100 * x, nearest=True)
     torch.testing.assert_close(large.distance, 100 * small.distance, rtol=1e-6, atol=0)
+
+
+class Ramps(nn.Module):
+    """f of s = w^T x / c, w = (1, ..., 1) / sqrt(D): up at s = 0.6 to 1, down again at 3 to 4.
+
+    f = -1 + 1e-3 s + 2 ramp((s - 0.6) / 0.4) - 2 ramp(s - 3), ramp(t) = clamp(t, 0, 1). From s = 0
+    all linear estimates lead to s = 1000, where f vanishes too; the nearest zero is at 4 / 5.001.
+    """
+
+    nearest = 4 / 5.001
+
+    def __init__(self, scale: float, scores: float) -> None:
+        super().__init__()
+        self.scale, self.scores = scale, scores
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = (x / self.scale).flatten(1).sum(1) / x[0].numel() ** 0.5
+        f = -1 + 1e-3 * s + 2 * ((s - 0.6) / 0.4).clamp(0, 1) - 2 * (s - 3).clamp(0, 1)
+        return self.scores * f
+
+
+def ramps(
+    scale: float = 1.0, scores: float = 1.0, dtype: torch.dtype = torch.float64
+) -> tuple[Classifier, Tensor, Tensor]:
+    """The network, images with s = 0 to 0.24, and their exact distances to the boundary."""
+    module = nets.Pair(Ramps(scale, scores))
+    net = nets.classifier(module, dtype=dtype, bounds=(0.0, scale))
+    x = torch.linspace(0, 0.1, 5).reshape(-1, 1, 1, 1).expand(-1, *SHAPE).to(dtype)
+    exact = Ramps.nearest - x.flatten(1).sum(1) / 6**0.5
+    return net, scale * x, scale * exact
+
+
+def test_a_near_boundary_that_the_walk_passes_over():
+    net, x, exact = ramps()
+    plain = boundary_points(net, x)
+    assert torch.all(plain.distance > 1000 * exact)
+    p = boundary_points(net, x, nearest=True)
+    assert p.converged.all()
+    torch.testing.assert_close(p.distance, exact, rtol=1e-6, atol=0)
+
+
+class Threshold(nn.Module):
+    """f = max(w^T x - 1, 0) - 1/2 with w as in Ramps: no slope before w^T x = 1, zero at 1.5."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.flatten(1).sum(1) / x[0].numel() ** 0.5 - 1).clamp(min=0) - 0.5
+
+
+def test_images_without_any_slope():
+    net, (_, x, _) = nets.classifier(nets.Pair(Threshold()), bounds=(0.0, 1.0)), ramps()
+    assert not boundary_points(net, x).converged.any()
+    p = boundary_points(net, x, nearest=True)
+    assert p.converged.all()
+    exact = 1.5 - x.flatten(1).sum(1) / 6**0.5
+    torch.testing.assert_close(p.distance, exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scales"), [(torch.float64, (1e-30, 1e-8, 1e30)), (torch.float32, (1e-9, 1e-3, 1e9))]
+)
+def test_any_scale_of_images_and_scores(dtype, scales):
+    """Also float32 gradients whose squares vanish or overflow."""
+    for scale, scores in itertools.product((1.0, *scales), (1e-25, 1.0, 1e25)):
+        net, x, exact = ramps(scale, scores, dtype)
+        own = BoundaryFunction(torch.zeros(len(x), dtype=torch.int64))
+        delta = nearest_crossing(net, x, 900 * exact.reshape(-1, 1, 1, 1).expand_as(x), own, 60)
+        # Radii end with steps of 0.2 % (_RADIUS) around the boundary.
+        assert torch.all(margin_of(net, x + delta) >= 0)
+        assert ((length(delta / scale) * scale) / exact).max() <= 1.01
+
+
+@pytest.mark.parametrize("kind", ["own", "pair", "region"])
+def test_linear_classes_whatever_the_boundary(kind):
+    weight, bias = gaussian(5, 6, seed=3), gaussian(5, seed=4)
+    net, x = nets.linear(weight, bias), gaussian(40, *SHAPE)
+    source = net.predict(x)
+    target = (source + 1) % 5
+    boundary = BoundaryFunction(source, None if kind == "own" else target, kind)
+    # Far beyond the boundary, on the way to where the target leads by 1.
+    far = torch.stack([_into(weight, bias, t, point) for t, point in zip(target, x, strict=True)])
+    delta = nearest_crossing(net, x, 30 * far, boundary, 100)
+    assert torch.all(boundary(net.scores(x + delta)).value >= 0)
+    exact = []
+    scores = x.flatten(1) @ weight.T + bias
+    for score, s, t in zip(scores, source.tolist(), target.tolist(), strict=True):
+        others = [k for k in range(5) if k != t]
+        if kind == "region":
+            exact.append(_distance(weight[t] - weight[others], score[others] - score[t]))
+        else:
+            ends = [k for k in range(5) if k != s] if kind == "own" else [t]
+            each = [(score[s] - score[k]) / (weight[k] - weight[s]).norm() for k in ends]
+            exact.append(min(each).item())
+    ratio = length(delta) / torch.tensor(exact, dtype=torch.float64)
+    assert torch.all(ratio >= 1 - 1e-9)
+    # Beyond the region of the source class lie several half-spaces, each with a nearest point of
+    # its own; beyond one boundary, or in one region, there is only one.
+    assert (ratio <= 1.01).double().mean() >= (0.9 if kind == "own" else 1.0)
+
+
+def _distance(rows: Tensor, ends: Tensor) -> float:
+    """Length of the shortest d with rows d >= ends."""
+    return float(np.linalg.norm(_shortest(rows, ends)))
+
+
+def _shortest(rows: Tensor, ends: Tensor) -> np.ndarray:
+    """By non-negative least squares (Lawson and Hanson 1974, chapter 23)."""
+    e = np.vstack([rows.numpy().T, ends.numpy()])
+    f = np.zeros(len(e))
+    f[-1] = 1
+    multipliers, _ = nnls(e, f)
+    residual = e @ multipliers - f
+    return -residual[:-1] / residual[-1]
+
+
+def _into(weight: Tensor, bias: Tensor, target: Tensor, x: Tensor) -> Tensor:
+    """A perturbation (C, H, W) of the image x after which the target leads by more than 1."""
+    others = [k for k in range(len(weight)) if k != target]
+    score = weight @ x.flatten() + bias
+    shortest = _shortest(weight[target] - weight[others], 1 + score[others] - score[target])
+    return torch.from_numpy(shortest).reshape(SHAPE)
+
+
+def margin_of(net: Classifier, x: Tensor) -> Tensor:
+    return net.scores(x)[:, 1] - net.scores(x)[:, 0]
