@@ -1,0 +1,88 @@
+"""The geometry of odd networks against plain references that call the module itself."""
+
+import functools
+
+import pytest
+import torch
+from odd_networks import ODD, WORKS, built
+from test_deepfool_every_rival import plain_walk
+from torch import Tensor
+
+from geomadv import Classifier, boundary_points, deepfool, mean_hessian
+from geomadv.boundary import BoundaryPoints
+
+
+@functools.cache
+def network(name: str) -> Classifier:
+    odd = ODD[name]
+    return Classifier(built(name), odd.shape, bounds=odd.bounds)
+
+
+@functools.cache
+def images(name: str) -> Tensor:
+    net = network(name)
+    x = torch.rand(3, *net.input_shape, generator=torch.Generator().manual_seed(3))
+    return (net.bounds[0] + (net.bounds[1] - net.bounds[0]) * x).to(net.dtype)
+
+
+@functools.cache
+def points(name: str) -> BoundaryPoints:
+    return boundary_points(network(name), images(name))
+
+
+def gradient(net: Classifier, x: Tensor, near: Tensor, far: Tensor) -> Tensor:
+    """Of F_far - F_near by the module alone, (n, D)."""
+    x = x.detach().requires_grad_()
+    scores = net.module(x)
+    f = scores.gather(1, far[:, None]) - scores.gather(1, near[:, None])
+    return torch.autograd.grad(f.sum(), x)[0].flatten(1)
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_deepfool_walks_as_published(name):
+    net, x = network(name), images(name)
+    found = deepfool(net, x)
+    for i in range(len(x)):
+        delta, steps = plain_walk(net.module, x[i])
+        # In float32 a step's rounding, some 1e-6, may decide whether a walk needs one more; beside
+        # kinks it may lead elsewhere, which long walks amplify.
+        if steps <= 5 and steps == int(found.iterations[i]):
+            error = (found.delta[i].flatten() - delta).norm()
+            assert error <= 1e-3 * delta.norm() + 1e-6, (i, steps)
+        else:
+            assert abs(float(found.norm[i] / delta.norm()) - 1) < 0.1 or steps > 5
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_boundary_points_lie_on_the_boundary_with_the_modules_normals(name):
+    net, p = network(name), points(name)
+    found = deepfool(net, images(name))
+    assert torch.equal(p.converged, found.converged)
+    p = p[p.converged]
+    with torch.no_grad():
+        scores = net.module(p.points)
+    top, second = scores.topk(2, dim=1).values.T
+    allowed = 1e-4 * (top.abs() + second.abs()) + 1e-6
+    assert torch.all(top - second <= allowed)
+    g = gradient(net, p.points, p.near, p.target)
+    cosine = (g / g.norm(dim=1, keepdim=True) * p.normals).sum(1)
+    assert torch.all(cosine > 1 - 1e-5)
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_one_hessian_product(name):
+    net, p = network(name), points(name)
+    if not p.converged.any():
+        pytest.skip("no boundary point of this network")
+    p = p[p.converged]
+    H = mean_hessian(net, p)
+    v = torch.randn(net.dimension, generator=torch.Generator().manual_seed(5)).to(net.dtype)
+    v /= v.norm()
+    step = 1e-3 * (net.bounds[1] - net.bounds[0]) if H.step is None else H.step
+    shift = step * v.reshape(1, *net.input_shape)
+    ahead, behind = (gradient(net, p.points + s * shift, p.near, p.target) for s in (1, -1))
+    expected = ((ahead - behind) / (2 * step)).double().mean(0)
+    product = torch.from_numpy(H @ v.numpy()).double()
+    # Rounding of the gradients over the step, and for exact products the truncation h^2.
+    noise = 100 * torch.finfo(net.dtype).eps * float(ahead.norm(dim=1).max()) / step
+    assert (product - expected).norm() <= 2e-2 * expected.norm() + noise
