@@ -16,58 +16,21 @@ from geomadv.classifier.checks import (
     check_kind,
     image_shape,
     names_of_classes,
-    num_classes_of,
     per_channel,
     pixel_bounds,
 )
-from geomadv.classifier.folding import fold_batch_norm
-from geomadv.classifier.image_conv import use_image_convolutions
+from geomadv.classifier.engine import fast_engine, hessian_difference
+from geomadv.classifier.examination import examine, first_scores
+from geomadv.classifier.gradient_paths import check_derivative, find_gradient
+from geomadv.classifier.normalised import Normalised, copied, first_floating, frozen_copy, lift_numbers
+from geomadv.classifier.precision import is_low
+from geomadv.classifier.probes import Probes, probe_images, uniform_noise
 from geomadv.classifier.smoothness import SmoothActivations, gradient_is_piecewise_constant, kinks
 from geomadv.errors import InputError
 
 # Perturbed images leave the bounds a little; un-normalised or 0..255 data leave them by more than
 # their own width. Calls refuse the second kind only; functions that take clean images are strict.
 _SLACK_WIDTHS = 1.0
-
-
-class _Normalised(nn.Module):
-    """x -> module((x - mean) / std): image space to scores."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, module: nn.Module, mean: Tensor | None, std: Tensor | None) -> None:
-        super().__init__()
-        self.module = module
-        self.normalises = mean is not None or std is not None
-        if self.normalises:
-            # Numbers without dimensions go with images on any device.
-            self.register_buffer("mean", torch.zeros(()) if mean is None else mean)
-            self.register_buffer("std", torch.ones(()) if std is None else std)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # The module may work in place: it gets its own copy of the images, one way or the other.
-        own = (x - self.mean.to(x.dtype)) / self.std.to(x.dtype) if self.normalises else x.clone()
-        scores: Tensor = self.module(own)
-        return scores
-
-
-def _floating(module: nn.Module) -> Tensor | None:
-    """Any floating parameter or buffer: it tells the network's device and dtype."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return next((t for t in tensors if t.is_floating_point()), None)
-
-
-def _frozen_copy(module: nn.Module, name: str) -> nn.Module:
-    try:
-        frozen = copy.deepcopy(module).eval()
-    except (RuntimeError, TypeError) as error:
-        raise InputError(
-            f"network {name!r} cannot be copied: {error} Build it anew and load its state_dict."
-        ) from error
-    for parameter in frozen.parameters():
-        parameter.detach_()
-    return frozen
 
 
 class Classifier:
@@ -118,40 +81,67 @@ class Classifier:
         self._mean = per_channel("mean", mean, self.input_shape[0])
         self._std = per_channel("std", std, self.input_shape[0])
         self._beta: float | None = None
-        self._raw = _frozen_copy(module, name)
-        self._place(device, dtype)
-        self.num_classes = num_classes_of(self.module, self._probe(4), name)
+        # Tensors made in inference mode have no gradients ever.
+        with torch.inference_mode(False):
+            self._raw, self._notes = frozen_copy(module, name)
+            self._place(device, dtype)
+            probes = self._probe_images()
+            examined = examine(self.module, probes, name)
+            self._notes += examined.notes
+            self.num_classes = examined.scores.shape[1]
+            self._build(probes, examined.scores, check=True)
         self.class_names = names_of_classes(class_names, self.num_classes)
-        self._fold()
 
     def _place(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
-        """Moves the raw module and builds what is evaluated from it."""
+        """Moves the raw module and wraps it as what is evaluated."""
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise InputError(f"dtype={dtype!r} must be a floating type, such as torch.float32.")
         self._raw = self._raw.to(device=device, dtype=dtype)
-        sample = _floating(self._raw)
+        if dtype is not None and is_low(dtype):
+            # The values that the type gives the weights, in the type that geometry needs.
+            lift_numbers(self._raw)
+            self._notes.append(f"weights rounded to {dtype}, computed with in torch.float32")
+            dtype = torch.float32
+        sample = first_floating(self._raw)
         self.device = torch.device(device or "cpu") if sample is None else sample.device
         # A network without any numbers of its own (a formula) computes in the images' dtype.
         self._casts = dtype is not None or sample is not None
-        self.dtype = dtype or (torch.get_default_dtype() if sample is None else sample.dtype)
+        default = torch.get_default_dtype() if sample is None else sample.dtype
+        self.dtype = dtype or (torch.float32 if is_low(default) else default)
         statistics = self.dtype if self._casts else torch.float64
         moved = [
             None if t is None else t.to(device=self.device, dtype=statistics)
             for t in (self._mean, self._std)
         ]
-        self.module: nn.Module = _Normalised(self._raw, moved[0], moved[1]).eval()
+        self.module: Normalised = Normalised(self._raw, moved[0], moved[1]).eval()
         self._engine: nn.Module = self.module
+
+    def _build(self, probes: Tensor, scores: Tensor, check: bool) -> None:
+        """Takes the fastest engine that computes what the module gives the probes: `scores`."""
+        gradient = find_gradient(self.module, probes[: Probes.GENERIC], scores, self.name)
+        self._engine, self._engine_note = fast_engine(self.module, probes, scores, gradient)
+        self._second_order_checked = False
+        if check:
+            check_derivative(self._engine, gradient, scores, self.name)
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Classifier":
-        """The same network on another device or in another precision, as a new Classifier."""
+        """The same network on another device or in another precision, as a new Classifier.
+
+        Raises:
+            InputError: it does not run there, or no gradient comes through there.
+        """
         other = copy.copy(self)
         other.__dict__.pop("is_piecewise_linear", None)
         other.__dict__.pop("bytes_per_image", None)
-        other._raw = copy.deepcopy(self._raw)
-        other._place(device or self.device, dtype or (self.dtype if self._casts else None))
-        other._fold()
+        other._notes = list(self._notes)
+        with torch.inference_mode(False):
+            other._raw = copied(self._raw)
+            other._place(device or self.device, dtype or (self.dtype if self._casts else None))
+            other.module.pairs = self.module.pairs
+            probes = other._probe_images()
+            other._build(probes, first_scores(other.module, probes, self.name), check=False)
         return other
 
     # Evaluation
@@ -254,6 +244,32 @@ class Classifier:
         return x
 
     # What kind of network it is
+
+    @property
+    def note(self) -> str:
+        """What was adapted so that the network can be used, and why; "" for nothing.
+
+        Weights below float32, casts and autocast that have no effect, compiled or lazy parts,
+        single images evaluated in pairs, and fast forms of evaluation that gave other numbers.
+        """
+        return "; ".join(filter(None, [*self._notes, self._engine_note]))
+
+    def settle_second_order(self, x: Tensor, weights: Tensor, v: Tensor) -> None:
+        """Before second derivatives are used: the plain module where the engine has other ones.
+
+        Compared once, on one product of the Hessian of sum_k weights_ik F_k at points of use.
+
+        x: (n, C, H, W), one or two points; weights: (n, classes); v: (1, C, H, W).
+        """
+        if self._second_order_checked or self._engine is self.module:
+            return
+        context = nullcontext() if self._beta is None else SmoothActivations(self._beta)
+        with context:
+            reason = hessian_difference(self._engine, self.module, x, weights, v)
+        if reason:
+            self._engine = self.module
+            self._engine_note = f"evaluated as the plain module ({reason})"
+        self._second_order_checked = True
 
     @property
     def mean(self) -> tuple[float, ...] | None:
@@ -370,19 +386,10 @@ class Classifier:
 
     def _probe(self, n: int) -> Tensor:
         """A few random images in the bounds, always the same."""
-        generator = torch.Generator().manual_seed(0)
-        x = torch.rand(n, *self.input_shape, generator=generator, dtype=torch.float64)
-        x = self.bounds[0] + (self.bounds[1] - self.bounds[0]) * x
+        x = uniform_noise(n, self.input_shape, self.bounds)
         return x.to(device=self.device, dtype=self.dtype)
 
-    def _fold(self) -> None:
-        """Builds the engine: the same scores to rounding, with fewer and faster operations."""
-        self._engine = fold_batch_norm(self.module, self._probe(2))
-        if self._engine is self.module:
-            # Other layers around the same numbers.
-            numbers = [*self.module.parameters(), *self.module.buffers()]
-            self._engine = copy.deepcopy(self.module, {id(t): t for t in numbers})
-        use_image_convolutions(self._engine)
-        if any(isinstance(m, nn.Conv2d) and m.in_channels > 1 for m in self._engine.modules()):
-            # Channels-last convolutions are faster for most networks, on CPU as on CUDA.
-            self._engine = self._engine.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def _probe_images(self) -> Tensor:
+        """Images of several kinds, on which engines are compared."""
+        x = probe_images(self.input_shape, self.bounds).images
+        return x.to(device=self.device, dtype=self.dtype)
