@@ -40,20 +40,24 @@ def fast_engine(
 
 def _forms(module: Normalised) -> Iterator[tuple[str, nn.Module]]:
     """Engines from the fastest on, each with what is left out of it."""
-    folded = fold_batch_norm(module.module)
+    inner = module.module
     wide = any(isinstance(m, nn.Conv2d) and m.in_channels > 1 for m in module.modules())
-    forms = [(folded, "")]
-    if folded is not module.module:
-        forms.append((module.module, "without folding "))
-    for inner, what in forms:
+    folded = fold_batch_norm(inner)
+    if folded is not inner:
         if wide:
-            yield what.strip(), _engine(module, inner, channels_last=True)
-        yield f"{what}without channels-last weights", _engine(module, inner, channels_last=False)
+            yield "", _engine(module, folded, channels_last=True)
+            folded = fold_batch_norm(inner)
+        yield "without channels-last weights", _engine(module, folded, channels_last=False)
+    what = "without folding" if folded is not inner else ""
+    if wide:
+        yield what, _engine(module, copied(inner, numbers(inner)), channels_last=True)
+    what = f"{what} and channels-last weights" if what else "without channels-last weights"
+    yield what, _engine(module, copied(inner, numbers(inner)), channels_last=False)
 
 
 def _engine(module: Normalised, inner: nn.Module, channels_last: bool) -> nn.Module:
-    # Other layers around the same numbers.
-    engine = module.around(copied(inner, numbers(inner)))
+    """inner: other layers around the same numbers, which become the engine's."""
+    engine = module.around(inner)
     use_image_convolutions(engine)
     if channels_last:
         _use_channels_last(engine)
@@ -138,7 +142,5 @@ def _hessian_product(network: nn.Module, x: Tensor, weights: Tensor, v: Tensor) 
         (gradient,) = torch.autograd.grad(value, x, create_graph=True)
         if gradient.grad_fn is None:
             return torch.zeros_like(x)
-        (product,) = torch.autograd.grad(
-            gradient, x, v.expand_as(gradient), materialize_grads=True
-        )
+        (product,) = torch.autograd.grad(gradient, x, v.expand_as(gradient), materialize_grads=True)
     return product

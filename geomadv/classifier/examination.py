@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from geomadv.classifier.normalised import Normalised, freeze
 from geomadv.classifier.precision import is_low, types_computed
@@ -86,7 +86,8 @@ def first_scores(module: Normalised, x: Tensor, name: str) -> Tensor:
         )
     _check_form(scores, len(x), name)
     module.recast = scores.dtype != x.dtype
-    return scores.to(x.dtype)
+    result: Tensor = scores.to(x.dtype)
+    return result
 
 
 def _lifted(module: Normalised, x: Tensor) -> tuple[Any, set[torch.dtype]]:
@@ -115,7 +116,7 @@ def _check_not_quantised(module: nn.Module, name: str) -> None:
 
 def _fill_lazy_layers(module: Normalised, x: Tensor, name: str) -> list[str]:
     def lazy() -> bool:
-        return any(isinstance(p, UninitializedTensorMixin) for p in module.parameters())
+        return any(is_lazy(p) for p in module.parameters())
 
     if not lazy():
         return []
@@ -134,9 +135,7 @@ def _fill_lazy_layers(module: Normalised, x: Tensor, name: str) -> list[str]:
     return ["lazy layers had no weights yet and were initialised at random"]
 
 
-def _alone(
-    module: Normalised, x: Tensor, i: int, shape: tuple[int, ...], name: str
-) -> Tensor:
+def _alone(module: Normalised, x: Tensor, i: int, shape: tuple[int, ...], name: str) -> Tensor:
     """Scores (1, classes) of one image; as a pair where the module drops a batch of one."""
     try:
         scores: Any = module(x[i : i + 1])
@@ -190,13 +189,9 @@ def _check_not_probabilities(scores: Tensor, name: str) -> None:
 
 
 def _state(module: nn.Module) -> _State:
-    """Sums of the parameters and floating buffers; counters and what is filled later are left out."""
+    """Sums of the floating parameters and buffers, but not of those that have no values yet."""
     named = [*module.named_parameters(), *module.named_buffers()]
-    return {
-        key: (t.shape, t.detach().sum())
-        for key, t in named
-        if t.is_floating_point()
-    }
+    return {key: (t.shape, t.detach().sum()) for key, t in named if t.is_floating_point()}
 
 
 def _changed(before: _State, after: _State) -> list[str]:

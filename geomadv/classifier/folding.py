@@ -2,19 +2,32 @@
 
 import copy
 
-import torch
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from geomadv.classifier.normalised import copied, has_hooks
+from geomadv.classifier.normalised import copied, has_hooks, numbers
 
 
 def _fuse(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
     """One convolution in place of two layers, fused in float64 so that rounding does not grow."""
-    dtype = convolution.weight.dtype
-    return fuse_conv_bn_eval(copy.deepcopy(convolution).double(), copy.deepcopy(norm).double()).to(
-        dtype
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale, shift = (None if t is None else t.double() for t in (norm.weight, norm.bias))
+    weight, bias = fuse_conv_bn_weights(
+        convolution.weight.double(),
+        None if convolution.bias is None else convolution.bias.double(),
+        norm.running_mean.double(),
+        norm.running_var.double(),
+        norm.eps,
+        scale,
+        shift,
     )
+    fused = copy.copy(convolution)
+    fused._parameters = {
+        name: nn.Parameter(t.detach().to(convolution.weight.dtype), requires_grad=False)
+        for name, t in (("weight", weight), ("bias", bias))
+    }
+    return fused
 
 
 def _plain(module: nn.Module, kind: type[nn.Module]) -> bool:
@@ -47,7 +60,7 @@ def _pairs(graph: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """The module with each Conv2d + BatchNorm2d pair as one convolution; itself where it cannot.
+    """A module with each Conv2d + BatchNorm2d pair as one convolution; itself where it cannot.
 
     Layers with hooks stay, and so does a network in which a larger part has one: a trace would
     pass it by. Tracing a foreign network can fix a choice that depends on the input: what comes
@@ -58,7 +71,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     if any(has_hooks(m) and not _is_layer(m) for m in module.modules()):
         return module
     try:
-        graph = fx.symbolic_trace(copied(module))
+        graph = fx.symbolic_trace(copied(module, numbers(module)))
         pairs = _pairs(graph)
         modules = dict(graph.named_modules(remove_duplicate=False))
         for i, (source, node) in enumerate(pairs):

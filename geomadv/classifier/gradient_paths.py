@@ -33,7 +33,7 @@ _SAME, _ROUGHLY = 1e-3, 0.1
 
 
 class _Witness(TorchFunctionMode):
-    """Notes where, in a forward pass, something that has a gradient gives something that has none."""
+    """Notes where, in a forward pass, something that has a gradient gives one without."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,10 +81,10 @@ class Gradient:
     rows: Tensor  # (n,) int64, which of the probes these are
     doubt: str  # why the gradient may be that of a part of the scores only; "" for no reason
 
-    def first(self, n: int) -> "Gradient":
-        """At the first n images."""
-        parts = (self.x, self.value, self.scores, self.weights, self.rows)
-        return Gradient(*(part[:n] for part in parts), self.doubt)
+    def at(self, images: Any) -> "Gradient":
+        """At some of the images only."""
+        names = ("x", "value", "scores", "weights", "rows")
+        return replace(self, **{name: getattr(self, name)[images] for name in names})
 
 
 def class_weights(scores: Tensor, seed: int = 0) -> Tensor:
@@ -147,14 +147,12 @@ def find_gradient(module: nn.Module, x: Tensor, scores: Tensor, name: str) -> Gr
         )
     hooks = any(m._backward_hooks or m._backward_pre_hooks for m in module.modules())
     doubts = ["it has hooks on gradients"] * hooks + witness.left[:1]
-    all_weights = weights.expand(len(x), -1)
-    kept = finite.nonzero().squeeze(1)
-    return Gradient(x[kept], gradient[kept], values[kept], all_weights[kept], kept, " and ".join(doubts))
+    rows, each = torch.arange(len(x), device=x.device), weights.expand(len(x), -1)
+    found = Gradient(x, gradient, values, each, rows, " and ".join(doubts))
+    return found.at(finite)
 
 
-def _refusal(
-    module: nn.Module, x: Tensor, name: str, reason: str, error: Exception
-) -> InputError:
+def _refusal(module: nn.Module, x: Tensor, name: str, reason: str, error: Exception) -> InputError:
     if not reason and _ignores(module, x):
         reason = "they do not depend on the image"
     line = str(error).strip().split("\n")[0]
@@ -182,7 +180,7 @@ def check_derivative(scores: Scores, gradient: Gradient, all_scores: Tensor, nam
         gradient = replace(gradient, doubt=f"all gradients are zero: {_STEPS}")
     if gradient.doubt:
         _check_classes(scores, gradient, name)
-    few = gradient.first(1)  # mostly enough
+    few = gradient.at(slice(1))  # mostly enough
     if not any(_slopes_agree(scores, g, all_scores) for g in (few, gradient)):
         cause = gradient.doubt or f"a part of it is cut off or changed, or {_STEPS}"
         raise InputError(

@@ -1,7 +1,6 @@
 """Classifier: a frozen network as a function from image space to class scores."""
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cached_property
@@ -22,9 +21,24 @@ from geomadv.classifier.checks import (
 from geomadv.classifier.engine import fast_engine, hessian_difference
 from geomadv.classifier.examination import examine, first_scores
 from geomadv.classifier.gradient_paths import check_derivative, find_gradient
-from geomadv.classifier.normalised import Normalised, copied, first_floating, frozen_copy, lift_numbers
-from geomadv.classifier.precision import is_low
-from geomadv.classifier.probes import Probes, probe_images, uniform_noise
+from geomadv.classifier.inputs import as_images, check_pixels
+from geomadv.classifier.normalised import (
+    Normalised,
+    checksum,
+    copied,
+    first_floating,
+    frozen_copy,
+    lift_numbers,
+)
+from geomadv.classifier.precision import full_precision, is_low
+from geomadv.classifier.probes import (
+    ORDERS,
+    Probes,
+    allowance,
+    probe_images,
+    scores_differ,
+    uniform_noise,
+)
 from geomadv.classifier.smoothness import SmoothActivations, gradient_is_piecewise_constant, kinks
 from geomadv.errors import InputError
 
@@ -38,8 +52,9 @@ class Classifier:
 
     The module is copied, put in evaluation mode and its parameters take no gradients; later
     changes to the original do not reach the copy. Normalisation is part of the network, so every
-    norm and gradient is measured in image space. Where an `nn.BatchNorm2d` directly follows an
-    `nn.Conv2d` the two are folded into one (same scores to rounding, fewer operations).
+    norm and gradient is measured in image space. It is evaluated in a faster form (batch-norms
+    folded into convolutions, channels-last weights) where that gives the scores and gradients of
+    the module to rounding on images of several kinds.
 
     Args:
         module: any `nn.Module` mapping (N, C, H, W) images to (N, classes) logits.
@@ -48,11 +63,16 @@ class Classifier:
         bounds: (low, high) of the pixel values as the user sees them.
         class_names: one name per class; default "0", "1", ...
         name: what results and figures call the network.
-        device, dtype: moved there; default: where and what the module is.
+        device, dtype: moved there; default: where and what the module is. Nothing is computed
+            below float32: weights in float16 or bfloat16 (their own, or asked for here) keep
+            their values and are computed with in float32; casts and autocast inside the module
+            have no effect. `note` says so.
 
     Raises:
         InputError: scores are probabilities, non-finite, not (N, classes >= 2), depend on chance
-            or on the rest of the batch; mean, std, bounds or class names do not fit.
+            or on the rest of the batch, or have no gradient in the image, or one that is not
+            their slope; calls change weights or statistics; mean, std, bounds or class names do
+            not fit.
 
     Example:
         >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -82,7 +102,7 @@ class Classifier:
         self._std = per_channel("std", std, self.input_shape[0])
         self._beta: float | None = None
         # Tensors made in inference mode have no gradients ever.
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), full_precision(str(torch.device(device or "cpu").type)):
             self._raw, self._notes = frozen_copy(module, name)
             self._place(device, dtype)
             probes = self._probe_images()
@@ -152,7 +172,7 @@ class Classifier:
         x: (N, C, H, W) on the network's device, in its dtype.
         """
         context = nullcontext() if self._beta is None else SmoothActivations(self._beta)
-        with context:
+        with context, full_precision(x.device.type):
             result: Tensor = self._engine(x)
         return result
 
@@ -198,49 +218,10 @@ class Classifier:
             )
         return scores
 
-    def _as_tensor(self, images: Any) -> Tensor:
-        images = getattr(images, "images", images)
-        if not isinstance(images, Tensor):
-            # Flipped views and read-only arrays, which torch does not take, are copied.
-            images = np.require(images, requirements=("C", "W"))
-            if not (np.issubdtype(images.dtype, np.number) or images.dtype == bool):
-                raise InputError(
-                    f"images are an array of {images.dtype}; expected floating values of shape "
-                    f"(N, {', '.join(map(str, self.input_shape))})."
-                )
-        x = torch.as_tensor(images)
-        if x.shape[1:] != self.input_shape:
-            hint = " Add the batch dimension: images[None]." if x.shape == self.input_shape else ""
-            raise InputError(
-                f"images have shape {tuple(x.shape)}, but network {self.name!r} takes "
-                f"(N, {', '.join(map(str, self.input_shape))}).{hint}"
-            )
-        if len(x) == 0:
-            raise InputError("images: the selection is empty. Give at least one image.")
-        if not x.is_floating_point():
-            raise InputError(
-                f"images are {x.dtype}; give floating values in bounds {self.bounds}, "
-                "for 8-bit images: images / 255."
-            )
-        return x.to(device=self.device, dtype=self.dtype if self._casts else None)
-
     def _prepare(self, images: Any, slack: float) -> Tensor:
-        x = self._as_tensor(images)
-        low, high = x.detach().amin().item(), x.detach().amax().item()
-        if not (np.isfinite(low) and np.isfinite(high)):
-            bad = (~x.detach().isfinite()).flatten(1).any(1)
-            raise InputError(
-                f"images: {int(bad.sum())} of {len(x)} contain NaN or infinite pixels, the first "
-                f"is number {int(bad.nonzero()[0])}. Remove or repair them."
-            )
-        margin = slack * (self.bounds[1] - self.bounds[0])
-        # Data scaled to [-1, 1] exceed bounds (0, 1) by exactly one width: refused as well.
-        if low <= self.bounds[0] - margin or high >= self.bounds[1] + margin:
-            raise InputError(
-                f"images span [{low:.3g}, {high:.3g}], outside bounds [{self.bounds[0]:g}, "
-                f"{self.bounds[1]:g}] of network {self.name!r}. Pass images un-normalised and in "
-                "the bounds (8-bit images divided by 255): mean and std belong to the Classifier."
-            )
+        x = as_images(images, self.input_shape, self.bounds, self.name)
+        x = x.to(device=self.device, dtype=self.dtype if self._casts else None)
+        check_pixels(x, self.bounds, slack, self.name)
         return x
 
     # What kind of network it is
@@ -308,7 +289,7 @@ class Classifier:
                 double = self if self.dtype == torch.float64 else self.to(dtype=torch.float64)
                 probe = self._probe(1).to(torch.float64)
                 return gradient_is_piecewise_constant(double.scores, probe)
-        except (RuntimeError, TypeError):  # TypeError: devices without float64
+        except (RuntimeError, TypeError, InputError):  # TypeError: devices without float64
             return bool(self.kinks)
 
     @cached_property
@@ -353,9 +334,12 @@ class Classifier:
 
     def _is_affine(self) -> bool:
         one, two = self._probe(2).split(1)
-        a, b, between = (self.scores(x) for x in (one, two, (one + two) / 2))
-        rounding = 1e3 * torch.finfo(a.dtype).eps * max(a.abs().max(), b.abs().max())
-        return bool(((a + b) / 2 - between).abs().max() <= rounding)
+        with torch.no_grad():
+            ends = self.scores(torch.cat([one, two]))
+            between = self.scores((one + two) / 2)
+        # Per class: a class that is switched off hides no bend of another one.
+        middle, allowed = ends.mean(0, keepdim=True), allowance(ends, ORDERS / 10)
+        return not bool(scores_differ(between, middle, allowed.amax(0)).any())
 
     @property
     def weights_sha256(self) -> str:
@@ -365,16 +349,7 @@ class Classifier:
         they came in; float32 and float64 copies differ. What a `forward` computes beyond its
         layers (a functional activation, a constant) is not part of it.
         """
-        digest = hashlib.sha256()
-        for key, layer in self._raw.named_modules():
-            digest.update(f"{key} {type(layer).__qualname__}".encode())
-        values = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-        for key, value in sorted(values.items()):
-            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        if self._beta is not None:
-            digest.update(f"softplus {self._beta!r}".encode())
-        return digest.hexdigest()
+        return checksum(self._raw, self.module, self._beta)
 
     def __repr__(self) -> str:
         return (

@@ -1,12 +1,14 @@
 """The plain network: normalisation and a frozen copy of the caller's module."""
 
 import copy
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from geomadv.classifier.precision import FullPrecision, is_low
 from geomadv.errors import InputError
@@ -36,6 +38,7 @@ class Normalised(nn.Module):
             self.register_buffer("std", torch.ones(()) if std is None else std)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scores of images (N, C, H, W)."""
         own = self._own(x)
         doubled = self.pairs and len(own) == 1
         if doubled:
@@ -98,13 +101,27 @@ def copied(module: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
 def freeze(module: nn.Module) -> None:
     """Its parameters take no gradient."""
     for parameter in module.parameters():
-        if not isinstance(parameter, nn.parameter.UninitializedTensorMixin):
+        if not is_lazy(parameter):
             parameter.detach_()
 
 
 def numbers(module: nn.Module) -> list[Tensor]:
     """Parameters and buffers."""
     return [*module.parameters(), *module.buffers()]
+
+
+def checksum(raw: nn.Module, module: nn.Module, beta: float | None) -> str:
+    """SHA-256 (hex) of the kinds of layers of `raw`, the numbers of `module`, and beta."""
+    digest = hashlib.sha256()
+    for key, layer in raw.named_modules():
+        digest.update(f"{key} {type(layer).__qualname__}".encode())
+    values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    for key, value in sorted(values.items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    if beta is not None:
+        digest.update(f"softplus {beta!r}".encode())
+    return digest.hexdigest()
 
 
 def first_floating(module: nn.Module) -> Tensor | None:

@@ -6,6 +6,7 @@ are made without effect where that is possible.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -25,6 +26,13 @@ _CASTS = {
 def is_low(dtype: torch.dtype) -> bool:
     """Whether a floating type has fewer digits than float32."""
     return dtype.is_floating_point and dtype.itemsize < 4
+
+
+def full_precision(device: str) -> AbstractContextManager[Any]:
+    """No autocast of the caller on this kind of device; nothing where there is none."""
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 class FullPrecision(TorchFunctionMode):
@@ -62,7 +70,7 @@ class _Types(TorchDispatchMode):
     """Notes the floating types of all arrays that are computed, below autograd and autocast."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: set[torch.dtype] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -69,9 +69,9 @@ def probe_images(shape: tuple[int, int, int], bounds: tuple[float, float]) -> Pr
 
 
 def sizes(scores: Tensor) -> Tensor:
-    """How much each score (n, classes) varies: for its class over images, for its image over classes.
+    """How much each score (n, classes) varies over images, float64.
 
-    float64. The size of class k on image i is what it differs from the mean of class k, or what
+    The size of class k on image i is what it differs from the mean of class k, or what
     it would differ if it varied there like the other classes do; a constant class has size 0.
     """
     moved = (scores.detach().double() - _finite_rows(scores).mean(0)).abs()
