@@ -27,7 +27,7 @@ def fixed(*args: object) -> nn.Sequential:
 def assert_exact(net: Classifier, reference: nn.Module) -> None:
     """Scores and gradients to float32 rounding of a float64 reference."""
     x = images().requires_grad_()
-    y = images(torch.float64).requires_grad_()
+    y = images().double().requires_grad_()
     found, expected = net(x), reference.double()(y)
     assert found.dtype == net.dtype == torch.float32
     # Sums of some hundred terms of order 1 in three layers.

@@ -75,7 +75,9 @@ def first_scores(module: Normalised, x: Tensor, name: str) -> Tensor:
                 f"network {name!r} does not take images of input_shape={tuple(x.shape[1:])} "
                 f"in {x.dtype}: {error}"
             ) from error
-    if low and not module.lifted:
+    # A scripted part computes as it was compiled, and not alike at every call.
+    scripted = any(isinstance(m, torch.jit.ScriptModule) for m in module.modules())
+    if low and not (module.lifted or scripted):
         lifted, still_low = _lifted(module, x)
         scores, low = (scores, low) if lifted is None else (lifted, still_low)
     if any(is_low(dtype) for dtype in low):
