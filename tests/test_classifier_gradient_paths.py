@@ -164,3 +164,14 @@ def test_field_cases() -> None:
         Classifier(small_nets.NoGrad(), shape)
     with pytest.raises(InputError, match="detach"):
         Classifier(small_nets.Detached(), shape)
+
+
+@pytest.mark.parametrize("width", [1e2, 1e3, 1e4])
+@pytest.mark.parametrize("act", [nn.Tanh, nn.Sigmoid, nn.ReLU])
+def test_saturated_networks_are_taken(act: type[nn.Module], width: float) -> None:
+    """In wide bounds most images lie where tanh is flat to rounding, a step away from a jump."""
+    for seed in range(3):
+        torch.manual_seed(seed)
+        layers = [nn.Flatten(), nn.Linear(12, 16), act(), nn.Linear(16, 5)]
+        net = Classifier(nn.Sequential(*layers), (1, 3, 4), bounds=(-width, width))
+        assert net.note == ""

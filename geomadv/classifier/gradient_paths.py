@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from geomadv.classifier.normalised import copied
 from geomadv.classifier.probes import ORDERS, REPEATS, allowance, class_spread, scores_differ
 from geomadv.errors import InputError
 
@@ -22,11 +23,13 @@ Scores = Callable[[Tensor], Tensor]
 # Calls that leave the graph of gradients on purpose.
 _LEAVES = {"detach", "detach_", "data", "numpy", "__array__", "tolist", "item"}
 # Steps of the derivative check, as shares of what the scores vary by.
-_SHARES = (1e-3, 1e-2, 1e-1)
+_SHARES = (1e-7, 1e-3, 1e-2, 1e-1)
 # Without a suspicion a slope may be off by a factor 2 (kinks, curvature); with one, by 10 %.
 _LOOSE, _STRICT, _ACROSS = 0.5, 0.1, 0.3
 _STEPS = "the scores are steps (rounding, thresholds, quantisation)"
 _MOST_CLASSES = 64
+# Longest step, as a share of the range of the pixels.
+_STEP, _HALVINGS = 0.01, 20
 # Shares of its norm by which a gradient differs: one kink crossed by rounding in a layer of some
 # thousands, and several in a small network.
 _SAME, _ROUGHLY = 1e-3, 0.1
@@ -168,10 +171,14 @@ def _ignores(module: nn.Module, x: Tensor) -> bool:
     return bool((module(x) == module(x.flip(0))).all()) and len(x) > 1
 
 
-def check_derivative(scores: Scores, gradient: Gradient, all_scores: Tensor, name: str) -> None:
+def check_derivative(
+    scores: nn.Module, module: nn.Module, gradient: Gradient, all_scores: Tensor, name: str
+) -> None:
     """The gradient must be the slope of the scores: central differences along it say so.
 
     Where something in the forward raises a doubt, random directions and single classes must, too.
+
+    scores: computes the same as the module, perhaps faster.
 
     Raises:
         InputError: it is not: a part of it is cut off or changed.
@@ -181,12 +188,27 @@ def check_derivative(scores: Scores, gradient: Gradient, all_scores: Tensor, nam
     if gradient.doubt:
         _check_classes(scores, gradient, name)
     few = gradient.at(slice(1))  # mostly enough
-    if not any(_slopes_agree(scores, g, all_scores) for g in (few, gradient)):
-        cause = gradient.doubt or f"a part of it is cut off or changed, or {_STEPS}"
-        raise InputError(
-            f"network {name!r} gives gradients that are not the slopes of its scores: {cause}. "
-            "Every result here stands on them; let the forward be differentiable in its input."
-        )
+    if any(_slopes_agree(scores, g, all_scores) for g in (few, gradient)):
+        return
+    # Where scores saturate, steps that rise above the rounding of float32 can be too long.
+    if gradient.x.dtype == torch.float32 and _doubles_agree(module, gradient, all_scores):
+        return
+    cause = gradient.doubt or f"a part of it is cut off or changed, or {_STEPS}"
+    raise InputError(
+        f"network {name!r} gives gradients that are not the slopes of its scores: {cause}. "
+        "Every result here stands on them; let the forward be differentiable in its input."
+    )
+
+
+def _doubles_agree(module: nn.Module, gradient: Gradient, all_scores: Tensor) -> bool:
+    try:
+        double = copied(module).double()
+        x, weights = gradient.x.double(), gradient.weights.double()
+        values, value = gradient_of(double, x, weights)
+        found = replace(gradient, x=x, value=value, scores=values, weights=weights)
+        return values.dtype == torch.float64 and _slopes_agree(double, found, all_scores)
+    except Exception:  # foreign code, or a device, without float64: nothing more to say
+        return False
 
 
 @torch.no_grad()
@@ -218,7 +240,9 @@ def _slope_agrees(
     weights = gradient.weights.double()
     varied = (weights.abs() * class_spread(all_scores).to(weights)).sum(1)
     rounded = torch.finfo(gradient.x.dtype).eps * (weights * gradient.scores.double()).abs().sum(1)
-    good = torch.zeros(len(g), dtype=torch.bool, device=g.device)
+    # A slope so small that no step inside the image's range shows it is not judged.
+    longest = _STEP * (gradient.x.amax() - gradient.x.amin()).double() * g[0].numel() ** 0.5
+    good = torch.maximum(_SHARES[0] * varied, 1e3 * rounded) > scale * longest
     for share in _SHARES:
         step = torch.maximum(share * varied, 1e3 * rounded) / scale
         move = (along * _over(step, along)).to(gradient.x)
@@ -244,19 +268,48 @@ def _check_classes(scores: Scores, gradient: Gradient, name: str) -> None:
     classes = gradient.scores.shape[1]
     chosen = torch.linspace(0, classes - 1, min(classes, _MOST_CLASSES)).round().long().unique()
     sign = torch.randn(gradient.x.shape, generator=torch.Generator().manual_seed(3)).sign()
-    step = 0.01 * (gradient.x.amax() - gradient.x.amin()) * sign.to(gradient.x)
+    step = _STEP * (gradient.x.amax() - gradient.x.amin()) * sign.to(gradient.x)
+    ends = gradient.x, gradient.x + step
     with torch.no_grad():
-        before, after = scores(gradient.x), scores(gradient.x + step)
-    change = (after - before).abs().double()
-    moves = (change > allowance(torch.cat([before, after]), REPEATS)[: len(before)]).any(0)
+        before, after = scores(ends[0]), scores(ends[1])
+    allowed = allowance(torch.cat([before, after]), REPEATS)[: len(before)]
+    moves = (after - before).abs().double() > allowed
     for k in chosen.tolist():
-        one = torch.zeros_like(gradient.scores[0])
+        for i in moves[:, k].nonzero().flatten().tolist():
+            interval = ends[0][i : i + 1], ends[1][i : i + 1]
+            if _moves_without_gradient(scores, *interval, k, float(allowed[i, k])):
+                raise InputError(
+                    f"network {name!r} gives class {k} a score without a gradient in the image: "
+                    f"{gradient.doubt}. Let the forward be differentiable in its input for all "
+                    "classes."
+                )
+
+
+def _moves_without_gradient(scores: Scores, a: Tensor, b: Tensor, k: int, allowed: float) -> bool:
+    """Whether score k changes from a to b, (1, C, H, W) each, but has no gradient where it does.
+
+    Halving the way follows the change into the transition between two flat parts, if it is one.
+    """
+
+    def at(x: Tensor) -> tuple[float, bool]:
+        one = torch.zeros(classes, dtype=x.dtype, device=x.device)
         one[k] = 1
-        if moves[k] and not gradient_of(scores, gradient.x, one)[1].any():
-            raise InputError(
-                f"network {name!r} gives class {k} a score without a gradient in the image: "
-                f"{gradient.doubt}. Let the forward be differentiable in its input for all classes."
-            )
+        values, gradient = gradient_of(scores, x, one)
+        return float(values[0, k]), bool(gradient.any())
+
+    with torch.no_grad():
+        classes = scores(a).shape[1]
+    (low, sloped), (high, sloping) = at(a), at(b)
+    for _ in range(_HALVINGS):
+        if sloped or sloping or not abs(high - low) > allowed:
+            break
+        middle = (a + b) / 2
+        value, sloped = at(middle)
+        if abs(value - low) >= abs(high - value):
+            b, high = middle, value
+        else:
+            a, low = middle, value
+    return not (sloped or sloping)
 
 
 def gradients_differ(found: Tensor, expected: Tensor) -> bool:

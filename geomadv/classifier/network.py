@@ -142,7 +142,7 @@ class Classifier:
         self._engine, self._engine_note = fast_engine(self.module, probes, scores, gradient)
         self._second_order_checked = False
         if check:
-            check_derivative(self._engine, gradient, scores, self.name)
+            check_derivative(self._engine, self.module, gradient, scores, self.name)
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
