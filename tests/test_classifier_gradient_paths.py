@@ -175,3 +175,12 @@ def test_saturated_networks_are_taken(act: type[nn.Module], width: float) -> Non
         layers = [nn.Flatten(), nn.Linear(12, 16), act(), nn.Linear(16, 5)]
         net = Classifier(nn.Sequential(*layers), (1, 3, 4), bounds=(-width, width))
         assert net.note == ""
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_scores_that_hardly_depend_on_the_image_are_no_mixing(seed: int) -> None:
+    """Eight sigmoid layers: scores vary by some 1e-6 of themselves, which is float32 rounding."""
+    torch.manual_seed(seed)
+    layers = [nn.Linear(24, 24) if k % 2 else nn.Sigmoid() for k in range(1, 17)]
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 24), *layers[1:], nn.Linear(24, 200))
+    assert Classifier(module, (3, 2, 2)).num_classes == 200

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
-from geomadv.classifier.normalised import Normalised, freeze
+from geomadv.classifier.normalised import Normalised, differs_in_double, freeze
 from geomadv.classifier.precision import is_low, types_computed
 from geomadv.classifier.probes import ORDERS, REPEATS, Probes, allowance, scores_differ
 from geomadv.errors import InputError
@@ -231,6 +231,12 @@ def _check_alone(module: nn.Module, x: Tensor, scores: Tensor, alone: Tensor, na
     # Another batch size may run other kernels; mixing images shows more.
     allowed = allowance(scores, ORDERS)
     if not scores_differ(alone, scores[: len(alone)], allowed[: len(alone)]).any():
+        return
+
+    def one_by_one(double: nn.Module, at: Tensor) -> Tensor:
+        return torch.cat([double(row) for row in at[: len(alone)].split(1)])
+
+    if not differs_in_double(module, x, one_by_one):
         return
     # Chance, too, shows as a difference: only if all images repeat is it the batch.
     _check_repeats(scores, module(x), allowed, name)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from geomadv.classifier.normalised import copied
+from geomadv.classifier.normalised import copied, differs_in_double
 from geomadv.classifier.probes import ORDERS, REPEATS, allowance, class_spread, scores_differ
 from geomadv.errors import InputError
 
@@ -136,7 +136,8 @@ def find_gradient(module: nn.Module, x: Tensor, scores: Tensor, name: str) -> Gr
     except Exception as error:  # a foreign module may raise anything
         raise _refusal(module, x, name, witness.reason(), error) from error
     expected = scores[: len(x)]
-    if scores_differ(values, expected, allowance(scores, ORDERS)[: len(x)]).any():
+    other = scores_differ(values, expected, allowance(scores, ORDERS)[: len(x)]).any()
+    if other and differs_in_double(module, x, _with_gradients):
         raise InputError(
             f"network {name!r} gives other scores where gradients are taken than under "
             "torch.no_grad: its forward asks for the gradient mode. Let it compute the same."
@@ -153,6 +154,12 @@ def find_gradient(module: nn.Module, x: Tensor, scores: Tensor, name: str) -> Gr
     rows, each = torch.arange(len(x), device=x.device), weights.expand(len(x), -1)
     found = Gradient(x, gradient, values, each, rows, " and ".join(doubts))
     return found.at(finite)
+
+
+def _with_gradients(module: nn.Module, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        scores: Tensor = module(x.detach().clone().requires_grad_())
+    return scores.detach()
 
 
 def _refusal(module: nn.Module, x: Tensor, name: str, reason: str, error: Exception) -> InputError:

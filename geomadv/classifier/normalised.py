@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from geomadv.classifier.precision import FullPrecision, is_low
+from geomadv.classifier.probes import allowance, scores_differ
 from geomadv.errors import InputError
+
+# Roundings of float64 that may lie between two computations: far above the usual, far below float32.
+_DOUBLE, _CANCELLED = 1e6, 1e4
 
 
 class Normalised(nn.Module):
@@ -96,6 +100,27 @@ def copied(module: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
     memo = {id(t): t.detach().clone() for t in _computed(module)}
     memo.update({id(t): t for t in shared})
     return copy.deepcopy(module, memo)
+
+
+@torch.no_grad()
+def differs_in_double(
+    module: nn.Module, x: Tensor, other: Callable[[nn.Module, Tensor], Tensor]
+) -> bool:
+    """Whether `other` gives other scores of the first images of x than the module, in float64.
+
+    Scores that hardly depend on the image differ by rounding as much as by anything else; float64
+    tells. True where the module does not run in float64.
+    """
+    try:
+        double, at = copied(module).double(), x.double()
+        scores, found = double(at), other(double, at)
+    except Exception:  # foreign code, or a device, without float64
+        return True
+    if scores.dtype != torch.float64:
+        return True
+    size = scores.abs()
+    allowed = allowance(scores, _DOUBLE) + _CANCELLED * torch.finfo(torch.float64).eps * size
+    return bool(scores_differ(found, scores[: len(found)], allowed[: len(found)]).any())
 
 
 def freeze(module: nn.Module) -> None:
