@@ -1,6 +1,7 @@
 """Networks, descriptions and images that would mislead are refused, those beside them taken."""
 
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -52,9 +53,9 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "one score": (lambda: mlp(classes=1), r"single score.*torch.cat\(\[-s, s\], 1\)"),
     "infinite weights": (half_poisoned, r"non-finite scores\. Check its weights"),
-    "no class dimension": (lambda: Formula(lambda x: x.flatten(1)[:, 0]), r"gives \(4,\) for 4"),
-    "feature maps": (nn.Identity, r"gives \(4, 1, 4, 4\) for 4 images"),
-    "a tuple": (lambda: Formula(lambda x: (x, x)), "gives tuple for 4 images"),
+    "no class dimension": (lambda: Formula(lambda x: x.flatten(1)[:, 0]), r"gives \(8,\) for 8"),
+    "feature maps": (nn.Identity, r"gives \(8, 1, 4, 4\) for 8 images"),
+    "a tuple": (lambda: Formula(lambda x: (x, x)), "gives tuple for 8 images"),
     "whole batch in one": (lambda: Formula(lambda x: x.flatten()[None]), r"gives \(1, \d+\)"),
     "predicted classes": (lambda: Formula(lambda x: x.flatten(1).long()), "int64.*floating"),
     "other input shape": (
@@ -134,7 +135,7 @@ def test_what_is_no_module_is_refused() -> None:
 
 def test_a_module_that_cannot_be_copied_is_refused() -> None:
     module = mlp()
-    module.register_buffer("kept", module(images()).sum())
+    module.lock = threading.Lock()  # type: ignore[assignment]
     with pytest.raises(InputError, match="cannot be copied"):
         Classifier(module, SHAPE)
 

@@ -373,8 +373,17 @@ def test_points_that_do_not_fit_are_refused() -> None:
         mean_hessian(net, replace(points, points=points.points.reshape(7, 1, 1, 6)))
     with pytest.raises(InputError, match="class 9"):
         mean_hessian(net, replace(points, target=torch.full((7,), 9)))
-    with pytest.raises(InputError, match="float16"):
-        mean_hessian(net.to(dtype=torch.float16), points)
+
+
+def test_half_weights_have_hessians_in_float32() -> None:
+    net, points = smooth()
+    half = net.to(dtype=torch.float16)
+    assert half.dtype == torch.float32
+    v = nets.gaussian(D, seed=5).float()
+    found = mean_hessian(half, points) @ v.numpy()
+    expected = mean_hessian(half.to(dtype=torch.float64), points) @ v.double().numpy()
+    # Float32 rounding of two derivatives, some tens of terms each.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def test_vectors_that_do_not_fit_are_refused() -> None:

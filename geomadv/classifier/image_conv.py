@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geomadv.classifier.normalised import has_hooks
+
 # Above this many input channels the usual kernels are faster.
 _FEW_CHANNELS = 4
 
@@ -98,7 +100,7 @@ def use_image_convolutions(module: nn.Module) -> None:
     """Replaces, inside the module, the frozen convolutions that read few channels."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Conv2d and _suits(child):
+            if type(child) is nn.Conv2d and not has_hooks(child) and _suits(child):
                 setattr(parent, name, ImageConv2d.of(child))
 
 

@@ -1,7 +1,6 @@
 """Classifier: a frozen network as a function from image space to class scores."""
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cached_property
@@ -16,12 +15,27 @@ from geomadv.classifier.checks import (
     check_kind,
     image_shape,
     names_of_classes,
-    num_classes_of,
     per_channel,
     pixel_bounds,
 )
-from geomadv.classifier.folding import fold_batch_norm
-from geomadv.classifier.image_conv import use_image_convolutions
+from geomadv.classifier.engine import fast_engine, hessian_difference
+from geomadv.classifier.examination import examine, first_scores
+from geomadv.classifier.gradient_paths import check_derivative, find_gradient
+from geomadv.classifier.inputs import as_images, check_pixels
+from geomadv.classifier.normalised import (
+    Normalised,
+    checksum,
+    copied,
+    first_floating,
+    frozen_copy,
+    lift_numbers,
+)
+from geomadv.classifier.precision import full_precision, is_low
+from geomadv.classifier.probes import (
+    Probes,
+    probe_images,
+    uniform_noise,
+)
 from geomadv.classifier.smooth_forms import SmoothActivations
 from geomadv.classifier.smoothness import (
     gradient_is_piecewise_constant,
@@ -36,53 +50,14 @@ from geomadv.errors import InputError
 _SLACK_WIDTHS = 1.0
 
 
-class _Normalised(nn.Module):
-    """x -> module((x - mean) / std): image space to scores."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, module: nn.Module, mean: Tensor | None, std: Tensor | None) -> None:
-        super().__init__()
-        self.module = module
-        self.normalises = mean is not None or std is not None
-        if self.normalises:
-            # Numbers without dimensions go with images on any device.
-            self.register_buffer("mean", torch.zeros(()) if mean is None else mean)
-            self.register_buffer("std", torch.ones(()) if std is None else std)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # The module may work in place: it gets its own copy of the images, one way or the other.
-        own = (x - self.mean.to(x.dtype)) / self.std.to(x.dtype) if self.normalises else x.clone()
-        scores: Tensor = self.module(own)
-        return scores
-
-
-def _floating(module: nn.Module) -> Tensor | None:
-    """Any floating parameter or buffer: it tells the network's device and dtype."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return next((t for t in tensors if t.is_floating_point()), None)
-
-
-def _frozen_copy(module: nn.Module, name: str) -> nn.Module:
-    try:
-        frozen = copy.deepcopy(module).eval()
-    except (RuntimeError, TypeError) as error:
-        raise InputError(
-            f"network {name!r} cannot be copied: {error} Build it anew and load its state_dict."
-        ) from error
-    for parameter in frozen.parameters():
-        parameter.detach_()
-    return frozen
-
-
 class Classifier:
     """A network frozen for geometric analysis: F: image space -> class scores (logits).
 
     The module is copied, put in evaluation mode and its parameters take no gradients; later
     changes to the original do not reach the copy. Normalisation is part of the network, so every
-    norm and gradient is measured in image space. Where an `nn.BatchNorm2d` directly follows an
-    `nn.Conv2d` the two are folded into one (same scores to rounding, fewer operations).
+    norm and gradient is measured in image space. It is evaluated in a faster form (batch-norms
+    folded into convolutions, channels-last weights) where that gives the scores and gradients of
+    the module to rounding on images of several kinds.
 
     Args:
         module: any `nn.Module` mapping (N, C, H, W) images to (N, classes) logits.
@@ -91,11 +66,16 @@ class Classifier:
         bounds: (low, high) of the pixel values as the user sees them.
         class_names: one name per class; default "0", "1", ...
         name: what results and figures call the network.
-        device, dtype: moved there; default: where and what the module is.
+        device, dtype: moved there; default: where and what the module is. Nothing is computed
+            below float32: weights in float16 or bfloat16 (their own, or asked for here) keep
+            their values and are computed with in float32; casts and autocast inside the module
+            have no effect. `note` says so.
 
     Raises:
         InputError: scores are probabilities, non-finite, not (N, classes >= 2), depend on chance
-            or on the rest of the batch; mean, std, bounds or class names do not fit.
+            or on the rest of the batch, or have no gradient in the image, or one that is not
+            their slope; calls change weights or statistics; mean, std, bounds or class names do
+            not fit.
 
     Example:
         >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -124,40 +104,67 @@ class Classifier:
         self._mean = per_channel("mean", mean, self.input_shape[0])
         self._std = per_channel("std", std, self.input_shape[0])
         self._beta: float | None = None
-        self._raw = _frozen_copy(module, name)
-        self._place(device, dtype)
-        self.num_classes = num_classes_of(self.module, self._probe(4), name)
+        # Tensors made in inference mode have no gradients ever.
+        with torch.inference_mode(False), full_precision(str(torch.device(device or "cpu").type)):
+            self._raw, self._notes = frozen_copy(module, name)
+            self._place(device, dtype)
+            probes = self._probe_images()
+            examined = examine(self.module, probes, name)
+            self._notes += examined.notes
+            self.num_classes = examined.scores.shape[1]
+            self._build(probes, examined.scores, check=True)
         self.class_names = names_of_classes(class_names, self.num_classes)
-        self._fold()
 
     def _place(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
-        """Moves the raw module and builds what is evaluated from it."""
+        """Moves the raw module and wraps it as what is evaluated."""
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise InputError(f"dtype={dtype!r} must be a floating type, such as torch.float32.")
         self._raw = self._raw.to(device=device, dtype=dtype)
-        sample = _floating(self._raw)
+        if dtype is not None and is_low(dtype):
+            # The values that the type gives the weights, in the type that geometry needs.
+            lift_numbers(self._raw)
+            self._notes.append(f"weights rounded to {dtype}, computed with in torch.float32")
+            dtype = torch.float32
+        sample = first_floating(self._raw)
         self.device = torch.device(device or "cpu") if sample is None else sample.device
         # A network without any numbers of its own (a formula) computes in the images' dtype.
         self._casts = dtype is not None or sample is not None
-        self.dtype = dtype or (torch.get_default_dtype() if sample is None else sample.dtype)
+        default = torch.get_default_dtype() if sample is None else sample.dtype
+        self.dtype = dtype or (torch.float32 if is_low(default) else default)
         statistics = self.dtype if self._casts else torch.float64
         moved = [
             None if t is None else t.to(device=self.device, dtype=statistics)
             for t in (self._mean, self._std)
         ]
-        self.module: nn.Module = _Normalised(self._raw, moved[0], moved[1]).eval()
+        self.module: Normalised = Normalised(self._raw, moved[0], moved[1]).eval()
         self._engine: nn.Module = self.module
+
+    def _build(self, probes: Tensor, scores: Tensor, check: bool) -> None:
+        """Takes the fastest engine that computes what the module gives the probes: `scores`."""
+        gradient = find_gradient(self.module, probes[: Probes.GENERIC], scores, self.name)
+        self._engine, self._engine_note = fast_engine(self.module, probes, scores, gradient)
+        self._second_order_checked = False
+        if check:
+            check_derivative(self._engine, self.module, gradient, scores, self.name)
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Classifier":
-        """The same network on another device or in another precision, as a new Classifier."""
+        """The same network on another device or in another precision, as a new Classifier.
+
+        Raises:
+            InputError: it does not run there, or no gradient comes through there.
+        """
         other = copy.copy(self)
         other.__dict__.pop("is_piecewise_linear", None)
         other.__dict__.pop("bytes_per_image", None)
-        other._raw = copy.deepcopy(self._raw)
-        other._place(device or self.device, dtype or (self.dtype if self._casts else None))
-        other._fold()
+        other._notes = list(self._notes)
+        with torch.inference_mode(False):
+            other._raw = copied(self._raw)
+            other._place(device or self.device, dtype or (self.dtype if self._casts else None))
+            other.module.pairs = self.module.pairs
+            probes = other._probe_images()
+            other._build(probes, first_scores(other.module, probes, self.name), check=False)
         return other
 
     # Evaluation
@@ -168,7 +175,7 @@ class Classifier:
         x: (N, C, H, W) on the network's device, in its dtype.
         """
         context = nullcontext() if self._beta is None else SmoothActivations(self._beta)
-        with context:
+        with context, full_precision(x.device.type):
             result: Tensor = self._engine(x)
         return result
 
@@ -214,52 +221,39 @@ class Classifier:
             )
         return scores
 
-    def _as_tensor(self, images: Any) -> Tensor:
-        images = getattr(images, "images", images)
-        if not isinstance(images, Tensor):
-            # Flipped views and read-only arrays, which torch does not take, are copied.
-            images = np.require(images, requirements=("C", "W"))
-            if not (np.issubdtype(images.dtype, np.number) or images.dtype == bool):
-                raise InputError(
-                    f"images are an array of {images.dtype}; expected floating values of shape "
-                    f"(N, {', '.join(map(str, self.input_shape))})."
-                )
-        x = torch.as_tensor(images)
-        if x.shape[1:] != self.input_shape:
-            hint = " Add the batch dimension: images[None]." if x.shape == self.input_shape else ""
-            raise InputError(
-                f"images have shape {tuple(x.shape)}, but network {self.name!r} takes "
-                f"(N, {', '.join(map(str, self.input_shape))}).{hint}"
-            )
-        if len(x) == 0:
-            raise InputError("images: the selection is empty. Give at least one image.")
-        if not x.is_floating_point():
-            raise InputError(
-                f"images are {x.dtype}; give floating values in bounds {self.bounds}, "
-                "for 8-bit images: images / 255."
-            )
-        return x.to(device=self.device, dtype=self.dtype if self._casts else None)
-
     def _prepare(self, images: Any, slack: float) -> Tensor:
-        x = self._as_tensor(images)
-        low, high = x.detach().amin().item(), x.detach().amax().item()
-        if not (np.isfinite(low) and np.isfinite(high)):
-            bad = (~x.detach().isfinite()).flatten(1).any(1)
-            raise InputError(
-                f"images: {int(bad.sum())} of {len(x)} contain NaN or infinite pixels, the first "
-                f"is number {int(bad.nonzero()[0])}. Remove or repair them."
-            )
-        margin = slack * (self.bounds[1] - self.bounds[0])
-        # Data scaled to [-1, 1] exceed bounds (0, 1) by exactly one width: refused as well.
-        if low <= self.bounds[0] - margin or high >= self.bounds[1] + margin:
-            raise InputError(
-                f"images span [{low:.3g}, {high:.3g}], outside bounds [{self.bounds[0]:g}, "
-                f"{self.bounds[1]:g}] of network {self.name!r}. Pass images un-normalised and in "
-                "the bounds (8-bit images divided by 255): mean and std belong to the Classifier."
-            )
+        x = as_images(images, self.input_shape, self.bounds, self.name)
+        x = x.to(device=self.device, dtype=self.dtype if self._casts else None)
+        check_pixels(x, self.bounds, slack, self.name)
         return x
 
     # What kind of network it is
+
+    @property
+    def note(self) -> str:
+        """What was adapted so that the network can be used, and why; "" for nothing.
+
+        Weights below float32, casts and autocast that have no effect, compiled or lazy parts,
+        single images evaluated in pairs, and fast forms of evaluation that gave other numbers.
+        """
+        return "; ".join(filter(None, [*self._notes, self._engine_note]))
+
+    def settle_second_order(self, x: Tensor, weights: Tensor, v: Tensor) -> None:
+        """Before second derivatives are used: the plain module where the engine has other ones.
+
+        Compared once, on one product of the Hessian of sum_k weights_ik F_k at points of use.
+
+        x: (n, C, H, W), one or two points; weights: (n, classes); v: (1, C, H, W).
+        """
+        if self._second_order_checked or self._engine is self.module:
+            return
+        context = nullcontext() if self._beta is None else SmoothActivations(self._beta)
+        with context:
+            reason = hessian_difference(self._engine, self.module, x, weights, v)
+        if reason:
+            self._engine = self.module
+            self._engine_note = f"evaluated as the plain module ({reason})"
+        self._second_order_checked = True
 
     @property
     def mean(self) -> tuple[float, ...] | None:
@@ -298,7 +292,7 @@ class Classifier:
                 double = self if self.dtype == torch.float64 else self.to(dtype=torch.float64)
                 probe = self._probe(1).to(torch.float64)
                 return gradient_is_piecewise_constant(double.scores, probe)
-        except (RuntimeError, TypeError):  # TypeError: devices without float64
+        except (RuntimeError, TypeError, InputError):  # TypeError: devices without float64
             return bool(self.kinks)
 
     @cached_property
@@ -356,7 +350,11 @@ class Classifier:
                     smooth = self._with_softplus(1.0, dtype)
                     x = self._probe(2).to(dtype)
                     return has_jumps(smooth.scores, x, self.bounds, dtype)
-                except (RuntimeError, TypeError):  # devices and networks without float64
+                except (
+                    RuntimeError,
+                    TypeError,
+                    InputError,
+                ):  # devices and networks without float64
                     continue
         return bool(kinks(self._engine, self._probe(1))[1])
 
@@ -368,16 +366,7 @@ class Classifier:
         they came in; float32 and float64 copies differ. What a `forward` computes beyond its
         layers (a functional activation, a constant) is not part of it.
         """
-        digest = hashlib.sha256()
-        for key, layer in self._raw.named_modules():
-            digest.update(f"{key} {type(layer).__qualname__}".encode())
-        values = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-        for key, value in sorted(values.items()):
-            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        if self._beta is not None:
-            digest.update(f"softplus {self._beta!r}".encode())
-        return digest.hexdigest()
+        return checksum(self._raw, self.module, self._beta)
 
     def __repr__(self) -> str:
         return (
@@ -389,19 +378,10 @@ class Classifier:
 
     def _probe(self, n: int) -> Tensor:
         """A few random images in the bounds, always the same."""
-        generator = torch.Generator().manual_seed(0)
-        x = torch.rand(n, *self.input_shape, generator=generator, dtype=torch.float64)
-        x = self.bounds[0] + (self.bounds[1] - self.bounds[0]) * x
+        x = uniform_noise(n, self.input_shape, self.bounds)
         return x.to(device=self.device, dtype=self.dtype)
 
-    def _fold(self) -> None:
-        """Builds the engine: the same scores to rounding, with fewer and faster operations."""
-        self._engine = fold_batch_norm(self.module, self._probe(2))
-        if self._engine is self.module:
-            # Other layers around the same numbers.
-            numbers = [*self.module.parameters(), *self.module.buffers()]
-            self._engine = copy.deepcopy(self.module, {id(t): t for t in numbers})
-        use_image_convolutions(self._engine)
-        if any(isinstance(m, nn.Conv2d) and m.in_channels > 1 for m in self._engine.modules()):
-            # Channels-last convolutions are faster for most networks, on CPU as on CUDA.
-            self._engine = self._engine.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def _probe_images(self) -> Tensor:
+        """Images of several kinds, on which engines are compared."""
+        x = probe_images(self.input_shape, self.bounds).images
+        return x.to(device=self.device, dtype=self.dtype)

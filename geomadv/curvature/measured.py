@@ -28,6 +28,7 @@ from geomadv.classifier.jumps import SCALES, change_on_lines
 from geomadv.curvature.attention import plain_attention
 from geomadv.curvature.choice import paper_step
 from geomadv.curvature.products import Batch, DoubleBackward, FiniteDifference, NoStem
+from geomadv.errors import InputError
 
 _ROWS = 8
 _POWER = 0.25
@@ -101,7 +102,7 @@ def _in_float64(net: Classifier, sample: Batch) -> Classifier | None:
         double = net if net.dtype == torch.float64 else net.to(dtype=torch.float64)
         with torch.no_grad():
             scores = double.scores(sample.x[:1].double())
-    except (RuntimeError, TypeError):  # TypeError: devices without float64
+    except (RuntimeError, TypeError, InputError):  # TypeError: devices without float64
         return None
     return double if scores.dtype == torch.float64 else None
 

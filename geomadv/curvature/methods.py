@@ -8,6 +8,7 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.smoothness import responsible
+from geomadv.curvature.attention import plain_attention
 from geomadv.curvature.choice import Choice
 from geomadv.curvature.measured import Verdict, measure
 from geomadv.curvature.products import (
@@ -49,6 +50,8 @@ def method_for(
     """
     if choice.step is not None:
         return _finite_difference(net, batches, choice)
+    with plain_attention():
+        net.settle_second_order(batches[0].x[:2], batches[0].weights[:2], _probe(net))
     if verdict is None or choice.kind == "smoothed":
         verdict = measure(net, batches, derivatives_only=choice.kind == "smoothed")
     if verdict.kind == "missing":

@@ -292,11 +292,6 @@ def _prepare(
     memory: int | None,
 ) -> tuple[Classifier, Choice, Tensor, int, int]:
     """The network to differentiate, how, which points, batch size and memory budget."""
-    if net.dtype not in (torch.float32, torch.float64):
-        raise InputError(
-            f"network {net.name!r} is in {net.dtype}, too coarse for curvature. "
-            "Use net.to(dtype=torch.float32) or float64."
-        )
     numbers = check_points(net, points)
     choice = choose(net, hvp, step, beta)
     used = net if choice.beta is None else net.smoothed(choice.beta)

@@ -1,0 +1,186 @@
+"""Networks through which no gradient can go, or chance, or other images: the true reason."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from odd_networks import ODD, REFUSED, Lambda, built, small
+from torch import Tensor, nn
+
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.paths import data_dir
+
+SHAPE = (3, 12, 12)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_true_reason_is_given_when_the_classifier_is_made(name: str) -> None:
+    odd, module = ODD[name], built(name)
+    with pytest.raises(InputError) as raised:
+        Classifier(module, odd.shape, bounds=odd.bounds, name=name)
+    message = str(raised.value)
+    assert odd.expected in message
+    if name != "norm without statistics":
+        assert "without running statistics" not in message
+
+
+def test_reasons_do_not_depend_on_the_callers_gradient_mode() -> None:
+    for context in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        with context():
+            assert Classifier(small(), SHAPE).num_classes == 5
+            with pytest.raises(InputError, match="detach"):
+                Classifier(built("detached"), SHAPE)
+
+
+def test_a_dead_network_is_taken() -> None:
+    net = Classifier(built("dead"), SHAPE)
+    x = torch.rand(1, *SHAPE, requires_grad=True)
+    assert not torch.autograd.grad(net(x).sum(), x)[0].any()
+
+
+def test_scores_that_a_constant_switches_off_are_taken() -> None:
+    for value in (0.0, -1e4, -1e9):
+        module = Lambda(small(), lambda body, x, v=value: F.pad(body(x), (2, 3), value=v))
+        assert Classifier(module, SHAPE).num_classes == 10
+
+
+def test_what_detaches_a_constant_is_taken() -> None:
+    """`detach` of what does not depend on the image, or of what changes nothing, cuts nothing."""
+
+    def forward(body: nn.Module, x: Tensor) -> Tensor:
+        s = body(x)
+        shift = s.detach() * 0 + body[7].bias.detach()  # type: ignore[index]
+        with torch.no_grad():
+            largest = s.amax(1, keepdim=True)
+        return s - largest + largest + shift
+
+    net = Classifier(Lambda(small(), forward), SHAPE)
+    assert net.note == ""
+
+
+def test_harmless_hooks_on_gradients_are_taken() -> None:
+    module, kept = small(), []
+    module[2].register_full_backward_hook(lambda _m, _i, g: kept.append(g[0].shape))
+    net = Classifier(module, SHAPE)
+    x = torch.rand(1, *SHAPE, requires_grad=True)
+    assert torch.autograd.grad(net(x).sum(), x)[0].any()
+    assert kept
+
+
+def test_relu_networks_pass_the_slope_check() -> None:
+    for seed in range(5):
+        torch.manual_seed(seed)
+        module = Lambda(small(act=nn.ReLU), lambda body, x: body(x) + 0 * body(x).detach())
+        assert Classifier(module, SHAPE).num_classes == 5
+
+
+def test_a_layer_kept_in_a_list_stays_in_training_and_is_named_as_chance() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.layers = small(), [nn.Dropout(0.3)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(self.layers[0](x))  # type: ignore[no-any-return]
+
+    with pytest.raises(InputError, match="not deterministic"):
+        Classifier(Listed(), SHAPE)
+
+
+@pytest.mark.parametrize("share", [1e-3, 1.0])
+@pytest.mark.parametrize("mask", [0.0, -1e9])
+def test_images_that_depend_on_each_other_are_found_behind_a_mask(
+    share: float, mask: float
+) -> None:
+    def forward(body: nn.Module, x: Tensor) -> Tensor:
+        s = body(x)
+        return F.pad(s + share * 10 * (s.mean(0) - s), (0, 3), value=mask)
+
+    with pytest.raises(InputError, match=r"alone and in a batch: its forward mixes"):
+        Classifier(Lambda(small(), forward), SHAPE)
+
+
+def test_a_first_call_that_fills_a_buffer_is_noted() -> None:
+    class DataDependent(nn.Module):
+        shift: Tensor
+        ready: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = small()
+            self.register_buffer("shift", torch.zeros(5))
+            self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
+
+        def forward(self, x: Tensor) -> Tensor:
+            s = self.body(x)
+            if not self.ready:
+                self.shift.copy_(s.detach().mean(0))
+                self.ready.fill_(True)
+            return s - self.shift  # type: ignore[no-any-return]
+
+    assert "shift" in Classifier(DataDependent(), SHAPE).note
+
+
+def test_the_original_is_left_alone_by_lazy_and_stateful_networks() -> None:
+    module = built("lazy")
+    Classifier(module, SHAPE)
+    assert any(torch.nn.parameter.is_lazy(p) for p in module.parameters())
+    counting = built("counter")
+    Classifier(counting, SHAPE)
+    assert int(counting.calls) == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_networks_that_drop_a_batch_of_one_work(size: int) -> None:
+    for name in ("squeezed scores", "squeezed inside"):
+        module = built(name)
+        net = Classifier(module, SHAPE)
+        x = torch.rand(5, *SHAPE)
+        expected = module(x)[:size]
+        torch.testing.assert_close(net(x[:size]), expected)
+        y = x[:size].clone().requires_grad_()
+        assert torch.autograd.grad(net(y).sum(), y)[0].any()
+
+
+def test_field_cases() -> None:
+    folder = Path(data_dir()) / "field-cases"
+    if not (folder / "small_nets.py").exists():
+        pytest.skip(f"needs {folder}")
+    sys.path.insert(0, str(folder))
+    try:
+        import small_nets
+    finally:
+        sys.path.remove(str(folder))
+    shape = (3, 16, 16)
+    assert Classifier(small_nets.View(), (3, 32, 32)).note
+    assert Classifier(small_nets.Masked(-1e9), shape).num_classes == 10
+    assert Classifier(small_nets.Masked(None), shape).num_classes == 5
+    assert "autocast" in Classifier(small_nets.Autocast(), shape).note
+    assert Classifier(small_nets.Double(), shape).dtype == torch.float32
+    with pytest.raises(InputError, match="no_grad"):
+        Classifier(small_nets.NoGrad(), shape)
+    with pytest.raises(InputError, match="detach"):
+        Classifier(small_nets.Detached(), shape)
+
+
+@pytest.mark.parametrize("width", [1e2, 1e3, 1e4])
+@pytest.mark.parametrize("act", [nn.Tanh, nn.Sigmoid, nn.ReLU])
+def test_saturated_networks_are_taken(act: type[nn.Module], width: float) -> None:
+    """In wide bounds most images lie where tanh is flat to rounding, a step away from a jump."""
+    for seed in range(3):
+        torch.manual_seed(seed)
+        layers = [nn.Flatten(), nn.Linear(12, 16), act(), nn.Linear(16, 5)]
+        net = Classifier(nn.Sequential(*layers), (1, 3, 4), bounds=(-width, width))
+        assert net.note == ""
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_scores_that_hardly_depend_on_the_image_are_no_mixing(seed: int) -> None:
+    """Eight sigmoid layers: scores vary by some 1e-6 of themselves, which is float32 rounding."""
+    torch.manual_seed(seed)
+    layers = [nn.Linear(24, 24) if k % 2 else nn.Sigmoid() for k in range(1, 17)]
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 24), *layers[1:], nn.Linear(24, 200))
+    assert Classifier(module, (3, 2, 2)).num_classes == 200
