@@ -47,7 +47,7 @@ def test_deepfool_walks_as_published(name):
         # In float32 a step's rounding, some 1e-6, may decide whether a walk needs one more; beside
         # kinks it may lead elsewhere, which long walks amplify.
         if steps <= 5 and steps == int(found.iterations[i]):
-            error = (found.delta[i].flatten() - delta).norm()
+            error = (found.delta[i].flatten().double() - delta).norm()
             assert error <= 1e-3 * delta.norm() + 1e-6, (i, steps)
         else:
             assert abs(float(found.norm[i] / delta.norm()) - 1) < 0.1 or steps > 5

@@ -14,7 +14,7 @@ from geomadv.classifier.precision import FullPrecision, is_low
 from geomadv.classifier.probes import allowance, scores_differ
 from geomadv.errors import InputError
 
-# Roundings of float64 between two computations: far above the usual, far below float32.
+# Roundings of float64 that may lie between two computations: many, and yet far below float32.
 _DOUBLE, _CANCELLED = 1e6, 1e4
 
 

@@ -13,8 +13,13 @@ from geomadv.linalg.rows import unit_rows
 from geomadv.perturbations.rivals import Rivals
 from geomadv.perturbations.settings import DeepFoolSettings
 
-# Largest rounding of a position that still tells where a boundary is, in widths of the pixel range.
-_RESOLVED = 1e-2
+# Largest rounding of a position that still tells where a boundary is: in widths of the pixel range
+# or, where that is more, in distances to the boundary.
+_RESOLVED, _SHARE = 1e-2, 0.1
+
+# Rounding of a difference of two scores, in units of their last place, and of the sums over pixels
+# that the gradient weighs (see `geomadv.boundary.points`).
+_SCORE, _PIXELS = 1, 2
 
 
 def run(walk: "Walk", size: int, progress: bool) -> None:
@@ -114,7 +119,8 @@ class Walk:
                 f"network {self.net.name!r}: its gradients are outside the range of "
                 f"{self.x.dtype}. Scale its scores to ordinary size, or use dtype=torch.float64."
             )
-        blurred = found & (self.resolution > _RESOLVED * self._width())
+        allowed = (_SHARE * self.rivals.nearest).clamp_min(_RESOLVED * self._width())
+        blurred = found & (self.resolution > allowed)
         if 2 * int(blurred.sum()) > int(far.sum()):
             raise InputError(
                 f"network {self.net.name!r}: its scores are so large beside their differences that "
@@ -185,13 +191,10 @@ class Walk:
         self.resolution[chosen] = self._rounding(chosen, pair[:, closer]) / norm[closer]
 
     def _rounding(self, index: Tensor, pair: Tensor) -> Tensor:
-        """Rounding (n,) of f = the difference of two scores (2, n).
-
-        Some units in the last place of the two, and of the sums over pixels that the gradient
-        weighs (see `geomadv.boundary.points`). Other classes take no part.
-        """
+        """Rounding (n,) of f = the difference of two scores (2, n). Other classes take no part."""
+        pixels = self._size(index) * self.length[index]
         eps = torch.finfo(pair.dtype).eps
-        return eps * (4 * pair.abs().amax(0) + 2 * self._size(index) * self.length[index])
+        return eps * (_SCORE * pair.abs().amax(0) + _PIXELS * pixels)
 
     def _size(self, index: Tensor) -> Tensor:
         """How large the numbers are that make a position, in the norm of the steps (n,)."""
@@ -207,7 +210,7 @@ class Walk:
         if len(index) == 0:
             return index
         # A step below rounding would change nothing, for ever.
-        distance = torch.maximum(self.rivals.nearest[index], 2 * self.resolution[index])
+        distance = torch.maximum(self.rivals.nearest[index], self.resolution[index])
         before = self.total[index]
         self.total[index] = before + distance[:, None] * self.direction[index]
         with torch.no_grad():
