@@ -178,7 +178,7 @@ def minimal_norm(net: ga.Classifier, counted: Counted, x: Tensor) -> dict[str, A
     def points(nearest: bool) -> Tensor:
         found = ga.boundary_points(ours, x, nearest=nearest, nearest_steps=100).points
         # From the boundary to its other side, to be judged as the attacks are.
-        return x + (1 + 1e-4) * (found - x)
+        return x + (1 + 1e-3) * (found - x)
 
     attacks: dict[str, Attack] = {
         "DDN": lambda: ddn(counted, x, labels, steps=100),

@@ -9,10 +9,12 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
 
-# Shares of delta at which the ray is looked at. The forward passes cost as much as three
-# gradients (a gradient is a forward pass and a backward pass of twice its work).
+# Shares of delta at which the ray is looked at.
 _SHARES = (0.0, *(2.0**-power for power in (6, 5.25, 4.5, 3.75, 3, 2.25, 1.5, 0.75, 0)))
-_RAY_COST = 3
+# Gradients (a forward pass, and a backward pass of twice its work) that it leaves to the ten passes
+# along the ray and to what a caller needs for the point: five or six passes on the segment to it,
+# and its normal.
+_OTHER_COST = 6
 # Share of the gradients for the search from the image outwards.
 _OUTWARD = 0.25
 # DeepFool walked far if another search crosses at 1/_FAR of its length. Then the boundary is rough.
@@ -66,7 +68,8 @@ def nearest_crossing(
         delta: perturbations (n, C, H, W), best ones that cross the boundary. Others serve as a
             direction only.
         boundary: which boundary, for each image.
-        steps: gradients to spend per image; the ten forward passes along the ray count as three.
+        steps: gradients to spend per image. Six of them are spared for the forward passes along the
+            ray and for a caller's last search on the segment to the result.
 
     Returns:
         (n, C, H, W) perturbations that end beyond the boundary, none longer than a delta that does.
@@ -137,7 +140,7 @@ class _Search:
         turned = torch.where((_length(turned) > 0)[:, None], turned, last)
         start = torch.where(rough[:, None], turned, delta)
         best.offer(boxed.delta, boxed.length.isfinite())
-        self.slide(start, rough, best, max(0, steps - outward - _RAY_COST))
+        self.slide(start, rough, best, max(0, steps - outward - _OTHER_COST))
         return best
 
     def look(self, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
