@@ -12,6 +12,9 @@ from geomadv import Classifier, boundary_points, deepfool, mean_hessian
 from geomadv.boundary import BoundaryPoints
 
 
+JUMPS = {"comparison masks"}
+
+
 @functools.cache
 def network(name: str) -> Classifier:
     odd = ODD[name]
@@ -55,15 +58,18 @@ def test_deepfool_walks_as_published(name):
 
 @pytest.mark.parametrize("name", WORKS)
 def test_boundary_points_lie_on_the_boundary_with_the_modules_normals(name):
-    net, p = network(name), points(name)
-    found = deepfool(net, images(name))
-    assert torch.equal(p.converged, found.converged)
-    p = p[p.converged]
+    net, x, p = network(name), images(name), points(name)
+    found = deepfool(net, x)
+    assert torch.all(p.converged <= found.converged)
+    # Where scores jump there may be no point with f = 0 on the way.
+    assert name in JUMPS or torch.equal(p.converged, found.converged)
+    x, p = x[p.converged], p[p.converged]
     with torch.no_grad():
-        scores = net.module(p.points)
+        start, scores = net.module(x).topk(2, dim=1).values, net.module(p.points)
     top, second = scores.topk(2, dim=1).values.T
-    allowed = 1e-4 * (top.abs() + second.abs()) + 1e-6
-    assert torch.all(top - second <= allowed)
+    rounding = torch.finfo(net.dtype).eps * (4 * top.abs() + 4 * x.flatten(1).norm(dim=1))
+    # 1e-5 of f at the image, or roundings of the scores and of sums over pixels (slopes below 2).
+    assert torch.all(top - second <= 1e-5 * (start[:, 0] - start[:, 1]) + rounding)
     g = gradient(net, p.points, p.near, p.target)
     cosine = (g / g.norm(dim=1, keepdim=True) * p.normals).sum(1)
     assert torch.all(cosine > 1 - 1e-5)
