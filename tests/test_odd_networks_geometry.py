@@ -11,7 +11,6 @@ from torch import Tensor
 from geomadv import Classifier, boundary_points, deepfool, mean_hessian
 from geomadv.boundary import BoundaryPoints
 
-
 JUMPS = {"comparison masks"}
 
 
