@@ -19,7 +19,7 @@ import tyro
 CHILD = """
 import json, resource, sys, time
 import numpy as np
-from geomadv.linalg import boundary_angles, most_parallel
+from geomadv.last_layer import boundary_angles, most_parallel
 m, l, planted = (int(a) for a in sys.argv[1:])
 w = np.random.default_rng(0).standard_normal((m, l))
 if planted:

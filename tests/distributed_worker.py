@@ -11,6 +11,7 @@ from networks_for_tests import gaussian, perceptron
 from geomadv import distributed
 from geomadv.boundary import boundary_points
 from geomadv.curvature import mean_hessian
+from geomadv.curvature.shared import SharedMean, solve_on_main
 from geomadv.errors import InputError
 
 
@@ -39,21 +40,21 @@ def main(folder: Path) -> None:
     def shared(used):
         mine = used[distributed.share(len(used))]
         local = mean_hessian(net, mine) if len(mine) else None
-        return distributed.SharedMean(local, net.dimension, net.dtype, net.device)
+        return SharedMean(local, net.dimension, net.dtype, net.device)
 
     def product(operator):
         return operator.matmat(np.eye(net.dimension))
 
-    all_of_them = distributed.solve_on_main(shared(points), product)
+    all_of_them = solve_on_main(shared(points), product)
     # One point: the other processes have none.
-    one = distributed.solve_on_main(shared(points[:1]), product)
+    one = solve_on_main(shared(points[:1]), product)
 
     def fails(operator):
         operator.matvec(np.ones(net.dimension))
         raise InputError("refused on the main process")
 
     with pytest.raises(InputError, match="refused"):
-        distributed.solve_on_main(shared(points), fails)
+        solve_on_main(shared(points), fails)
     np.savez(folder / f"{rank}.npz", all=all_of_them, one=one)
     distributed.stop()
     assert distributed.size() == 1

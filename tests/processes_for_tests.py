@@ -8,7 +8,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from geomadv.results.disk import OutputFile
+from geomadv.files.writing import OutputFile
 
 # fork: a child starts in milliseconds, without importing torch again.
 FORK = multiprocessing.get_context("fork")

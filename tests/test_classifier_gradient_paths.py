@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.paths import data_dir
+from geomadv.files.places import data_dir
 
 SHAPE = (3, 12, 12)
 

@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 import geomadv as ga
 from geomadv import experiments
 from geomadv.experiments import CollisionSettings, keep_nothing, within
-from geomadv.experiments.variables import IMAGE
+from geomadv.labels import IMAGE
 from geomadv.linalg import NestedSubspaces
 from geomadv.results import PartStore
 

@@ -5,8 +5,8 @@ import pytest
 from scipy.sparse.linalg import LinearOperator
 from test_linalg_eigen import counting, like_a_mean_hessian, planted
 
-from geomadv import statefile
 from geomadv.errors import InputError
+from geomadv.files import statefile
 from geomadv.linalg import checkpoint, extreme_eigenpairs
 
 

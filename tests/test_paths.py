@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from geomadv.errors import InputError
-from geomadv.paths import cache_dir, data_dir
+from geomadv.files.places import cache_dir, data_dir
 
 
 def test_data_dir_is_what_the_variable_names(

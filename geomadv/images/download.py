@@ -13,7 +13,7 @@ import pooch
 from requests import HTTPError, RequestException
 
 from geomadv.errors import InputError
-from geomadv.paths import CACHE_VARIABLE
+from geomadv.files.places import CACHE_VARIABLE
 
 # Seconds to connect, and between two packets. There are no further attempts: without a network the
 # error comes at once.

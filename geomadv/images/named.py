@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from geomadv.errors import InputError
+from geomadv.files.places import DATA_VARIABLE, cache_dir, data_dir
 from geomadv.images.containers import load_hdf5, load_npz
 from geomadv.images.download import RemoteFile, fetch
 from geomadv.images.folder import LABELS, Crop, load_folder
@@ -20,7 +21,6 @@ from geomadv.images.formats import (
     read_names,
 )
 from geomadv.images.imageset import ImageSet
-from geomadv.paths import DATA_VARIABLE, cache_dir, data_dir
 
 SPLITS = ("train", "test")
 _DIGITS_TEST = 500

@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from geomadv.errors import InputError
+from geomadv.files.statefile import StateFile
 from geomadv.linalg.lanczos import KrylovSpace
-from geomadv.statefile import StateFile
 
 # Seconds between two writes, and the least share of the time between them spent without writing.
 _INTERVAL = 30.0

@@ -17,12 +17,12 @@ from torch import nn
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.files.places import CACHE_VARIABLE, cache_dir
 from geomadv.images import ImageSet, load_images
 from geomadv.networks.accuracy import accuracy
 from geomadv.networks.spec import NetworkSpec
 from geomadv.networks.training import train
 from geomadv.networks.weights import put_weights
-from geomadv.paths import CACHE_VARIABLE, cache_dir
 
 # Raised when `train` changes so that the same recipe gives other weights.
 TRAINING_VERSION = 1

@@ -8,6 +8,7 @@ import torch
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.files.places import data_dir
 from geomadv.images import load_images
 from geomadv.images.formats import CIFAR10_NAMES
 from geomadv.networks.cache import trained
@@ -21,7 +22,6 @@ from geomadv.networks.weights import (
     read_weights,
 )
 from geomadv.networks.zoo import ZOO, list_networks
-from geomadv.paths import data_dir
 
 
 def load_network(

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geomadv.errors import InputError
-from geomadv.paths import CACHE_VARIABLE, DATA_VARIABLE, cache_dir, data_dir
+from geomadv.files.places import CACHE_VARIABLE, DATA_VARIABLE, cache_dir, data_dir
 
 _PICKLED = (".pt", ".pth", ".th")
 _SHOWN = 6  # entries of a list in a message

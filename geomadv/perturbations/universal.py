@@ -16,6 +16,7 @@ from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.errors import InputError
+from geomadv.files.statefile import StateFile
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import (
     check_labels,
@@ -31,7 +32,6 @@ from geomadv.perturbations.universal_pass import (
     sequential_pass,
     watched_images,
 )
-from geomadv.statefile import StateFile
 
 # Images in one DeepFool call of the batched variant. On a CPU 16 cost half as much an image as one
 # alone, 32 a tenth less again; v is older for the later ones.

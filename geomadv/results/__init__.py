@@ -7,8 +7,8 @@ The root attributes (`provenance`) say how the numbers came about, and `reuse` d
 whether an existing file answers the present question.
 """
 
+from geomadv.files.writing import check_writable
 from geomadv.results.chunks import ChunkStore
-from geomadv.results.disk import check_writable
 from geomadv.results.files import load, save
 from geomadv.results.parts import PartStore
 from geomadv.results.provenance import identity, provenance

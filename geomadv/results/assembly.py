@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from geomadv.errors import InputError
-from geomadv.results.disk import OutputFile
+from geomadv.files.writing import OutputFile
 from geomadv.results.files import write_netcdf
 from geomadv.results.provenance import storable
 

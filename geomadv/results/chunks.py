@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from geomadv.errors import InputError
+from geomadv.files.writing import check_writable, replacing
 from geomadv.results.assembly import Schema, join, join_layouts, open_chunk
-from geomadv.results.disk import check_writable, replacing
 from geomadv.results.files import check_labels, prepare
 from geomadv.results.provenance import plain
 from geomadv.results.workarea import WorkArea

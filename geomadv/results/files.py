@@ -15,7 +15,7 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from geomadv.errors import InputError
-from geomadv.results.disk import refusals, replacing
+from geomadv.files.writing import refusals, replacing
 from geomadv.results.provenance import complete_attrs, storable
 
 _IN_MEMORY_BYTES = 256 * 2**20

@@ -13,7 +13,7 @@ import h5netcdf
 import xarray as xr
 
 from geomadv.errors import InputError
-from geomadv.results.disk import replacing
+from geomadv.files.writing import replacing
 from geomadv.results.files import prepare, storable_dataset, write_netcdf, write_prepared
 from geomadv.results.provenance import plain, program_version
 from geomadv.results.workarea import WorkArea

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from geomadv.errors import InputError
-from geomadv.results.disk import refusals, replacing
-from geomadv.results.lock import LOCK, FolderLock
+from geomadv.files.locking import LOCK, FolderLock
+from geomadv.files.writing import refusals, replacing
 from geomadv.results.provenance import differences
 
 _MANIFEST = "manifest.json"

@@ -13,7 +13,7 @@ import xarray as xr
 from geomadv.classifier import Classifier
 from geomadv.curvature.choice import Hvp
 from geomadv.errors import InputError
-from geomadv.experiments.variables import IMAGE
+from geomadv.labels import IMAGE
 from geomadv.perturbations import DeepFoolSettings
 
 # Codes of the variable `kind`, as CF flag values.

@@ -27,14 +27,8 @@ from geomadv.curvature.choice import choose
 from geomadv.curvature.measured import Verdict
 from geomadv.curvature.operators import median_distance, smoothness
 from geomadv.curvature.principal import beside_points
-from geomadv.distributed import (
-    SharedMean,
-    from_main,
-    gather_rows,
-    is_main,
-    share,
-    solve_on_main,
-)
+from geomadv.curvature.shared import SharedMean, solve_on_main
+from geomadv.distributed import from_main, gather_rows, is_main, share
 from geomadv.errors import InputError
 from geomadv.experiments.curvature.layout import (
     DENSITY_POINTS,

@@ -22,7 +22,7 @@ from geomadv.experiments.linear.hyperplanes import CONVERGED, Hyperplane
 from geomadv.experiments.linear.minimise import minimise
 from geomadv.experiments.linear.objectives import objective_of
 from geomadv.experiments.linear.two_classes import TwoClasses
-from geomadv.experiments.parts import Keep
+from geomadv.keep import Keep
 
 # Scores as our hyperplane and as the classifier computes them differ by rounding of the weights,
 # float32 at worst: labels may differ only where the score is below this share of the largest.

@@ -24,8 +24,8 @@ from geomadv.experiments.linear.linear_fit import (
 )
 from geomadv.experiments.linear.tilting_views import adversarial_examples, extreme_space
 from geomadv.experiments.linear.two_classes import TwoClasses, two_classes
-from geomadv.experiments.parts import Keep, keep_nothing
-from geomadv.experiments.variables import IMAGE, labelled
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import IMAGE, labelled
 
 Array = NDArray[np.float64]
 

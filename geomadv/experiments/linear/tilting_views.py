@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geomadv.experiments.linear.hyperplanes import Hyperplane, orthogonal_part, some_direction
 from geomadv.experiments.linear.two_classes import TwoClasses
-from geomadv.experiments.variables import IMAGE, labelled
+from geomadv.labels import IMAGE, labelled
 
 Array = NDArray[np.float64]
 

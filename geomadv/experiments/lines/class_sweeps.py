@@ -20,9 +20,9 @@ from geomadv.errors import InputError
 from geomadv.experiments.curvature.doubt import step_distances
 from geomadv.experiments.lines.direction_sweep import direction_sweep
 from geomadv.experiments.lines.score_curves import score_curves
-from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.subspaces.families import random_flat, stored_curvatures
-from geomadv.experiments.variables import IMAGE, label_variables
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import IMAGE, label_variables
 
 _ENDS: tuple[Family, ...] = ("positive", "negative")
 _NAMES = {"positive": "most positive curvature", "negative": "most negative curvature"}

@@ -18,7 +18,7 @@ from geomadv.experiments.lines.lines import (
     line_answers,
     unit_directions,
 )
-from geomadv.experiments.variables import label_variables
+from geomadv.labels import label_variables
 
 POPULATIONS = ("other classes", "target class")
 _QUANTILES = (0.3, 0.5, 0.7)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
-from geomadv.experiments.variables import IMAGE
+from geomadv.labels import IMAGE
 
 # Perturbed images are made in blocks of about so many numbers, several batches if these are small:
 # the handful of operations around the network then costs little even for the smallest networks.

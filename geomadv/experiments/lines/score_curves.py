@@ -27,7 +27,7 @@ from geomadv.experiments.lines.lines import (
     line_answers,
     unit_directions,
 )
-from geomadv.experiments.variables import IMAGE, label_variables
+from geomadv.labels import IMAGE, label_variables
 
 _BOUNDS = (0.025, 0.975)
 _SIDES = ("below", "above")

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
-from geomadv.experiments.parts import Keep, keep_nothing
-from geomadv.experiments.variables import label_variables, mean_norm
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import label_variables, mean_norm
 from geomadv.linalg import Subspace, uniform_directions
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under, lost
 

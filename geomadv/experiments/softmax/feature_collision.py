@@ -15,9 +15,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
-from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.softmax.last_layer import LastLayer
-from geomadv.experiments.variables import IMAGE
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import IMAGE
 from geomadv.perturbations.fooling import check_labels, labels_of
 
 # From radii that nobody sees on natural images to those of another image.

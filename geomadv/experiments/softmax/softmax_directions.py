@@ -13,7 +13,6 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
-from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.softmax.feature_collision import (
     CollisionSettings,
     feature_collisions,
@@ -21,11 +20,16 @@ from geomadv.experiments.softmax.feature_collision import (
 )
 from geomadv.experiments.softmax.last_layer import LastLayer, last_layer
 from geomadv.experiments.softmax.softmax_layout import EXAMPLE, describe
-from geomadv.experiments.variables import mean_norm
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import mean_norm
+from geomadv.last_layer import (
+    AdversarialSpace,
+    adversarial_space,
+    boundary_angles,
+    class_regions,
+    most_parallel,
+)
 from geomadv.linalg import uniform_directions
-from geomadv.linalg.boundary_angles import boundary_angles, most_parallel
-from geomadv.linalg.regions import class_regions
-from geomadv.linalg.softmax_layer import AdversarialSpace, adversarial_space
 from geomadv.perturbations import deepfool
 
 Array = NDArray[np.float64]

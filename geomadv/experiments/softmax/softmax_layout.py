@@ -2,9 +2,9 @@
 
 import xarray as xr
 
-from geomadv.experiments.variables import IMAGE, label_variables
-from geomadv.linalg.boundary_angles import RELATIONS
-from geomadv.linalg.regions import TESTS
+from geomadv.labels import IMAGE, label_variables
+from geomadv.last_layer.boundary_angles import RELATIONS
+from geomadv.last_layer.regions import TESTS
 
 EXAMPLE = ("example", *IMAGE)
 

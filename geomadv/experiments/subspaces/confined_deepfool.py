@@ -17,8 +17,8 @@ from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.curvature import doubt
-from geomadv.experiments.parts import Keep, keep_nothing
-from geomadv.experiments.variables import IMAGE, label_variables
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import IMAGE, label_variables
 from geomadv.linalg import NestedSubspaces
 from geomadv.perturbations import DeepFoolSettings
 from geomadv.perturbations.deepfool import deepfool_by

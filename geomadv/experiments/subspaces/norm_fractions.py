@@ -20,7 +20,7 @@ from geomadv.experiments.subspaces.sweep import (
     subspace_sizes,
     sweep_dimensions,
 )
-from geomadv.experiments.variables import label_variables
+from geomadv.labels import label_variables
 
 _QUANTILES = (0.1, 0.5, 0.9)
 _BLOCK = 1024

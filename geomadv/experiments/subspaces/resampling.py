@@ -15,10 +15,10 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
-from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.smoothing import smoothed_like
-from geomadv.experiments.variables import IMAGE, label_variables
 from geomadv.images import ImageSet
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import IMAGE, label_variables
 from geomadv.linalg import Subspace
 from geomadv.perturbations import DeepFoolSettings
 from geomadv.perturbations.deepfool import deepfool_by

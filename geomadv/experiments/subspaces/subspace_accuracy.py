@@ -17,15 +17,15 @@ from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.curvature import doubt
-from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.subspaces.sweep import (
     Families,
     check_families,
     subspace_sizes,
     sweep_dimensions,
 )
-from geomadv.experiments.variables import label_variables
 from geomadv.images import ImageSet
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import label_variables
 from geomadv.linalg import NestedSubspaces
 from geomadv.perturbations.fooling import clean_labels
 

@@ -15,10 +15,10 @@ from geomadv.boundary import boundary_points
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
-from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.universality.search import kept_search
 from geomadv.experiments.universality.universal import random_perturbations
-from geomadv.experiments.variables import mean_norm, variable
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import mean_norm, variable
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import check_search
 

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from geomadv.errors import InputError
-from geomadv.experiments.variables import variable
+from geomadv.labels import variable
 
 
 def label_graph(

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
-from geomadv.experiments.parts import Keep, keep_nothing
-from geomadv.experiments.variables import mean_norm, variable
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import mean_norm, variable
 from geomadv.linalg import Subspace, uniform_directions
 from geomadv.perturbations.deepfool import DeepFoolResult, deepfool
 from geomadv.perturbations.fgsm import fgsm

@@ -6,8 +6,8 @@ import torch
 import xarray as xr
 
 from geomadv.classifier import Classifier
-from geomadv.experiments.parts import Keep
-from geomadv.experiments.variables import IMAGE
+from geomadv.keep import Keep
+from geomadv.labels import IMAGE
 from geomadv.perturbations.universal import UniversalPerturbation, universal_perturbation
 
 _NUMBERS = ("norm", "radius", "p", "fooling_rate", "images")

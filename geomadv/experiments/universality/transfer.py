@@ -12,7 +12,7 @@ from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.universality.universal import random_perturbations
-from geomadv.experiments.variables import variable
+from geomadv.labels import variable
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import check_perturbation, clean_labels, is_fooled, labels_under
 

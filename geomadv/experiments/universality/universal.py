@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
-from geomadv.experiments.parts import Keep, keep_nothing
 from geomadv.experiments.universality.search import kept_search
-from geomadv.experiments.variables import mean_norm, variable
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import mean_norm, variable
 from geomadv.linalg import uniform_directions
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under

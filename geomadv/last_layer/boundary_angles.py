@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
-from geomadv.linalg.softmax_layer import Array
+from geomadv.last_layer.adversarial_space import Array
 
 # The two kinds of boundary pairs: (i, j) with (i, k), and four different classes.
 RELATIONS = ("shared class", "four classes")

@@ -9,7 +9,7 @@ from scipy.optimize import linprog
 from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
-from geomadv.linalg.softmax_layer import AdversarialSpace, Array, check_weight
+from geomadv.last_layer.adversarial_space import AdversarialSpace, Array, check_weight
 
 # How a class's recession cone was decided, in the order of `ClassRegions.test`.
 TESTS = ("rank", "centre-direction", "linear-programme")

@@ -1,0 +1,17 @@
+"""Files that appear whole or not at all, one process at a time, and where files lie."""
+
+from geomadv.files.locking import FolderLock
+from geomadv.files.places import cache_dir, data_dir
+from geomadv.files.statefile import StateFile
+from geomadv.files.writing import check_writable, disk_error, refusals, replacing
+
+__all__ = [
+    "FolderLock",
+    "StateFile",
+    "cache_dir",
+    "check_writable",
+    "data_dir",
+    "disk_error",
+    "refusals",
+    "replacing",
+]
