@@ -11,7 +11,6 @@ import tyro
 from timing import interleave, ratio
 
 import geomadv as ga
-from geomadv.classifier.batching import check_batch_size
 from geomadv.linalg import NestedSubspaces, uniform_directions
 
 # Share of the bare forward throughput that an experiment should reach.
@@ -86,7 +85,7 @@ def main(flags: Flags) -> None:
     for name, count in zip(flags.networks, flags.count, strict=True):
         net = ga.load_network(name, device=flags.device)
         images = ga.load_images(ga.networks.ZOO[name].dataset, split="test", limit=count)
-        size = check_batch_size(flags.batch_size, net)
+        size = net.batch_size(flags.batch_size)
         for experiment, prepare in EXPERIMENTS.items():
             bare, run = prepare(net, images, size)
             seconds, _ = interleave({"bare": bare, "run": run}, flags.repetitions)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import activation_bytes, check_batch_size, default_batch_size
+from geomadv.classifier.batching import activation_bytes
 from geomadv.errors import InputError
 
 SHAPE = (1, 4, 4)
@@ -336,9 +336,9 @@ def test_impossible_batch_sizes_are_refused(net: Classifier, batch_size: int) ->
     with pytest.raises(InputError, match=f"batch_size={batch_size} must be at least 1"):
         net.predict(images(), batch_size)
     with pytest.raises(InputError, match="batch_size"):
-        check_batch_size(batch_size, net)
-    assert check_batch_size(3, net) == 3
-    assert check_batch_size(None, net) == default_batch_size(net)
+        net.batch_size(batch_size)
+    assert net.batch_size(3) == 3
+    assert net.batch_size(None) == net.batch_size()
 
 
 def test_activation_bytes_of_a_closed_form() -> None:
@@ -366,4 +366,4 @@ def test_the_default_batch_follows_memory(monkeypatch: pytest.MonkeyPatch) -> No
     net = Classifier(convnet(), (3, 8, 8))
     for size, expected in ((1, 128), (2**26, 4), (2**40, 1)):
         monkeypatch.setitem(net.__dict__, "bytes_per_image", size)
-        assert default_batch_size(net) == expected
+        assert net.batch_size() == expected

@@ -13,7 +13,6 @@ from geomadv.boundary.guides import guided
 from geomadv.boundary.nearest import nearest_crossing
 from geomadv.boundary.segment import crossing
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.errors import InputError
 from geomadv.linalg.rows import unit_rows
@@ -139,7 +138,7 @@ def boundary_points(
     search = replace(deepfool, **changes)
     x = net.check_images(images).detach()
     targets = check_classes("target", target, len(x), net)
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     region = boundary == "region" and targets is not None
     walk = deepfool_by(search, net, x, targets, None, region, size, progress)
     if region and targets is not None and fraction is None:

@@ -1,15 +1,10 @@
 """How many images at a time: from memory, and without changing results."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor
-
-from geomadv.errors import InputError
-
-if TYPE_CHECKING:
-    from geomadv.classifier import Classifier
 
 # On a CPU larger batches than 128 are no faster, and small ones stay in the cache.
 _CPU_IMAGES, _CPU_BYTES = 128, 2**28
@@ -48,20 +43,9 @@ def activation_bytes(scores: Callable[[Tensor], Tensor], one: Tensor, two: Tenso
     return max(kept(two) - kept(one), image)
 
 
-def default_batch_size(net: "Classifier") -> int:
-    """Images per batch for gradient work, from the network's activations and the memory."""
-    if net.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(net.device)
-        return int(min(max(_CUDA_SHARE * free // net.bytes_per_image, 1), _CUDA_IMAGES))
-    return int(min(max(_CPU_BYTES // net.bytes_per_image, 1), _CPU_IMAGES))
-
-
-def check_batch_size(batch_size: int | None, net: "Classifier") -> int:
-    """The batch size to use: as given, or the default.
-
-    Raises:
-        InputError: batch_size < 1.
-    """
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size={batch_size} must be at least 1, or None for the default.")
-    return batch_size or default_batch_size(net)
+def default_batch_size(device: torch.device, bytes_per_image: int) -> int:
+    """Images per batch for gradient work, from what each of them keeps and the memory."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(min(max(_CUDA_SHARE * free // bytes_per_image, 1), _CUDA_IMAGES))
+    return int(min(max(_CPU_BYTES // bytes_per_image, 1), _CPU_IMAGES))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geomadv.classifier.batching import activation_bytes, check_batch_size
+from geomadv.classifier.batching import activation_bytes, default_batch_size
 from geomadv.classifier.checks import (
     check_kind,
     image_shape,
@@ -200,7 +200,7 @@ class Classifier:
         batch_size: images per pass; default: from the network's activations and the memory.
         """
         x = self._prepare(images, slack=_SLACK_WIDTHS)
-        parts = x.split(check_batch_size(batch_size, self))
+        parts = x.split(self.batch_size(batch_size))
         return self._finite(torch.cat([self.scores(part) for part in parts])).argmax(1)
 
     def check_images(self, images: Any) -> Tensor:
@@ -275,6 +275,16 @@ class Classifier:
         """Memory that one image's forward pass keeps for the backward pass, in bytes."""
         with torch.inference_mode(False):
             return activation_bytes(self.scores, self._probe(1), self._probe(2))
+
+    def batch_size(self, given: int | None = None) -> int:
+        """Images per pass: as given, or from the network's activations and the memory.
+
+        Raises:
+            InputError: given < 1.
+        """
+        if given is not None and given < 1:
+            raise InputError(f"batch_size={given} must be at least 1, or None for the default.")
+        return given or default_batch_size(self.device, self.bytes_per_image)
 
     @cached_property
     def is_piecewise_linear(self) -> bool:

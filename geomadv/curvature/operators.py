@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 
 from geomadv.boundary import BoundaryPoints, boundary_gradient
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.curvature.choice import Choice, Hvp, check_memory, choose
 from geomadv.curvature.measured import Verdict, measure
 from geomadv.curvature.methods import Method, method_for
@@ -274,7 +273,7 @@ def smoothness(
     choice = choose(net, hvp, None, None)
     if choice.kind != "exact":
         return None
-    return measure(net, batches_of(net, points[numbers], check_batch_size(batch_size, net)))
+    return measure(net, batches_of(net, points[numbers], net.batch_size(batch_size)))
 
 
 def median_distance(points: BoundaryPoints) -> float:
@@ -295,7 +294,7 @@ def _prepare(
     numbers = check_points(net, points)
     choice = choose(net, hvp, step, beta)
     used = net if choice.beta is None else net.smoothed(choice.beta)
-    return used, choice, numbers, check_batch_size(batch_size, used), check_memory(memory, used)
+    return used, choice, numbers, used.batch_size(batch_size), check_memory(memory, used)
 
 
 def _normals(

@@ -3,7 +3,6 @@
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import default_batch_size
 from geomadv.errors import InputError
 from geomadv.images import ImageSet
 
@@ -26,7 +25,7 @@ def accuracy(
     """
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size} must be at least 1.")
-    evaluated = min(batch_size, default_batch_size(net))
+    evaluated = min(batch_size, net.batch_size())
     right = 0
     with tqdm(total=len(images), desc=f"accuracy of {net.name}", disable=not progress) as bar:
         for batch in images.batches(batch_size):

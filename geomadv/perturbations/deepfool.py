@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.perturbations.result import Perturbations, check_classes
 from geomadv.perturbations.settings import DeepFoolSettings
 from geomadv.perturbations.walk import Walk, run
@@ -106,7 +105,7 @@ def deepfool_by(
     targets = check_classes("target", target, len(x), net)
     if subspace is not None:
         search.check_subspace(net, subspace)
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     return _walk(search, net, x, targets, subspace, region, size, progress)
 
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.perturbations.fooling import check_labels, labels_at, labels_of
 from geomadv.perturbations.result import Perturbations, check_classes
@@ -45,7 +44,7 @@ def fgsm(
     if not 0 < epsilon < float("inf"):
         raise InputError(f"epsilon={epsilon} must be positive and finite, in image units.")
     chosen = check_classes("labels", labels, len(x), net)
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     signs, source = [], []
     for i in range(0, len(x), size):
         part = x[i : i + size].clone().requires_grad_()

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.perturbations.fooling import check_labels, labels_of
 from geomadv.perturbations.result import check_classes
 
@@ -36,7 +35,7 @@ def saliency(
     """
     x = net.check_images(images).detach()
     chosen = check_classes("labels", labels, len(x), net)
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     maps = []
     for i in range(0, len(x), size):
         part = x[i : i + size].clone().requires_grad_()

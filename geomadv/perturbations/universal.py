@@ -13,7 +13,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.errors import InputError
 from geomadv.files.statefile import StateFile
@@ -155,7 +154,7 @@ def universal_perturbation(
     x = net.check_images(images).detach()
     unseen = None if held_out is None else net.check_images(held_out).detach()
     _check(radius, p, target_rate, passes, method, block, deepfool)
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     clean, margin = _clean(net, x, size)
     problem = Problem(net, x, clean, margin, radius, p, deepfool, block, size)
     unseen_clean = None if unseen is None else clean_labels(net, unseen, size)

@@ -1,32 +1,14 @@
 """One function per figure: a result dataset in, a matplotlib Figure out. Nothing is computed."""
 
-from geomadv.plotting.categories import categories
-from geomadv.plotting.confined import confined_deepfool, confined_examples, resampling
-from geomadv.plotting.first_order import (
-    leading_directions,
-    normal_spectrum,
-    random_subspace_fooling,
-)
-from geomadv.plotting.second_order import (
+from geomadv.plotting.curvature import (
     curvature_directions,
     curvature_profile,
     scale_sweep,
     sharedness,
     spectral_density,
 )
-from geomadv.plotting.softmax_directions import (
-    feature_collisions,
-    softmax_boundary_angles,
-    softmax_null_space,
-)
-from geomadv.plotting.subspaces import first_order_twin, norm_fractions, subspace_accuracy
-from geomadv.plotting.sweeps import (
-    direction_sweep,
-    direction_sweep_classes,
-    score_curve_measures,
-    score_curves,
-)
-from geomadv.plotting.tilting import (
+from geomadv.plotting.linear.slider import tilting_slider
+from geomadv.plotting.linear.tilting import (
     normal_tilt,
     tilting_images,
     tilting_plane,
@@ -34,8 +16,32 @@ from geomadv.plotting.tilting import (
     tilting_sweep,
     tilting_toy,
 )
-from geomadv.plotting.tilting_slider import tilting_slider
-from geomadv.plotting.universal import finetuning, label_graph, norm_comparison, transfer, universal
+from geomadv.plotting.lines import (
+    direction_sweep,
+    direction_sweep_classes,
+    score_curve_measures,
+    score_curves,
+)
+from geomadv.plotting.normals import (
+    leading_directions,
+    normal_spectrum,
+    random_subspace_fooling,
+)
+from geomadv.plotting.softmax import (
+    feature_collisions,
+    softmax_boundary_angles,
+    softmax_null_space,
+)
+from geomadv.plotting.subspaces.confined import confined_deepfool, confined_examples, resampling
+from geomadv.plotting.subspaces.families import first_order_twin, norm_fractions, subspace_accuracy
+from geomadv.plotting.universality.categories import categories
+from geomadv.plotting.universality.universal import (
+    finetuning,
+    label_graph,
+    norm_comparison,
+    transfer,
+    universal,
+)
 
 __all__ = [
     "categories",

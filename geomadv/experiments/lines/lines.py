@@ -12,7 +12,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.labels import IMAGE
 
@@ -110,7 +109,7 @@ def line_answers(
     Raises:
         InputError: the scores are not finite somewhere along the lines.
     """
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     samples, steps = x.flatten(1), torch.as_tensor(scales).to(x)
     n, s, k = len(x), len(scales), len(directions)
     block = size * max(1, _BLOCK_NUMBERS // (size * net.dimension))

@@ -11,7 +11,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import label_variables, mean_norm
@@ -68,7 +67,7 @@ def random_subspace_fooling(
     x = net.check_images(images)
     basis = torch.as_tensor(directions).to(device=net.device, dtype=x.dtype)
     _check(net, basis, dimensions, norms, draws)
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     clean = clean_labels(net, x, size)
     shape = (len(norms), draws, len(x))
     with tqdm(

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.softmax.head import REMEDY, ModuleTap, ProductTap, Tap
 from geomadv.perturbations.fooling import check_labels, labels_of
@@ -64,7 +63,7 @@ class LastLayer:
 
         The class is -1 where scores are not finite.
         """
-        parts = [self(part) for part in x.split(check_batch_size(batch_size, self.net))]
+        parts = [self(part) for part in x.split(self.net.batch_size(batch_size))]
         features = torch.cat([g for g, _ in parts]).double().cpu().numpy()
         return features, torch.cat([labels_of(scores) for _, scores in parts]).cpu().numpy()
 
@@ -101,7 +100,7 @@ def last_layer(
         axis = None if pooled is None else pooled[0]
         rows = weight.flatten(1) if pooled is None else pooled[1]
         found = LastLayer(net, tap, rows.double().cpu().numpy(), bias.double().cpu().numpy(), axis)
-        _verify(found, x, check_batch_size(batch_size, net), f"{tap.name}; {tap.ran_last}")
+        _verify(found, x, net.batch_size(batch_size), f"{tap.name}; {tap.ran_last}")
     return found
 
 

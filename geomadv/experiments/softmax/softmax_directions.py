@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.softmax.feature_collision import (
     CollisionSettings,
@@ -90,7 +89,7 @@ def softmax_directions(
     if angle_sample < 1:
         raise InputError(f"angle_sample={angle_sample} must be at least 1.")
     x = net.check_images(images)
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     if net.num_classes < 3:
         raise InputError(
             f"network {net.name!r} has {net.num_classes} classes and so a single boundary; angles "

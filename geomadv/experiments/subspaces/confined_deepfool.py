@@ -14,7 +14,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.curvature import doubt
 from geomadv.keep import Keep, keep_nothing
@@ -100,7 +99,7 @@ def confined_deepfool(
     dims = _check_dimensions(dimensions, net.dimension)
     _check(net, families, draws, examples)
     centre = _centre(mean, x)
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     groups = {name: [_Group(torch.arange(len(x)), nested)] for name, nested in families.items()}
     groups[RANDOM] = _random_groups(len(x), net.dimension, max(dims), draws, seed)
     plain = deepfool_by(deepfool, net, x, batch_size=size)

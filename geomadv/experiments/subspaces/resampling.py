@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.smoothing import smoothed_like
 from geomadv.images import ImageSet
@@ -162,7 +161,7 @@ def resampling(
     span = None if span_images is None else net.check_images(span_images).detach()
     _check(net, low_sizes, factors)
     networks = [resampled(net, d_low) for d_low in low_sizes]
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     attack = partial(_attacked, net, deepfool, size, progress)
     plain = keep("images", partial(attack, x))
     delta = torch.from_numpy(plain["delta"].to_numpy()).to(x)

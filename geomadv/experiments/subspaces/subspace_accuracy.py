@@ -14,7 +14,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.curvature import doubt
 from geomadv.experiments.subspaces.sweep import (
@@ -86,7 +85,7 @@ def subspace_accuracy(
     check_families(families, net.dimension)
     visited = sweep_dimensions(families, dimensions)
     sizes = subspace_sizes(families, visited)
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     parts = [part for split in splits.values() for part in split.batches(size)]
     clean = torch.cat([clean_labels(net, net.check_images(part), size).cpu() for part in parts])
     swept = []

@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 
 from geomadv.boundary import boundary_points
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.universality.search import kept_search
 from geomadv.experiments.universality.universal import random_perturbations
@@ -83,7 +82,7 @@ def categories(
     x = net.check_images(images)
     _check(radii, levels, draws)
     settings = {"target_rate": 1.0, **check_search(search)}
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     clean = clean_labels(net, x, size)
     points = boundary_points(net, x, nearest=nearest, batch_size=size, progress=progress)
     distance = torch.where(points.converged, points.distance, torch.inf).double().cpu().numpy()

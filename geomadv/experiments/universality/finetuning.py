@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.smoothing import smoothed_like, smoothing
 from geomadv.experiments.universality.search import kept_search
@@ -85,7 +84,7 @@ def finetuning(
     settings = check_search(search)
     if next(net.module.parameters(), None) is None:
         raise InputError(f"network {net.name!r} has no parameters: there is nothing to train.")
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     sample = x[torch.from_numpy(np.random.default_rng(seed).permutation(len(x))[:samples])]
     fresh: list[Tensor] = []
     first: list[Tensor] = []

@@ -11,7 +11,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import mean_norm, variable
@@ -78,7 +77,7 @@ def norm_comparison(
     delta = check_perturbation(net, perturbation)
     subspaces = {} if subspaces is None else subspaces
     _check(net, norms, subspaces, draws)
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     walks = deepfool(net, x, batch_size=size)
     vectors = _vectors(net, x, delta, walks, draws, seed, size)
     for number, (name, subspace) in enumerate(subspaces.items()):

@@ -9,7 +9,6 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.labels import variable
@@ -71,7 +70,7 @@ def transfer(
     with tqdm(total=total, desc="transfer", unit="perturbation", disable=not progress) as bar:
         for net in nets:
             x = net.check_images(held_out)
-            size = check_batch_size(batch_size, net)
+            size = net.batch_size(batch_size)
             clean = clean_labels(net, x, size)
             under = []
             for v in [*deltas, *noise]:

@@ -10,7 +10,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import check_batch_size
 from geomadv.errors import InputError
 from geomadv.experiments.universality.search import kept_search
 from geomadv.keep import Keep, keep_nothing
@@ -77,7 +76,7 @@ def universal(
     _check(sizes, len(x), repeats, draws)
     check_ball(radius, p)
     settings = check_search(search)
-    size = check_batch_size(batch_size, net)
+    size = net.batch_size(batch_size)
     clean = clean_labels(net, unseen, size)
     found: dict[tuple[int, int], UniversalPerturbation] = {}
     with tqdm(

@@ -1,0 +1,1 @@
+"""Figures of linear boundaries and of the tilt of deep networks."""

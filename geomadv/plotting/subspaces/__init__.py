@@ -1,0 +1,1 @@
+"""Figures of accuracy, norms and confined attacks on subspaces."""

@@ -1,0 +1,1 @@
+"""Figures of universal perturbations and of the four categories."""
