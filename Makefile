@@ -30,8 +30,8 @@ paper: $(READY)  ## run all analyses and figures: make paper [NETWORK=lenet-mnis
 figures: $(READY)  ## redraw all figures of NETWORK from its result files
 	$(BIN)/python figures/all.py $(RESULTS)/$(NETWORK)
 
-test: $(READY)  ## run the tests (real data: GEOMADV_DATA)
-	$(BIN)/python -m pytest
+test: $(READY)  ## run the tests, a file per core (real data: GEOMADV_DATA)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Boundary points of any number of images, collected to disk chunk by chunk."""
 
+import inspect
 import os
 import time
 from dataclasses import fields
@@ -159,9 +160,9 @@ def _arrays(points: BoundaryPoints, part: ImageSet) -> dict[str, np.ndarray[Any,
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
-    known = set(boundary_points.__kwdefaults__ or ()) | {"target", "position", "nearest"}
+    known = set(inspect.signature(boundary_points).parameters)
     known |= {field.name for field in fields(DeepFoolSettings)}
-    known -= {"batch_size", "progress", "deepfool"}
+    known -= {"net", "images", "batch_size", "progress", "deepfool", "changes"}
     unknown = settings.keys() - known
     if unknown:
         raise InputError(

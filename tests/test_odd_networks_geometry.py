@@ -8,10 +8,13 @@ from odd_networks import ODD, WORKS, built
 from test_deepfool_every_rival import plain_walk
 from torch import Tensor
 
-from geomadv import Classifier, boundary_points, deepfool, mean_hessian
+from geomadv import Classifier, InputError, boundary_points, deepfool, mean_hessian
 from geomadv.boundary import BoundaryPoints
 
 JUMPS = {"comparison masks"}
+# An offset of the scores in whose rounding the distances to the boundary drown.
+DROWNED = "masked, offset"
+SHARP = [name for name in WORKS if name != DROWNED]
 
 
 @functools.cache
@@ -40,7 +43,12 @@ def gradient(net: Classifier, x: Tensor, near: Tensor, far: Tensor) -> Tensor:
     return torch.autograd.grad(f.sum(), x)[0].flatten(1)
 
 
-@pytest.mark.parametrize("name", WORKS)
+def test_distances_that_drown_in_an_offset_are_refused():
+    with pytest.raises(InputError, match="have in common"):
+        deepfool(network(DROWNED), images(DROWNED))
+
+
+@pytest.mark.parametrize("name", SHARP)
 def test_deepfool_walks_as_published(name):
     net, x = network(name), images(name)
     found = deepfool(net, x)
@@ -55,7 +63,7 @@ def test_deepfool_walks_as_published(name):
             assert abs(float(found.norm[i] / delta.norm()) - 1) < 0.1 or steps > 5
 
 
-@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize("name", SHARP)
 def test_boundary_points_lie_on_the_boundary_with_the_modules_normals(name):
     net, x, p = network(name), images(name), points(name)
     found = deepfool(net, x)
@@ -74,11 +82,12 @@ def test_boundary_points_lie_on_the_boundary_with_the_modules_normals(name):
     assert torch.all(cosine > 1 - 1e-5)
 
 
-@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize("name", SHARP)
 def test_one_hessian_product(name):
     net, p = network(name), points(name)
     if not p.converged.any():
-        pytest.skip("no boundary point of this network")
+        assert not deepfool(net, images(name)).converged.any()
+        return
     p = p[p.converged]
     H = mean_hessian(net, p)
     v = torch.randn(net.dimension, generator=torch.Generator().manual_seed(5)).to(net.dtype)

@@ -13,7 +13,8 @@ from geomadv.boundary.guides import guided
 from geomadv.boundary.nearest import nearest_crossing
 from geomadv.boundary.segment import crossing
 from geomadv.classifier import Classifier
-from geomadv.classifier.boundary_function import BoundaryFunction
+from geomadv.classifier.boundary_function import BoundaryFunction, drowned
+from geomadv.classifier.precision import computes
 from geomadv.errors import InputError
 from geomadv.linalg.rows import unit_rows
 from geomadv.perturbations.deepfool import DeepFoolResult, deepfool_by
@@ -79,6 +80,7 @@ class BoundaryPoints:
         return BoundaryPoints(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
+@computes
 def boundary_points(
     net: Classifier,
     images: Any,
@@ -228,11 +230,14 @@ class _Piece:
         pixels = self.x.flatten(1).norm(dim=1) * norm
         rounding = _PIXEL_ROUNDINGS * pixels + _SCORE_ROUNDINGS * own.abs().amax(1)
         rounding *= _eps(rounding)
+        step, distance = unit_rows((points - self.x).flatten(1))
         converged = reached & (norm > 0) & norm.isfinite() & (source != far)
+        blur = _eps(norm) * own.abs().amax(1) / norm
+        size = _eps(norm) * self.x.flatten(1).norm(dim=1)
+        converged &= ~drowned(blur, size, distance)
         if on_boundary:
             converged &= f.abs() <= torch.maximum(self.tolerance, rounding)
         normals[~converged] = torch.nan
-        step, distance = unit_rows((points - self.x).flatten(1))
         return BoundaryPoints(
             points=points,
             normals=normals,
@@ -252,16 +257,17 @@ class _Piece:
         """The classes that meet at the points, near and far (n,).
 
         A region has corners, and the nearest point of one is often such a corner: of the classes
-        that tie there, within the tolerance of the search, the first one is taken.
+        that meet the target there, within the tolerance of the search, the first one is taken.
         """
         scores = self.net.scores(points)
         margin = self.boundary(scores)
         if self.boundary.kind != "region":
             return margin.near, margin.far
         others = scores.scatter(1, margin.far[:, None], -torch.inf)
-        best = others.amax(1)
-        reach = torch.maximum(2 * self.tolerance, _SCORE_ROUNDINGS * _eps(best) * best.abs())
-        return (others >= (best - reach)[:, None]).to(torch.uint8).argmax(1), margin.far
+        wanted = scores.gather(1, margin.far[:, None])
+        reach = torch.maximum(self.tolerance, _SCORE_ROUNDINGS * _eps(scores) * wanted[:, 0].abs())
+        tied = ((wanted - others).abs() <= reach[:, None]).to(torch.uint8)
+        return torch.where(tied.any(1), tied.argmax(1), margin.near), margin.far
 
 
 def _eps(t: Tensor) -> float:

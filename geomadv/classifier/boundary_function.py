@@ -68,3 +68,13 @@ def _best_but(scores: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Largest score (n,) of the other classes, and whose it is (n,)."""
     best: tuple[Tensor, Tensor] = scores.scatter(1, classes[:, None], -torch.inf).max(1)
     return best[0], best[1]
+
+
+def drowned(resolution: Tensor, pixels: Tensor, distance: Tensor) -> Tensor:
+    """Whether rounding of the scores leaves distances undecided (n,), all in image units.
+
+    By more than a thirtieth (some roundings then make a tenth) and more than a hundred times the
+    rounding of the pixels (n,) themselves, which no precision of scores would mend: that is so
+    where all scores share a large offset.
+    """
+    return (resolution > distance / 30) & (resolution > 100 * pixels)

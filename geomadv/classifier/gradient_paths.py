@@ -190,6 +190,11 @@ def check_derivative(
     Raises:
         InputError: it is not: a part of it is cut off or changed.
     """
+    if _is_staircase(scores, gradient):
+        raise InputError(
+            f"network {name!r} gives gradients that are not the slopes of its scores: {_STEPS}. "
+            "Give the network without them."
+        )
     if not gradient.value.any():
         gradient = replace(gradient, doubt=f"all gradients are zero: {_STEPS}")
     if gradient.doubt:
@@ -205,6 +210,23 @@ def check_derivative(
         f"network {name!r} gives gradients that are not the slopes of its scores: {cause}. "
         "Every result here stands on them; let the forward be differentiable in its input."
     )
+
+
+@torch.no_grad()
+def _is_staircase(scores: Scores, gradient: Gradient) -> bool:
+    """Whether, at most images, a step that should be 200 roundings of the scores moves none."""
+    g, x = gradient.value.double(), gradient.x
+    norm = g.flatten(1).norm(dim=1)
+    eps = torch.finfo(x.dtype).eps
+    if gradient.scores.abs().amax() < torch.finfo(x.dtype).tiny / eps:
+        return False  # steps of the number format, of which the walks speak
+    rounding = eps * (gradient.weights * gradient.scores).double().abs().sum(1)
+    pixels = eps * x.double().flatten(1).norm(dim=1)
+    step = torch.maximum(200 * rounding / norm, 200 * pixels)
+    move = torch.where(norm > 0, step / norm, 0.0).nan_to_num(0.0, 0.0, 0.0)
+    ahead = x + (g * move.reshape(-1, *[1] * (x.ndim - 1))).to(x)
+    still = (scores(ahead) == scores(x)).all(1) & (move > 0)
+    return 2 * int(still.sum()) > len(x)
 
 
 def _doubles_agree(module: nn.Module, gradient: Gradient, all_scores: Tensor) -> bool:

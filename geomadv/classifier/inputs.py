@@ -42,7 +42,8 @@ def as_images(
             f"images are {x.dtype}; give floating values in bounds {bounds}, "
             "for 8-bit images: images / 255."
         )
-    return x
+    # Tensors made in inference mode have no gradients ever.
+    return x.clone() if x.is_inference() else x
 
 
 def check_pixels(x: Tensor, bounds: tuple[float, float], slack: float, name: str) -> None:

@@ -5,9 +5,10 @@ such a type are taken as they are and computed with in float32; casts and autoca
 are made without effect where that is possible.
 """
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,25 @@ def full_precision(device: str) -> AbstractContextManager[Any]:
     if torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def computes(function: Callable[P, R]) -> Callable[P, R]:
+    """Makes a function compute alike in whatever mode it is called: gradients, full precision.
+
+    A caller's autocast would round what stands between the network's calls to half precision, and
+    tensors made in inference mode have no gradients ever.
+    """
+
+    @functools.wraps(function)
+    def plainly(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), full_precision("cpu"), full_precision("cuda"):
+            return function(*args, **kwargs)
+
+    return plainly
 
 
 class FullPrecision(TorchFunctionMode):

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from geomadv.boundary import BoundaryPoints, boundary_gradient
 from geomadv.classifier import Classifier
+from geomadv.classifier.precision import computes
 from geomadv.curvature.choice import Choice, Hvp, check_memory, choose
 from geomadv.curvature.measured import Verdict, measure
 from geomadv.curvature.methods import Method, method_for
@@ -84,6 +85,7 @@ class BoundaryOperator(LinearOperator):  # type: ignore[misc]
 
     _transpose = _adjoint
 
+    @computes
     def products_sum(self, vectors: Tensor) -> Tensor:
         """Sum, not mean, over the points of the products with vectors (D, k): (D, k) float64.
 
@@ -94,6 +96,7 @@ class BoundaryOperator(LinearOperator):  # type: ignore[misc]
         parts = [self._sum(part) for part in units.split(self._block)]
         return torch.cat(parts).T * norms if parts else units.T.double()
 
+    @computes
     def per_point_quadratic(self, vectors: Tensor) -> Tensor:
         """v^T M_i v of every used point and vector: (D, k) -> (points_used, k) float64."""
         units, norms = self._units(vectors)
@@ -151,6 +154,7 @@ class BoundaryOperator(LinearOperator):  # type: ignore[misc]
         )
 
 
+@computes
 def mean_hessian(
     net: Classifier,
     points: BoundaryPoints,
@@ -218,6 +222,7 @@ def mean_hessian(
     return BoundaryOperator(used, products, numbers, method, distance, progress=progress)
 
 
+@computes
 def mean_shape_operator(
     net: Classifier,
     points: BoundaryPoints,
@@ -259,6 +264,7 @@ def mean_shape_operator(
     return BoundaryOperator(used, products, numbers, method, distance, tangent, progress)
 
 
+@computes
 def smoothness(
     net: Classifier, points: BoundaryPoints, hvp: Hvp, batch_size: int | None = None
 ) -> Verdict | None:

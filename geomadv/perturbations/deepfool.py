@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.precision import computes
 from geomadv.perturbations.result import Perturbations, check_classes
 from geomadv.perturbations.settings import DeepFoolSettings
 from geomadv.perturbations.walk import Walk, run
@@ -75,7 +76,8 @@ def deepfool(
 
     Returns:
         DeepFoolResult, `norm` in the p-norm. A vanishing gradient ends an image's walk where it
-        stands, not converged.
+        stands, not converged; nor is an image so near to the boundary that its distance drowns in
+        the rounding of scores with a large offset.
 
     Raises:
         InputError: images, classes or settings that cannot be used; scores that are not finite, or
@@ -90,6 +92,7 @@ def deepfool(
     return deepfool_by(search, net, images, target, subspace, region, batch_size, progress)
 
 
+@computes
 def deepfool_by(
     search: DeepFoolSettings,
     net: Classifier,
@@ -109,6 +112,7 @@ def deepfool_by(
     return _walk(search, net, x, targets, subspace, region, size, progress)
 
 
+@computes
 def deepfool_from(
     net: Classifier, x: Tensor, search: DeepFoolSettings, size: int
 ) -> DeepFoolResult:
@@ -140,6 +144,6 @@ def _walk(
         norm=torch.linalg.vector_norm(delta.flatten(1), ord=order, dim=1),
         source=walk.source,
         label=walk.label,
-        converged=walk.label != walk.source if targets is None else walk.label == targets,
+        converged=walk.reached(),
         iterations=walk.iterations,
     )

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.precision import computes
 from geomadv.errors import InputError
 from geomadv.perturbations.fooling import check_labels, labels_at, labels_of
 from geomadv.perturbations.result import Perturbations, check_classes
 
 
+@computes
 def fgsm(
     net: Classifier,
     images: Any,

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.precision import computes
 from geomadv.perturbations.fooling import check_labels, labels_of
 from geomadv.perturbations.result import check_classes
 
 
+@computes
 def saliency(
     net: Classifier,
     images: Any,

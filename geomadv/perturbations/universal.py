@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
+from geomadv.classifier.precision import computes
 from geomadv.errors import InputError
 from geomadv.files.statefile import StateFile
 from geomadv.perturbations.balls import ball_norm, check_ball
@@ -95,6 +96,7 @@ class _State:
         self.steps = arrays["steps"].tolist()
 
 
+@computes
 def universal_perturbation(
     net: Classifier,
     images: Any,

@@ -7,15 +7,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.boundary_function import BoundaryFunction
+from geomadv.classifier.boundary_function import BoundaryFunction, drowned
 from geomadv.errors import InputError
 from geomadv.linalg.rows import unit_rows
 from geomadv.perturbations.rivals import Rivals
 from geomadv.perturbations.settings import DeepFoolSettings
-
-# Largest rounding of a position that still tells where a boundary is: in widths of the pixel range
-# or, where that is more, in distances to the boundary.
-_RESOLVED, _SHARE = 1e-2, 0.1
 
 # Rounding of a difference of two scores, in units of their last place, and of the sums over pixels
 # that the gradient weighs (see `geomadv.boundary.points`).
@@ -66,6 +62,7 @@ class Walk:
         self.direction = torch.zeros_like(self.total)
         self.length = x.new_ones(n)
         self.resolution = x.new_zeros(n)  # rounding of f over the norm: image units
+        self.blur = x.new_zeros(n)  # what of it comes from the scores
         self.faint = torch.zeros(n, dtype=torch.bool, device=x.device)
 
     def position(self, index: Tensor) -> Tensor:
@@ -119,15 +116,21 @@ class Walk:
                 f"network {self.net.name!r}: its gradients are outside the range of "
                 f"{self.x.dtype}. Scale its scores to ordinary size, or use dtype=torch.float64."
             )
-        allowed = (_SHARE * self.rivals.nearest).clamp_min(_RESOLVED * self._width())
-        blurred = found & (self.resolution > allowed)
+        everyone = torch.arange(len(self.x), device=self.x.device)
+        blurred = found & self._blurred(everyone, self.rivals.nearest)
         if 2 * int(blurred.sum()) > int(far.sum()):
             raise InputError(
                 f"network {self.net.name!r}: its scores are so large beside their differences that "
                 f"{self.x.dtype} places boundaries no better than "
-                f"{float(self.resolution[blurred].median()):.1g} image units. Subtract what all "
+                f"{float(self.blur[blurred].median()):.1g} image units, at distances of "
+                f"{float(self.rivals.nearest[blurred].median()):.1g}. Subtract what all "
                 "scores have in common, or use dtype=torch.float64."
             )
+
+    def _blurred(self, index: Tensor, distance: Tensor) -> Tensor:
+        """Whether rounding of the scores leaves a distance (n,) to the boundary undecided (n,)."""
+        pixels = torch.finfo(distance.dtype).eps * self._size(index)
+        return drowned(self.blur[index], pixels, distance)
 
     def _width(self) -> float:
         return self.net.bounds[1] - self.net.bounds[0]
@@ -174,7 +177,7 @@ class Walk:
         pair (2, n): its score and the other one's. A vanishing or non-finite gradient is
         infinitely far.
         """
-        w = gradient if self.basis is None else gradient @ self.basis
+        w = gradient if self.basis is None else self._inside(gradient)
         if self.search.p == math.inf:
             direction, norm = w.sign(), unit_rows(w, order=1)[1]
         else:
@@ -189,12 +192,23 @@ class Walk:
         self.direction[chosen] = direction[closer]
         self.length[chosen] = norm[closer]
         self.resolution[chosen] = self._rounding(chosen, pair[:, closer]) / norm[closer]
+        self.blur[chosen] = _score_rounding(pair[:, closer]) / norm[closer]
+
+    def _inside(self, gradient: Tensor) -> Tensor:
+        """Gradients (n, D) in coordinates of the subspace; rounding of zero there is zero."""
+        assert self.basis is not None
+        w = gradient @ self.basis
+        noise = 8 * torch.finfo(w.dtype).eps * math.sqrt(w.shape[1])
+        largest = gradient.abs().amax(1, keepdim=True)
+        # Over the largest entry: squares of very small and large ones leave the dtype's range.
+        whole = (gradient / largest).norm(dim=1, keepdim=True)
+        share = (w / largest).norm(dim=1, keepdim=True) / whole
+        return torch.where(share <= noise, 0.0, w)
 
     def _rounding(self, index: Tensor, pair: Tensor) -> Tensor:
         """Rounding (n,) of f = the difference of two scores (2, n). Other classes take no part."""
         pixels = self._size(index) * self.length[index]
-        eps = torch.finfo(pair.dtype).eps
-        return eps * (_SCORE * pair.abs().amax(0) + _PIXELS * pixels)
+        return _score_rounding(pair) + _PIXELS * torch.finfo(pair.dtype).eps * pixels
 
     def _size(self, index: Tensor) -> Tensor:
         """How large the numbers are that make a position, in the norm of the steps (n,)."""
@@ -233,9 +247,25 @@ class Walk:
         classes = torch.stack([margin.near, margin.far], dim=1)
         return margin.value > self._rounding(index, scores.gather(1, classes).T)
 
+    def reached(self) -> Tensor:
+        """Whose label is another one, or the target's, by more than rounding of scores (N,)."""
+        everyone = torch.arange(len(self.x), device=self.x.device)
+        if self.boundary.target is None:
+            there = self.label != self.source
+        else:
+            there = self.label == self.boundary.target
+        length = torch.linalg.vector_norm(self.total, ord=self.search.p, dim=1)
+        undecided = (length > 0) & self._blurred(everyone, length)
+        return there.logical_and(~undecided)
+
     def perturbations(self) -> tuple[Tensor, Tensor]:
         """Perturbations and tested points (N, C, H, W)."""
         everyone = torch.arange(len(self.x), device=self.x.device)
         adversarial = self.position(everyone)
         delta = adversarial - self.x if self.search.clip else self._delta(everyone)
         return delta, adversarial
+
+
+def _score_rounding(pair: Tensor) -> Tensor:
+    """Rounding (n,) of the difference of two scores (2, n) from the scores themselves."""
+    return _SCORE * torch.finfo(pair.dtype).eps * pair.abs().amax(0)
