@@ -122,7 +122,6 @@ KINKED: dict[str, Activation] = {
 # Autograd has no second derivatives of these or wrong ones.
 MISSING: dict[str, Activation] = {
     "hardsigmoid": lambda x: F.hardsigmoid(20 * x) * x,
-    "straight-through": lambda x: torch.tanh(_StraightThrough.apply(x) * x),
     "forgotten slope": lambda x: _ForgetsItsSlope.apply(x) * 1.0,
 }
 SMOOTH: dict[str, Activation] = {
@@ -190,14 +189,16 @@ def test_a_network_that_does_not_run_in_float64_is_judged_coarsely_and_that_is_n
 
 
 class Always32(nn.Module):
-    """Computes in float32 whatever it is given."""
+    """Has kernels for float32 alone."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.inner = [module]
+        self.inner = module
 
     def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.inner[0](x.float())
+        if x.dtype != torch.float32:
+            raise RuntimeError(f"no kernel for {x.dtype}")
+        scores: Tensor = self.inner(x)
         return scores
 
 
@@ -390,6 +391,11 @@ def test_the_verdict_is_the_same_every_time_and_for_every_batch_size() -> None:
     assert {v.kind for v in verdicts} == {"kinked"}
     first, _, last = (measure(net, batches_of(net, points, size)) for size in (11, 4, 11))
     assert first == last
+
+
+def test_gradients_that_are_no_slopes_do_not_come_so_far():
+    with pytest.raises(InputError, match="not the slopes of its scores"):
+        classifier(lambda x: torch.tanh(_StraightThrough.apply(x) * x))
 
 
 @pytest.mark.parametrize("name", MISSING)

@@ -41,7 +41,7 @@ def tilting_slider(ds: xr.Dataset, points: int = 300, seed: int = 0) -> str:
     title = f"The tilting boundary: {names} of {ds.attrs.get('dataset', 'the images')}"
     # In a script element of type JSON only "<" could end it early.
     data = json.dumps(_contents(ds, points, seed), allow_nan=False).replace("<", "\\u003c")
-    template = resources.files("geomadv.plotting").joinpath("tilting_slider.html")
+    template = resources.files("geomadv.plotting.linear").joinpath("tilting_slider.html")
     page = template.read_text(encoding="utf-8").replace("__TITLE__", html.escape(title))
     return page.replace("__DATA__", data)
 

@@ -8,13 +8,13 @@ from scipy.linalg import null_space
 from scipy.optimize import linprog
 
 from geomadv import InputError
-from geomadv.last_layer.regions import TESTS
-from geomadv.linalg import (
+from geomadv.last_layer import (
     adversarial_space,
     boundary_angles,
     class_regions,
     most_parallel,
 )
+from geomadv.last_layer.regions import TESTS
 
 # Three scores whose maximum is class 0 inside a triangle around the origin only.
 TRIANGLE = np.array([[0, 0], [1, 0], [-1, 1], [-1, -1]], dtype=float)
