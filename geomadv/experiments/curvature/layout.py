@@ -59,7 +59,7 @@ class CurvatureSettings:
         seed: of every random choice.
     """
 
-    count: int = 400
+    count: int = 200
     position: Literal["refine"] | float = "refine"
     boundary: Literal["region", "pair"] = "region"
     deepfool: DeepFoolSettings = DeepFoolSettings()  # noqa: RUF009 (frozen)
