@@ -158,12 +158,12 @@ def earlier_result(
 
 
 def check_same_network(ds: xr.Dataset, path: Path, net: ga.Classifier) -> None:
-    """Raises an `InputError` if a result is not of this network with these weights."""
-    if ds.attrs["weights_sha256"] != net.weights_sha256:
+    """Raises an `InputError` if a result is not of this network, its weights and its forward."""
+    if not ga.results.is_of_network(ds.attrs, net):
         raise ga.InputError(
             f"{path} is of network {ds.attrs['network']!r} with other weights than those of "
-            f"{net.name!r} now: run its analysis script with --overwrite, or choose another "
-            "--results folder."
+            f"{net.name!r} now, or with another forward: run its analysis script with --overwrite, "
+            "or choose another --results folder."
         )
 
 

@@ -1,6 +1,7 @@
 """DeepFool confined to growing subspaces, beside the norms of the images projected on them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -49,12 +50,13 @@ def run(flags: ConfinedDeepfool) -> None:
     count, steps = next((n, k) for most, n, k in _EFFORT if net.dimension <= most)
     images = load_images(flags, "test", count if flags.count is None else flags.count)
     grid = np.geomspace(1, min(net.dimension, _MOST), steps).round().astype(int)
-    config = {
+    config: dict[str, Any] = {
+        "train_sha256": train.sha256,
         "count": len(images),
         "dimensions": sorted(set(flags.dimensions or grid.tolist())),
         "draws": flags.draws,
         "seed": flags.seed,
-        **{name: ds.attrs["config"] for name, ds in earlier.items()},
+        **{name: ga.results.digest(ds.attrs) for name, ds in earlier.items()},
     }
 
     def compute(keep: ga.experiments.Keep) -> xr.Dataset:

@@ -44,7 +44,7 @@ def run(flags: DirectionSweep) -> None:
         "steps": flags.steps,
         "reach": flags.reach,
         "seed": flags.seed,
-        "curvature": curvature.attrs["config"],
+        "curvature": ga.results.digest(curvature.attrs),
     }
 
     def compute(keep: ga.experiments.Keep) -> xr.Dataset:

@@ -39,6 +39,7 @@ def run(flags: Finetuning) -> None:
     config = {
         "count": flags.count,
         "held_out": flags.held_out,
+        "held_out_sha256": held_out.sha256,
         "relative_radius": relative,
         "rounds": flags.rounds,
         "pool": flags.pool,

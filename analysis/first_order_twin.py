@@ -1,6 +1,7 @@
 """Accuracy of images projected on the singular vectors of perturbations and of normals."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import xarray as xr
 from common import (
@@ -35,11 +36,12 @@ def run(flags: FirstOrderTwin) -> None:
     boundary = earlier_result(flags, net, "boundary", train)
     count = image_count(net) if flags.count is None else flags.count
     splits = {name: load_images(flags, name, count) for name in ("train", "test")}
-    config = {
+    config: dict[str, Any] = {
+        "train_sha256": train.sha256,
         "count": count,
         "dimensions": flags.dimensions,
         "seed": flags.seed,
-        "boundary": boundary.attrs["config"],
+        "boundary": ga.results.digest(boundary.attrs),
         "boundary_images": boundary.attrs["dataset_sha256"],
     }
 

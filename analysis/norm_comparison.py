@@ -49,10 +49,11 @@ def run(flags: NormComparison) -> None:
     config = {
         "count": flags.count,
         "held_out": flags.held_out,
+        "held_out_sha256": held_out.sha256,
         "relative_norms": flags.relative_norms,
         "draws": flags.draws,
         "seed": flags.seed,
-        "universal": found.attrs["config"],
+        "universal": ga.results.digest(found.attrs),
         **sources,
     }
     ds = compute_once(

@@ -39,8 +39,8 @@ def run(flags: NormFractions) -> None:
         "epsilon": flags.epsilon,
         "dimensions": flags.dimensions,
         "seed": flags.seed,
-        "curvature": curvature.attrs["config"],
-        "universal": universal.attrs["config"],
+        "curvature": ga.results.digest(curvature.attrs),
+        "universal": ga.results.digest(universal.attrs),
     }
 
     def compute(_: ga.experiments.Keep) -> xr.Dataset:

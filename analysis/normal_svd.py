@@ -26,13 +26,13 @@ def run(flags: NormalSvd) -> None:
     net = load_network(flags)
     source = result_path(flags, net, "boundary")
     attrs = ga.load(source).attrs
-    if attrs["weights_sha256"] != net.weights_sha256:
+    if not ga.results.is_of_network(attrs, net):
         raise ga.InputError(f"{source} holds normals of other weights: run boundary.py again.")
     config = {
         "rank": flags.rank,
         "baseline_draws": flags.baseline_draws,
         "seed": flags.seed,
-        "boundary": attrs["config"],
+        "boundary": ga.results.digest(attrs),
     }
     images = StoredImages(attrs["dataset"], attrs["dataset_sha256"])
     with h5py.File(source) as file:

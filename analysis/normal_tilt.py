@@ -81,6 +81,7 @@ def run(flags: NormalTilt) -> None:
     config = {
         "classes": flags.classes,
         "count": flags.count,
+        "train_sha256": train.sha256,
         "nearest": flags.nearest,
         "beside": {net.name: net.weights_sha256 for net in nets[1:]},
         "seed": flags.seed,

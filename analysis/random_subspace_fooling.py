@@ -1,8 +1,18 @@
 """Fooling rates of random vectors from the normals' leading subspace, on held-out images."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from common import Flags, compute_once, load_images, load_network, main, mean_norm, result_path
+from common import (
+    Flags,
+    check_same_network,
+    compute_once,
+    load_images,
+    load_network,
+    main,
+    mean_norm,
+    result_path,
+)
 
 import geomadv as ga
 
@@ -25,16 +35,18 @@ def run(flags: RandomSubspaceFooling) -> None:
     """Fooling rates against dimension and norm, beside uniform directions."""
     net = load_network(flags)
     images = load_images(flags, "test", flags.count)
-    svd = ga.load(result_path(flags, net, "normal_svd"))
+    path = result_path(flags, net, "normal_svd")
+    svd = ga.load(path)
+    check_same_network(svd, path, net)
     typical = mean_norm(images)
     rank = svd.sizes["rank"]
-    config = {
+    config: dict[str, Any] = {
         "count": flags.count,
         "dimensions": [m for m in flags.dimensions if m <= rank],
         "relative_norms": flags.relative_norms,
         "draws": flags.draws,
         "seed": flags.seed,
-        "directions": svd.attrs["config"],
+        "directions": ga.results.digest(svd.attrs),
     }
     ds = compute_once(
         flags,

@@ -47,7 +47,7 @@ def run(flags: ScoreCurves) -> None:
         "reach": flags.reach,
         "draws": flags.draws,
         "seed": flags.seed,
-        "curvature": curvature.attrs["config"],
+        "curvature": ga.results.digest(curvature.attrs),
     }
 
     def compute(keep: ga.experiments.Keep) -> xr.Dataset:

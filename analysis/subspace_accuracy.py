@@ -1,6 +1,7 @@
 """Accuracy of images projected on the curved and on the flat directions of all classes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from common import (
     Flags,
@@ -34,11 +35,12 @@ def run(flags: SubspaceAccuracy) -> None:
     curvature = earlier_result(flags, net, "curvature", train)
     count = image_count(net) if flags.count is None else flags.count
     splits = {name: load_images(flags, name, count) for name in ("train", "test")}
-    config = {
+    config: dict[str, Any] = {
+        "train_sha256": train.sha256,
         "count": count,
         "dimensions": flags.dimensions,
         "seed": flags.seed,
-        "curvature": curvature.attrs["config"],
+        "curvature": ga.results.digest(curvature.attrs),
     }
     ds = compute_once(
         flags,

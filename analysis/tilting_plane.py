@@ -81,6 +81,7 @@ def run(flags: TiltingPlane) -> None:
         "classes": flags.classes,
         "classifier": str(classifier),
         "count": len(train),
+        "test_sha256": test.sha256,
         "C": values,
         "until_settled": True,
         "examples": flags.examples,

@@ -56,6 +56,7 @@ def run(flags: Transfer) -> None:
         "networks": {net.name: net.weights_sha256 for net in nets},
         "count": flags.count,
         "held_out": flags.held_out,
+        "held_out_sha256": held_out.sha256,
         "relative_radius": relative,
         "passes": flags.passes,
         "draws": flags.draws,

@@ -53,6 +53,7 @@ def run(flags: Universal) -> None:
     config = {
         "count": flags.count,
         "held_out": flags.held_out,
+        "held_out_sha256": held_out.sha256,
         "sizes": sizes,
         "p": flags.p,
         "relative_radius": relative,

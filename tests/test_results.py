@@ -24,7 +24,11 @@ from geomadv.errors import InputError
 from geomadv.results import check_writable, identity, load, provenance, reuse, save
 
 NET = SimpleNamespace(
-    name="lenet", weights_sha256="ab" * 32, device=torch.device("cpu"), dtype=torch.float32
+    name="lenet",
+    weights_sha256="ab" * 32,
+    behaviour=(1.0, -2.0),
+    device=torch.device("cpu"),
+    dtype=torch.float32,
 )
 IMAGES = SimpleNamespace(name="digits", sha256="cd" * 32)
 CONFIG = {"seed": 3, "overshoot": 0.02, "candidates": 10}

@@ -1,7 +1,7 @@
 """Files of released layouts stay readable.
 
-The file in tests/archive/ was made by ``python tests/test_results_layout.py`` with version 0.1.0;
-a new layout gets a further file beside it, and this one is never made anew.
+Each file in tests/archive/ was made by ``python tests/test_results_layout.py`` with the version in
+its name; a new layout gets a further file beside them, and these are never made anew.
 """
 
 import json
@@ -9,11 +9,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import xarray as xr
 
 from geomadv.results import ChunkStore, load, provenance
 
-ARCHIVED = Path(__file__).parent / "archive" / "results-0.1.0.h5"
+ARCHIVE = Path(__file__).parent / "archive"
+RELEASED = ["0.1.0", "0.2.0"]
 CONFIG = {"overshoot": 0.02, "seed": 5}
 NORMALS = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -36,8 +38,13 @@ def make(path: Path) -> None:
         )
 
 
-def test_the_first_layout_is_read() -> None:
-    ds = load(ARCHIVED)
+def archived(version: str) -> Path:
+    return ARCHIVE / f"results-{version}.h5"
+
+
+@pytest.mark.parametrize("version", RELEASED)
+def test_every_released_layout_is_read(version: str) -> None:
+    ds = load(archived(version))
     np.testing.assert_array_equal(ds["normal"], NORMALS)
     np.testing.assert_array_equal(ds["converged"], [True, False, True, False])
     assert ds["converged"].dtype == bool
@@ -47,21 +54,22 @@ def test_the_first_layout_is_read() -> None:
     assert json.loads(ds.attrs["config"]) == CONFIG
 
 
-def test_the_present_layout_is_the_archived_one(tmp_path: Path) -> None:
+def test_the_present_layout_is_the_last_archived_one(tmp_path: Path) -> None:
     make(tmp_path / "now.h5")
-    now, then = load(tmp_path / "now.h5"), load(ARCHIVED)
+    now, then = load(tmp_path / "now.h5"), load(archived(RELEASED[-1]))
     assert set(now.attrs) == set(then.attrs)
     then.attrs = now.attrs
     xr.testing.assert_identical(now, then)
 
 
-def test_the_archived_file_opens_without_geomadv() -> None:
-    with h5py.File(ARCHIVED) as file:
+@pytest.mark.parametrize("version", RELEASED)
+def test_archived_files_open_without_geomadv(version: str) -> None:
+    with h5py.File(archived(version)) as file:
         assert [dim[0].name for dim in file["normal"].dims] == ["/sample", "/pixel"]
         assert all({"long_name", "units"} <= set(file[name].attrs) for name in ("normal", "class"))
-    with xr.open_dataset(ARCHIVED) as ds:
+    with xr.open_dataset(archived(version)) as ds:
         assert ds["normal"].attrs["long_name"] == "unit boundary normal"
 
 
 if __name__ == "__main__":
-    make(ARCHIVED)
+    make(archived(RELEASED[-1]))

@@ -157,6 +157,7 @@ class Classifier:
         """
         other = copy.copy(self)
         other.__dict__.pop("is_piecewise_linear", None)
+        other.__dict__.pop("behaviour", None)
         other.__dict__.pop("bytes_per_image", None)
         other._notes = list(self._notes)
         with torch.inference_mode(False):
@@ -345,6 +346,7 @@ class Classifier:
         smooth._beta = float(beta)
         smooth.name = f"{self.name}-softplus{beta:g}"
         smooth.__dict__.pop("kinks", None)
+        smooth.__dict__.pop("behaviour", None)
         return smooth
 
     @cached_property
@@ -374,9 +376,24 @@ class Classifier:
 
         It is taken over the values as they are used, so it does not depend on the file format
         they came in; float32 and float64 copies differ. What a `forward` computes beyond its
-        layers (a functional activation, a constant) is not part of it.
+        layers (a functional activation, a constant) is not part of it: see `behaviour`.
         """
         return checksum(self._raw, self.module, self._beta)
+
+    @cached_property
+    def behaviour(self) -> tuple[float, ...]:
+        """32 numbers that tell whether a network computes the same: scores at four fixed images.
+
+        Eight fixed sums of the scores with random signs, less their means over the images, so that
+        a class that is switched off by a constant has no part in them. To be compared with a
+        tolerance: rounding differs between machines.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            scores = self.scores(self._probe(4)).double().cpu()
+        generator = torch.Generator().manual_seed(0)
+        signs = torch.randint(0, 2, (self.num_classes, 8), generator=generator).double() * 2 - 1
+        sums = (scores - scores.mean(0)) @ signs
+        return tuple(float(f"{value:.7g}") for value in sums.flatten())
 
     def __repr__(self) -> str:
         return (

@@ -10,15 +10,18 @@ whether an existing file answers the present question.
 from geomadv.files.writing import check_writable
 from geomadv.results.chunks import ChunkStore
 from geomadv.results.files import load, save
+from geomadv.results.identity import digest, identity, is_of_network
 from geomadv.results.parts import PartStore
-from geomadv.results.provenance import identity, provenance
+from geomadv.results.provenance import provenance
 from geomadv.results.reuse import reuse
 
 __all__ = [
     "ChunkStore",
     "PartStore",
     "check_writable",
+    "digest",
     "identity",
+    "is_of_network",
     "load",
     "provenance",
     "reuse",

@@ -15,7 +15,7 @@ from geomadv.errors import InputError
 from geomadv.files.writing import check_writable, replacing
 from geomadv.results.assembly import Schema, join, join_layouts, open_chunk
 from geomadv.results.files import check_labels, prepare
-from geomadv.results.provenance import plain
+from geomadv.results.identity import plain
 from geomadv.results.workarea import WorkArea
 
 Array = np.ndarray[Any, np.dtype[Any]]

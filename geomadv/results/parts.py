@@ -15,7 +15,8 @@ import xarray as xr
 from geomadv.errors import InputError
 from geomadv.files.writing import replacing
 from geomadv.results.files import prepare, storable_dataset, write_netcdf, write_prepared
-from geomadv.results.provenance import plain, program_version
+from geomadv.results.identity import plain
+from geomadv.results.provenance import program_version
 from geomadv.results.workarea import WorkArea
 
 

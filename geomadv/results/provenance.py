@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import shlex
@@ -11,33 +10,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-
-class NetworkLike(Protocol):
-    """What provenance reads of a `geomadv.Classifier`."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def weights_sha256(self) -> str: ...  # noqa: D102
-    @property
-    def device(self) -> Any: ...  # noqa: D102
-    @property
-    def dtype(self) -> Any: ...  # noqa: D102
-
-
-class ImagesLike(Protocol):
-    """What provenance reads of a `geomadv.ImageSet`."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def sha256(self) -> str: ...  # noqa: D102
-
+from geomadv.results.identity import ImagesLike, NetworkLike, identity, plain
 
 # Values that stand for "there is none": netCDF attributes cannot be null, and a reader should find
 # the same attributes in every file.
@@ -46,6 +24,7 @@ _ABSENT: dict[str, Any] = {
     "config": "{}",
     "network": "",
     "weights_sha256": "",
+    "behaviour": "[]",
     "dataset": "",
     "dataset_sha256": "",
     "seed": -1,
@@ -53,38 +32,6 @@ _ABSENT: dict[str, Any] = {
     "dtype": "",
     "wall_time_s": math.nan,
 }
-
-_IDENTITY = ("experiment", "network", "weights_sha256", "dataset", "dataset_sha256")
-
-
-def identity(
-    experiment: str,
-    *,
-    net: NetworkLike | None = None,
-    images: ImagesLike | None = None,
-    config: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What makes two runs the same run: equal identities must give equal numbers.
-
-    Args:
-        experiment: name of the experiment, as in the file name.
-        net: the network, if one takes part.
-        images: the images, if any take part.
-        config: every setting that can change the numbers, the seed included.
-
-    Returns:
-        Plain JSON values under experiment, network, weights_sha256, dataset, dataset_sha256 (empty
-        text where there is none) and config (a nested mapping). It serves as the `config` of a
-        `ChunkStore`.
-    """
-    return {
-        "experiment": experiment,
-        "network": "" if net is None else net.name,
-        "weights_sha256": "" if net is None else net.weights_sha256,
-        "dataset": "" if images is None else images.name,
-        "dataset_sha256": "" if images is None else images.sha256,
-        "config": plain(config),
-    }
 
 
 def provenance(
@@ -112,6 +59,7 @@ def provenance(
     """
     attrs = identity(experiment, net=net, images=images, config=config)
     attrs["config"] = json.dumps(attrs["config"], sort_keys=True)
+    attrs["behaviour"] = json.dumps(attrs["behaviour"])
     chosen = config.get("seed") if seed is None else seed
     if chosen is not None:
         attrs["seed"] = int(chosen)
@@ -151,54 +99,6 @@ def _storable(value: Any) -> Any:
         return list(value)
     simple = plain(value)
     return simple if isinstance(simple, str) else json.dumps(simple, sort_keys=True)
-
-
-def plain(value: Any) -> Any:
-    """The value in JSON terms: arrays and tuples as lists, infinities and other objects as text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else str(float(value))
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, set | frozenset):
-        return sorted((plain(item) for item in value), key=str)
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return str(value)
-
-
-def stored_identity(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """The `identity` that the root attributes of a file tell."""
-    found: dict[str, Any] = {name: str(attrs.get(name, "")) for name in _IDENTITY}
-    found["config"] = json.loads(str(attrs.get("config", "{}")))
-    return found
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Entries in which two nested mappings of plain values differ, as ``name: old -> new``."""
-    lines: list[str] = []
-    for key in sorted(set(old) | set(new)):
-        before, after = old.get(key, _MISSING), new.get(key, _MISSING)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            lines.append(f"{prefix}{key}: {_short(before)} -> {_short(after)}")
-    return lines
-
-
-_MISSING = object()
-
-
-def _short(value: Any, limit: int = 60) -> str:
-    if value is _MISSING:
-        return "(absent)"
-    text = json.dumps(value)
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def program_version() -> str:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from geomadv.errors import InputError
 from geomadv.results.files import load, read_attrs
-from geomadv.results.provenance import (
+from geomadv.results.identity import (
     ImagesLike,
     NetworkLike,
     differences,

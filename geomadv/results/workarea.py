@@ -13,7 +13,7 @@ from typing import Any, Self
 from geomadv.errors import InputError
 from geomadv.files.locking import LOCK, FolderLock
 from geomadv.files.writing import refusals, replacing
-from geomadv.results.provenance import differences
+from geomadv.results.identity import differences
 
 _MANIFEST = "manifest.json"
 
