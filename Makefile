@@ -31,7 +31,7 @@ figures: $(READY)  ## redraw all figures of NETWORK from its result files
 	$(BIN)/python figures/all.py $(RESULTS)/$(NETWORK)
 
 test: $(READY)  ## run the tests, a file per core (real data: GEOMADV_DATA)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

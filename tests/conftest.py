@@ -7,6 +7,14 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# Files of minutes, first: the processes that share the files then end together.
+LONG = ("test_scripts", "test_experiments_curvature", "test_scripts_subspaces", "test_distributed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, the others in their order."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
 
 def _find_data() -> Path | None:
     """The folder of real data: GEOMADV_DATA, else the one beside the checkout's parent."""
