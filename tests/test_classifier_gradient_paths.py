@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.files.places import data_dir
 
 SHAPE = (3, 12, 12)
 
@@ -145,8 +144,8 @@ def test_networks_that_drop_a_batch_of_one_work(size: int) -> None:
         assert torch.autograd.grad(net(y).sum(), y)[0].any()
 
 
-def test_field_cases() -> None:
-    folder = Path(data_dir()) / "field-cases"
+def test_field_cases(data_dir: Path) -> None:
+    folder = data_dir / "field-cases"
     if not (folder / "small_nets.py").exists():
         pytest.skip(f"needs {folder}")
     sys.path.insert(0, str(folder))
