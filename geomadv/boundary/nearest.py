@@ -8,6 +8,7 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
+from geomadv.linalg.rows import unit_rows
 
 # Shares of delta at which the ray is looked at.
 _SHARES = (0.0, *(2.0**-power for power in (6, 5.25, 4.5, 3.75, 3, 2.25, 1.5, 0.75, 0)))
@@ -219,14 +220,6 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 def _unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit rows (n, D) and lengths (n,), whatever the scale; both zero where one cannot tell.
-
-    The largest entry is divided out, or squares of 1e-30 would vanish and of 1e30 overflow.
-    """
-    largest = vectors.abs().amax(1, keepdim=True)
-    usable = (largest > 0) & largest.isfinite()
-    # A quotient of a subnormal is rough, but no inverse is taken that could overflow.
-    scaled = torch.where(usable, vectors / largest, 0.0)
-    norm = scaled.norm(dim=1, keepdim=True)
-    unit = torch.where(usable, scaled / norm, 0.0)
-    return unit, torch.where(usable, largest * norm, 0.0).squeeze(1)
+    """Unit rows (n, D) and lengths (n,), whatever the scale; both zero where one cannot tell."""
+    unit, length = unit_rows(vectors)
+    return unit, torch.where(length.isfinite(), length, 0.0)

@@ -199,11 +199,8 @@ class Walk:
         assert self.basis is not None
         w = gradient @ self.basis
         noise = 8 * torch.finfo(w.dtype).eps * math.sqrt(w.shape[1])
-        largest = gradient.abs().amax(1, keepdim=True)
-        # Over the largest entry: squares of very small and large ones leave the dtype's range.
-        whole = (gradient / largest).norm(dim=1, keepdim=True)
-        share = (w / largest).norm(dim=1, keepdim=True) / whole
-        return torch.where(share <= noise, 0.0, w)
+        share = unit_rows(w)[1] / unit_rows(gradient)[1]
+        return torch.where((share <= noise)[:, None], 0.0, w)
 
     def _rounding(self, index: Tensor, pair: Tensor) -> Tensor:
         """Rounding (n,) of f = the difference of two scores (2, n). Other classes take no part."""
