@@ -9,6 +9,28 @@ from torch import Tensor
 
 IMAGE = ("channel", "row", "column")
 
+# How a result is laid out: variable -> (dimensions, long_name, units).
+Schema = Mapping[str, tuple[tuple[str, ...], str, str]]
+
+
+def described(
+    schema: Schema, values: Mapping[str, Any], attrs: Mapping[str, Any] | None = None
+) -> xr.Dataset:
+    """The dataset of the values, with dimensions, names and units from the schema.
+
+    A variable whose only dimension has its own name becomes a coordinate. Variables of the schema
+    that a result has not (such as those of an option) are left out. Tensors come from any device.
+
+    Raises:
+        KeyError: a value that the schema does not name.
+        ValueError: a value of other dimensions than the schema says.
+    """
+    variables = {
+        name: variable(schema[name][0], v, *schema[name][1:]) for name, v in values.items()
+    }
+    ds = xr.Dataset(variables, attrs=dict(attrs or {}))
+    return ds.set_coords([name for name in variables if schema[name][0] == (name,)])
+
 
 def variable(
     dims: str | Sequence[str], values: Any, long_name: str, units: str = "1"

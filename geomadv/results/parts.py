@@ -74,6 +74,15 @@ class PartStore(WorkArea):
                 "only this part is computed anew."
             ) from error
 
+    def rows(self, parts: Mapping[str, Callable[[], xr.Dataset]], dim: str) -> xr.Dataset:
+        """All parts joined along their first dimension, in memory."""
+        kept = [self(part, compute) for part, compute in parts.items()]
+        return xr.concat(kept, dim, join="exact", combine_attrs="override")
+
+    def state(self, name: str) -> Path | None:
+        """A file of the work area."""
+        return self.folder / f"state-{name}"
+
     def finish(self, ds: xr.Dataset, attrs: Mapping[str, Any]) -> Path:
         """Writes the final file, which appears by rename, and removes the work area.
 
