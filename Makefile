@@ -4,7 +4,6 @@ PYTHON  ?= python3
 VENV    ?= .venv
 NETWORK ?= digits-cnn
 RESULTS ?= results
-PRESET  ?= auto
 
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -24,11 +23,11 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
-paper: $(READY)  ## run all analyses and figures: make paper [NETWORK=lenet-mnist PRESET=paper]
-	$(BIN)/python analysis/paper.py --network $(NETWORK) --results $(RESULTS) --preset $(PRESET)
+paper: $(READY)  ## run all experiments and figures: make paper [NETWORK=lenet-mnist FLAGS="--curvature.preset default"]
+	$(BIN)/geomadv paper --network $(NETWORK) --results $(RESULTS) $(FLAGS)
 
 figures: $(READY)  ## redraw all figures of NETWORK from its result files
-	$(BIN)/python figures/all.py $(RESULTS)/$(NETWORK)
+	$(BIN)/geomadv figures $(RESULTS)/$(NETWORK)
 
 test: $(READY)  ## run the tests, a file per core (real data: GEOMADV_DATA)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

@@ -4,68 +4,92 @@ A network and images go in; boundary points come out; from them come directions;
 what the directions do; every answer is one HDF5 file; every figure is drawn from files alone.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from geomadv import experiments, plotting, results
-from geomadv.boundary import BoundaryPoints, boundary_points
-from geomadv.classifier import Classifier
-from geomadv.collection import collect_boundary_points
-from geomadv.curvature import (
-    PrincipalCurvatures,
-    class_subspace,
-    mean_hessian,
-    mean_shape_operator,
-    principal_curvatures,
-)
-from geomadv.errors import InputError
-from geomadv.images import ImageSet, list_images, load_images
-from geomadv.linalg import NormalSVD, Subspace, normal_svd
-from geomadv.networks import accuracy, list_networks, load_network
-from geomadv.perturbations import (
-    DeepFoolResult,
-    DeepFoolSettings,
-    Perturbations,
-    UniversalPerturbation,
-    deepfool,
-    fgsm,
-    saliency,
-    universal_perturbation,
-)
-from geomadv.results import load, save
+# Modules are imported when a name is first used: `geomadv --help` needs none of them.
+_MODULES = {
+    "geomadv.boundary": ("BoundaryPoints", "boundary_points"),
+    "geomadv.classifier": ("Classifier",),
+    "geomadv.curvature": (
+        "PrincipalCurvatures",
+        "class_subspace",
+        "mean_hessian",
+        "mean_shape_operator",
+        "principal_curvatures",
+    ),
+    "geomadv.errors": ("InputError",),
+    "geomadv.images": ("ImageSet", "list_images", "load_images"),
+    "geomadv.linalg": ("NormalSVD", "Subspace", "normal_svd"),
+    "geomadv.networks": ("accuracy", "list_networks", "load_network"),
+    "geomadv.perturbations": (
+        "DeepFoolResult",
+        "DeepFoolSettings",
+        "Perturbations",
+        "UniversalPerturbation",
+        "deepfool",
+        "fgsm",
+        "saliency",
+        "universal_perturbation",
+    ),
+    "geomadv.pipeline": ("Experiment", "run"),
+    "geomadv.results": ("load", "save"),
+}
+_WHERE = {name: module for module, names in _MODULES.items() for name in names}
+_ROOMS = ("experiments", "pipeline", "plotting", "results")
 
 __version__ = version("geomadv")
 
-__all__ = [
-    "BoundaryPoints",
-    "Classifier",
-    "DeepFoolResult",
-    "DeepFoolSettings",
-    "ImageSet",
-    "InputError",
-    "NormalSVD",
-    "Perturbations",
-    "PrincipalCurvatures",
-    "Subspace",
-    "UniversalPerturbation",
-    "accuracy",
-    "boundary_points",
-    "class_subspace",
-    "collect_boundary_points",
-    "deepfool",
-    "experiments",
-    "fgsm",
-    "list_images",
-    "list_networks",
-    "load",
-    "load_images",
-    "load_network",
-    "mean_hessian",
-    "mean_shape_operator",
-    "normal_svd",
-    "plotting",
-    "principal_curvatures",
-    "results",
-    "saliency",
-    "save",
-    "universal_perturbation",
-]
+__all__ = sorted([*_WHERE, *_ROOMS])
+
+if TYPE_CHECKING:
+    from geomadv import experiments as experiments
+    from geomadv import pipeline as pipeline
+    from geomadv import plotting as plotting
+    from geomadv import results as results
+    from geomadv.boundary import BoundaryPoints as BoundaryPoints
+    from geomadv.boundary import boundary_points as boundary_points
+    from geomadv.classifier import Classifier as Classifier
+    from geomadv.curvature import PrincipalCurvatures as PrincipalCurvatures
+    from geomadv.curvature import class_subspace as class_subspace
+    from geomadv.curvature import mean_hessian as mean_hessian
+    from geomadv.curvature import mean_shape_operator as mean_shape_operator
+    from geomadv.curvature import principal_curvatures as principal_curvatures
+    from geomadv.errors import InputError as InputError
+    from geomadv.images import ImageSet as ImageSet
+    from geomadv.images import list_images as list_images
+    from geomadv.images import load_images as load_images
+    from geomadv.linalg import NormalSVD as NormalSVD
+    from geomadv.linalg import Subspace as Subspace
+    from geomadv.linalg import normal_svd as normal_svd
+    from geomadv.networks import accuracy as accuracy
+    from geomadv.networks import list_networks as list_networks
+    from geomadv.networks import load_network as load_network
+    from geomadv.perturbations import DeepFoolResult as DeepFoolResult
+    from geomadv.perturbations import DeepFoolSettings as DeepFoolSettings
+    from geomadv.perturbations import Perturbations as Perturbations
+    from geomadv.perturbations import UniversalPerturbation as UniversalPerturbation
+    from geomadv.perturbations import deepfool as deepfool
+    from geomadv.perturbations import fgsm as fgsm
+    from geomadv.perturbations import saliency as saliency
+    from geomadv.perturbations import universal_perturbation as universal_perturbation
+    from geomadv.pipeline import Experiment as Experiment
+    from geomadv.pipeline import run as run
+    from geomadv.results import load as load
+    from geomadv.results import save as save
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        value = getattr(import_module(_WHERE[name]), name)
+    elif name in _ROOMS:
+        value = import_module(f"geomadv.{name}")
+    else:
+        raise AttributeError(f"module 'geomadv' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

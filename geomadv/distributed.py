@@ -10,7 +10,7 @@ part them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from geomadv.errors import InputError
 
 T = TypeVar("T")
 
@@ -98,6 +100,29 @@ def from_main(value: T) -> T:
     dist.broadcast_object_list(box, src=0)
     received: T = box[0]
     return received
+
+
+def on_main(decide: Callable[[], T]) -> T:
+    """What the function gives on the main process, on every process; its `InputError` likewise."""
+    if size() == 1:
+        return decide()
+    outcome: tuple[Any, InputError | None] = (None, None)
+    if is_main():
+        try:
+            outcome = (decide(), None)
+        except InputError as error:
+            outcome = (None, error)
+    value, refused = from_main(outcome)
+    if refused is not None:
+        raise refused
+    decided: T = value
+    return decided
+
+
+def barrier() -> None:
+    """Waits until every process has come here."""
+    if size() > 1:
+        dist.barrier()
 
 
 @contextmanager

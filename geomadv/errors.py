@@ -1,9 +1,18 @@
 """The one error that geomadv raises for what the caller can mend."""
 
+import difflib
+from collections.abc import Sequence
+
 
 class InputError(ValueError):
     """An argument, a file or a network cannot be used as given.
 
     The message names the argument, says what was expected and what was found, and gives the
-    remedy. The scripts print it as one paragraph and exit with status 2.
+    remedy. The command line prints it as one paragraph and exits with status 2.
     """
+
+
+def closest(word: str, known: Sequence[str]) -> str:
+    """A sentence that suggests the most similar known word; empty where none is similar."""
+    matches = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean {matches[0]!r}?" if matches else ""

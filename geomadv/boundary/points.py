@@ -266,8 +266,9 @@ class _Piece:
         others = scores.scatter(1, margin.far[:, None], -torch.inf)
         wanted = scores.gather(1, margin.far[:, None])
         reach = torch.maximum(self.tolerance, _SCORE_ROUNDINGS * _eps(scores) * wanted[:, 0].abs())
-        tied = ((wanted - others).abs() <= reach[:, None]).to(torch.uint8)
-        return torch.where(tied.any(1), tied.argmax(1), margin.near), margin.far
+        tied = (wanted - others).abs() <= reach[:, None]
+        first = tied.to(torch.uint8).argmax(1)
+        return torch.where(tied.any(1), first, margin.near), margin.far
 
 
 def _eps(t: Tensor) -> float:

@@ -189,6 +189,15 @@ class ImageSet:
             )
         return self[np.random.default_rng(seed).permutation(len(self))[:n]]
 
+    def mean_image(self) -> Tensor:
+        """Mean (C, H, W) of all images, float64."""
+        total = sum(part.images.sum(0, dtype=torch.float64) for part in self.batches(512))
+        return torch.as_tensor(total) / len(self)
+
+    def mean_norm(self, p: float = 2) -> float:
+        """Mean p-norm of the images, image units."""
+        return float(self.images.flatten(1).norm(p=p, dim=1).mean())
+
     def of_class(self, c: int | str) -> "ImageSet":
         """The images of one class, in order.
 

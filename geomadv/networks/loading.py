@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, closest
 from geomadv.files.places import data_dir
 from geomadv.images import load_images
 from geomadv.images.formats import CIFAR10_NAMES
 from geomadv.networks.cache import trained
-from geomadv.networks.sources import Source, closest, open_source
+from geomadv.networks.sources import Source, open_source
 from geomadv.networks.spec import NetworkSpec
 from geomadv.networks.weights import (
     check_sha256,

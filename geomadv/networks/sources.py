@@ -1,6 +1,5 @@
 """Modules from outside the zoo: a function of a Python module, torchvision, timm."""
 
-import difflib
 import importlib
 import os
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, closest
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,6 @@ def open_source(name: str, pretrained: bool) -> Source:
     if origin == "timm":
         return _timm(model, pretrained)
     return Source(_called(origin, model), name=f"{origin}.{model}")
-
-
-def closest(word: str, known: Sequence[str]) -> str:
-    """A sentence that suggests the most similar known word; empty where none is similar."""
-    matches = difflib.get_close_matches(word, known, n=1)
-    return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
 # A function of the user's

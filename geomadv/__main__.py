@@ -1,0 +1,7 @@
+"""`python -m geomadv`."""
+
+import sys
+
+from geomadv.cli import main
+
+sys.exit(main())

@@ -1,0 +1,172 @@
+"""Principal curvatures of the boundaries around every class."""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+import xarray as xr
+
+import geomadv as ga
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.experiments import CurvatureSettings
+from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+
+# The full spectrum takes D products and D^2 numbers a class: on a CPU up to MNIST's D = 784, on a
+# GPU up to the largest dense matrix that is supported.
+_FULL_CPU, _FULL_GPU, _PAIRS = 1024, 4096, 20
+
+# Pixels up to which the default settings take a minute or two for all classes on a CPU.
+_SMALL = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curvature:
+    """Principal curvatures of the boundaries around every class."""
+
+    preset: Literal["auto", "default", "paper"] = "auto"
+    """paper: the numbers of "With Friends Like These"; default: better ones; auto: default for
+    images of up to 256 pixels, else the paper's, which take a fifth of the time. Settings below
+    win."""
+    classes: tuple[str, ...] = ()
+    """Target classes by name or number; default: all."""
+    count: int | None = None
+    """Training images of other classes to start from, per class."""
+    pairs: Annotated[int | Literal["auto"] | None, tyro.conf.arg(metavar="K|auto|None")] = "auto"
+    """Eigenpairs at each end, None for the full spectrum; auto: full where cheap, else 20."""
+    boundary: Literal["region", "pair"] | None = None
+    """Of the class's region (default), or between it and the source class (paper preset)."""
+    hvp: Literal["auto", "exact", "finite-difference", "smoothed"] | None = None
+    """Hessian-vector product; auto: exact for smooth networks, else finite differences."""
+    step: float | None = None
+    """Step of finite differences, in image units."""
+    step_distances: float | None = None
+    """The step as a multiple of the median distance of a class's boundary points, for example 0.5:
+    beyond 1 it is coarser than the boundary's distance."""
+    beta: float | None = None
+    """Sharpness of the smoothed network."""
+    tolerance: float | None = None
+    """Relative residual at which an eigenpair counts as converged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What `Curvature` means for one network; the seed stands in the settings too.
+
+    Attributes:
+        classes: by number.
+        settings: of every class.
+    """
+
+    classes: tuple[int, ...]
+    settings: CurvatureSettings = CurvatureSettings()  # noqa: RUF009 (frozen)
+
+
+def resolve(s: Curvature, net: Classifier) -> Measured:
+    """Classes as numbers, and the preset with the settings that were given."""
+    named = ("count", "boundary", "hvp", "step", "step_distances", "beta", "tolerance")
+    given: dict[str, Any] = {n: getattr(s, n) for n in named if getattr(s, n) is not None}
+    given["pairs"] = s.pairs
+    if s.pairs == "auto":
+        affordable = _FULL_GPU if net.device.type == "cuda" else _FULL_CPU
+        given["pairs"] = None if net.dimension <= affordable else _PAIRS
+    automatic = "default" if net.dimension <= _SMALL else "paper"
+    if (automatic if s.preset == "auto" else s.preset) == "paper":
+        if s.hvp not in (None, "finite-difference"):
+            given["step"] = s.step
+        settings = ga.experiments.paper_settings(net, **given)
+    else:
+        settings = CurvatureSettings(**given)
+    return Measured(classes=_numbers(s.classes, net), settings=settings.fitted(net.dimension))
+
+
+def _numbers(classes: tuple[str, ...], net: Classifier) -> tuple[int, ...]:
+    """The classes as numbers; names win where a name is a number."""
+    numbers = {str(i): i for i in range(net.num_classes)}
+    numbers |= {name: i for i, name in enumerate(net.class_names)}
+    if unknown := [name for name in classes if name not in numbers]:
+        raise InputError(
+            f"classes: network {net.name!r} has no class {', '.join(unknown)}; it has "
+            f"{', '.join(net.class_names[:20])}{' ...' if net.num_classes > 20 else ''}."
+        )
+    return tuple(dict.fromkeys(numbers[c] for c in classes)) or tuple(range(net.num_classes))
+
+
+def curvature(run: Run, s: Measured, images: ga.ImageSet) -> xr.Dataset:
+    """Class after class, then how far two halves of the points agree."""
+    return ga.experiments.curvature(
+        run.net,
+        images,
+        s.classes,
+        dataclasses.replace(s.settings, seed=run.seed),
+        memory=run.memory,
+        tell=functools.partial(_tell_class, run.say),
+        keep=run.keep,
+        **run.pace,
+    )
+
+
+def _tell_class(say: Any, ds: xr.Dataset, name: str) -> None:
+    """One line a class."""
+    used, tried = int(ds["points_used"][0]), int(ds["points_tried"][0])
+    line = f"class {name}: {used} of {tried} boundary points"
+    if third := int(ds["points_third"][0]):
+        line += f" ({third} with a third class on top)"
+    if used < 2:
+        say(f"{line}: skipped, at least 2 are needed")
+        return
+    values = ds["hessian_value"].to_numpy()[0]
+    doubt = ga.experiments.class_doubt(ds)
+    least, middle, most = ds["hessian_residual_range"].to_numpy()[0]
+    shares = ds["hessian_sign_share"].isel(extreme=0).to_numpy()[0]
+    parts = [
+        f"{line}, curvatures {values[0]:.3g} to {values[-1]:.3g}",
+        f"{int(ds['hessian_converged'].sum())} of {len(values)} pairs converged",
+        f"residuals {least:.2g} to {most:.2g}, median {middle:.2g}",
+        f"sign shared by {100 * shares[0]:.0f} % and {100 * shares[1]:.0f} % of the points",
+        f"asymmetry {float(ds['hessian_asymmetry'][0]):.1g}",
+        *filter(None, [doubt.words, ga.experiments.cancellation(ds)]),
+        f"{float(ds['wall_time'][0]):.1f} s",
+    ]
+    say(", ".join(parts) + (f" ({ds.attrs['note']})" if ds["fallback"][0] else ""))
+
+
+def tell(ds: xr.Dataset) -> str:
+    """How far the leading directions of two halves of the boundary points agree."""
+    if not ds["hessian_value"].notnull().any():
+        return "no class had enough boundary points"
+    lines = []
+    for d in ds["half_dimension"].to_numpy():
+        at = {"half_dimension": d}
+        positive, negative = (
+            float(np.degrees(ds["half_angle"].sel(at).sel(end=end).median()))
+            for end in ("positive", "negative")
+        )
+        random = float(np.degrees(ds["random_angle"].sel(at).median()))
+        lines.append(
+            f"{d} leading directions of two halves of the points, median principal angle: positive "
+            f"{positive:.0f}°, negative {negative:.0f}°, random {random:.0f}°"
+        )
+    return "\n".join(lines)
+
+
+CURVATURE = (
+    Experiment(
+        name="curvature",
+        settings=Curvature,
+        compute=curvature,
+        resolve=resolve,
+        images={"images": Sample("train")},
+        tell=tell,
+        figures={
+            "curvature_profile": Drawing(ga.plotting.curvature_profile),
+            "curvature_directions": Drawing(ga.plotting.curvature_directions),
+            "sharedness": Drawing(ga.plotting.sharedness),
+            "scale_sweep": Drawing(ga.plotting.scale_sweep),
+            "spectral_density": Drawing(ga.plotting.spectral_density, variable="density"),
+        },
+    ),
+)

@@ -1,0 +1,122 @@
+"""An experiment as one value: what may be set, what it reads, computes, tells and draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from geomadv.classifier import Classifier
+from geomadv.keep import Keep
+from geomadv.labels import Schema
+
+if TYPE_CHECKING:
+    from geomadv.pipeline.study import Study
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images that an experiment uses.
+
+    Attributes:
+        split: "train" or "test"; the two never overlap.
+        count: name of the setting that says how many are drawn at random; its value None, or one
+            beyond the split, takes all in order. No name: all.
+        classes: name of the setting with the classes whose images alone are taken.
+        optional: a count of 0 says that none are wanted; `compute` then gets None.
+    """
+
+    split: Split
+    count: str | None = None
+    classes: str | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of a result.
+
+    Attributes:
+        plot: dataset (and those `beside` it, None where there is none) -> figure, or a page's text.
+        beside: further results that the figure shows if they are there.
+        variable: drawn only where the result has this variable and a value in it.
+    """
+
+    plot: Callable[..., Figure | str]
+    beside: tuple[str, ...] = ()
+    variable: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the computation of an experiment may use beside its settings, images and inputs.
+
+    Attributes:
+        net: the network.
+        seed: of every random choice.
+        keep: keeps finished parts on disk.
+        pace: `batch_size` and `progress`, keyword arguments of every experiment.
+        networks: the network and those beside it, of an experiment on several.
+        memory: bytes that may be kept for reuse; None: from the machine.
+        say: where a line about the progress goes.
+    """
+
+    net: Classifier
+    seed: int
+    keep: Keep
+    pace: Mapping[str, Any]
+    networks: tuple[Classifier, ...]
+    memory: int | None = None
+    say: Callable[[str], None] = print
+
+
+def _as_given(settings: Any, net: Classifier) -> Any:
+    del net
+    return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """An experiment as a whole. The runner, the command line and the tables read it.
+
+    Attributes:
+        name: of its result file and of its command; letters, digits and underscores.
+        settings: frozen dataclass with defaults; its fields and their docstrings are the flags.
+        compute: (run, settings, **images, **inputs) -> Dataset, a plain function of public calls.
+        schema: variables of the result, see `geomadv.labels.Schema`.
+        resolve: (settings, net) -> settings with what depends on the network filled in; raises
+            `InputError` for settings that cannot be used, before any work.
+        images: keyword of `compute` -> which images; the first are those that the file is named
+            after.
+        inputs: results it starts from; keyword arguments of `compute`. They are run first.
+        optional: results it uses if they are there; None where they are not.
+        networks: (settings, study) -> the networks beside the first, of experiments on several.
+        tell: Dataset -> lines for the terminal and the report.
+        figures: name of the file -> drawing.
+        version: raised when the same settings give other numbers than before.
+        in_paper: whether `geomadv paper` runs it.
+    """
+
+    name: str
+    settings: type
+    compute: Callable[..., xr.Dataset]
+    schema: Schema = field(default_factory=dict)
+    resolve: Callable[[Any, Classifier], Any] = _as_given
+    images: Mapping[str, Sample] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    networks: Callable[[Any, Study], tuple[Classifier, ...]] | None = None
+    tell: Callable[[xr.Dataset], str] = lambda ds: f"{dict(ds.sizes)}"
+    figures: Mapping[str, Drawing] = field(default_factory=dict)
+    version: int = 1
+    in_paper: bool = True
+
+    @property
+    def summary(self) -> str:
+        """First line of the settings' docstring."""
+        return (self.settings.__doc__ or self.name).strip().splitlines()[0]

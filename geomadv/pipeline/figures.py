@@ -1,0 +1,105 @@
+"""Figures of the results in a folder, from the files alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import xarray as xr
+
+from geomadv import results
+from geomadv.errors import InputError, closest
+from geomadv.pipeline.experiment import Drawing, Experiment
+from geomadv.pipeline.table import EXPERIMENTS
+from geomadv.plotting.saving import save_figure
+
+Say = Callable[[str], None]
+
+
+def draw_experiment(
+    experiment: Experiment,
+    folder: Path,
+    say: Say = print,
+    only: Sequence[str] = (),
+    only_newer: bool = False,
+) -> int:
+    """Draws the figures of one result to `figures/` below its folder.
+
+    Args:
+        experiment: whose figures.
+        folder: of the network's results.
+        say: where the paths of the files go.
+        only: names of the figures to draw; none: all.
+        only_newer: leave figures that are newer than all they show.
+
+    Returns:
+        How many were drawn.
+
+    Raises:
+        InputError: the result is damaged, or is none that the figure can show.
+    """
+    source = folder / f"{experiment.name}.h5"
+    wanted = {n: d for n, d in experiment.figures.items() if not only or n in only}
+    if not wanted or not source.exists():
+        return 0
+    drawn, ds = 0, results.load(source)
+    for name, drawing in wanted.items():
+        if not _shows_something(drawing, ds):
+            say(f"{name}: {source.name} holds no {drawing.variable}")
+        elif not (only_newer and _is_newer(folder, name, experiment, drawing)):
+            beside = [_load_if_there(folder / f"{other}.h5") for other in drawing.beside]
+            say(str(save_figure(drawing.plot(ds, *beside), folder / "figures", name)))
+            drawn += 1
+    return drawn
+
+
+def _shows_something(drawing: Drawing, ds: xr.Dataset) -> bool:
+    name = drawing.variable
+    return name is None or (name in ds and bool(ds[name].notnull().any()))
+
+
+def _load_if_there(path: Path) -> xr.Dataset | None:
+    return results.load(path) if path.exists() else None
+
+
+def _is_newer(folder: Path, name: str, experiment: Experiment, drawing: Drawing) -> bool:
+    shown = [folder / f"{other}.h5" for other in (experiment.name, *drawing.beside)]
+    made = [*(folder / "figures").glob(f"{name}.*")]
+    latest = max(path.stat().st_mtime_ns for path in shown if path.exists())
+    return bool(made) and all(path.stat().st_mtime_ns >= latest for path in made)
+
+
+def draw(
+    folder: str | os.PathLike[str],
+    only: Sequence[str] = (),
+    *,
+    experiments: Iterable[Experiment] = EXPERIMENTS,
+    say: Say = print,
+) -> None:
+    """Draws what the results in a folder allow, to `figures/` below it.
+
+    Args:
+        folder: of one network's results, such as results/digits-cnn.
+        only: names of the figures to draw; none: all.
+        experiments: all that are known.
+        say: where the paths of the files go.
+
+    Raises:
+        InputError: no such figure; the folder holds no result with one, or some that cannot be
+            drawn; the others then are.
+    """
+    table = tuple(experiments)
+    known = [name for experiment in table for name in experiment.figures]
+    if unknown := [name for name in only if name not in known]:
+        raise InputError(f"{', '.join(unknown)}: no figure.{closest(unknown[0], known)}")
+    drawn, failed = 0, []
+    for experiment in table:
+        try:
+            drawn += draw_experiment(experiment, Path(folder), say, only)
+        except InputError as error:
+            failed.append(f"{experiment.name}: {error}")
+    if failed:
+        raise InputError("; ".join(failed))
+    if drawn == 0:
+        raise InputError(f"{folder} holds no results to draw: run `geomadv paper` first.")

@@ -1,0 +1,284 @@
+"""Runs experiments: reuses what is the same result, computes the rest, and knows what is stale."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+from geomadv import distributed, results
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError, closest
+from geomadv.images import ImageSet
+from geomadv.pipeline.experiment import Experiment, Run
+from geomadv.pipeline.identity import Identity, changes, digest, identity
+from geomadv.pipeline.provenance import Asked, provenance
+from geomadv.pipeline.settings import differing, field_names, normalised, with_given
+from geomadv.pipeline.study import Study
+from geomadv.results.files import read_attrs
+from geomadv.results.identity import plain
+from geomadv.results.shared import SharedKeep
+
+Say = Callable[[str], None]
+Attrs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What there is of a result: "done", "stale", "unfinished" or "missing", and why."""
+
+    state: str
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that a computation needs, and the identity of what it will give."""
+
+    experiment: Experiment
+    asked: Asked
+    networks: tuple[Classifier, ...]
+    images: Mapping[str, ImageSet | None]
+    identity: Identity
+
+
+class Runner:
+    """Runs the experiments of a table on one study.
+
+    Args:
+        study: network, images, folder, given settings.
+        experiments: all that are known; their order is that of a whole paper.
+        say: where lines about progress and answers go.
+    """
+
+    def __init__(self, study: Study, experiments: Iterable[Experiment], say: Say = print) -> None:
+        self.study = study
+        self.table = {experiment.name: experiment for experiment in experiments}
+        self.say: Say = say if distributed.is_main() else lambda _: None
+        # What this process has found to be current, or has computed.
+        self._current: dict[str, Identity] = {}
+        # What was asked for by name: a given seed is theirs; what they start from keeps its own.
+        self._named: set[str] = set()
+
+    def find(self, name: str) -> Experiment:
+        """The experiment of a name; raises `InputError` with the most similar name."""
+        if name not in self.table:
+            raise InputError(
+                f"{name!r} is no experiment.{closest(name, list(self.table))} There are "
+                f"{', '.join(self.table)}."
+            )
+        return self.table[name]
+
+    # Settings
+
+    def check(self, name: str) -> None:
+        """Raises an `InputError` for settings that cannot be used; names it as asked for."""
+        self._named.add(name)
+        self.asked(name)
+
+    def asked(self, name: str) -> Asked:
+        """The settings of the existing or unfinished result, with those that the user gave.
+
+        Raises:
+            InputError: a given setting differs from the existing result's (without --overwrite),
+                or cannot be used.
+        """
+        experiment, study = self.find(name), self.study
+        stored = distributed.on_main(lambda: self._stored_config(name))
+        before_seed = stored.pop("seed", None)
+        # A setting that is known no more cannot be kept; the result is stale by its identity.
+        known = {k: v for k, v in stored.items() if k in field_names(experiment.settings)}
+        before = normalised(with_given(experiment.settings(), known, f"{name}."))
+        raw = normalised(with_given(before, study.given.get(name, {}), f"{name}."))
+        seed = int(before_seed or 0)
+        if study.seed is not None and (name in self._named or not stored):
+            seed = study.seed
+        if stored and not study.place.overwrite:
+            self._refuse_others(name, differing(raw, before), before, (before_seed, seed))
+        return Asked(raw, normalised(experiment.resolve(raw, study.net)), seed)
+
+    def _stored_config(self, name: str) -> dict[str, Any]:
+        """Settings and seed of the result that there is, else of the one that was begun."""
+        path = self.study.path(name)
+        if path.exists():
+            return dict(json.loads(str(read_attrs(path).get("config", "{}"))))
+        return dict((results.unfinished(path) or {}).get("config", {}))
+
+    def _refuse_others(
+        self, name: str, other: Mapping[str, Any], before: Any, seeds: tuple[int | None, int]
+    ) -> None:
+        found = [f"{k}: {plain(getattr(before, k))} -> {v}" for k, v in other.items()]
+        if seeds[0] not in (None, seeds[1]):
+            found.append(f"seed: {seeds[0]} -> {seeds[1]}")
+        if found:
+            path = self.study.path(name)
+            raise InputError(
+                f"{path} {'holds' if path.exists() else 'was begun as'} another result "
+                f"({'; '.join(found)}): use --overwrite to replace it, or another --results folder "
+                "to keep both."
+            )
+
+    # Identity
+
+    def _plan(self, name: str, inputs: Mapping[str, Identity]) -> _Plan:
+        experiment, asked, study = self.find(name), self.asked(name), self.study
+        images = self._images(name, asked)
+        beside = experiment.networks(asked.settings, study) if experiment.networks else ()
+        networks = (study.net, *beside)
+        before = {i: digest(known) for i, known in inputs.items()}
+        formed = identity(experiment, asked.settings, asked.seed, networks, images, before)
+        return _Plan(experiment, asked, networks, images, formed)
+
+    def _images(self, name: str, asked: Asked) -> dict[str, ImageSet | None]:
+        return {
+            role: self.study.sample(sample, asked.settings, asked.seed)
+            for role, sample in self.find(name).images.items()
+        }
+
+    def _stored_identity(self, name: str) -> Identity:
+        attrs = read_attrs(self.study.path(name))
+        if "identity" not in attrs:
+            raise InputError(
+                f"{self.study.path(name)} was written by geomadv {attrs['geomadv_version']}, whose "
+                "files do not say all that makes a result the same result: use --overwrite to "
+                "compute it anew, or another --results folder to keep it."
+            )
+        return dict(json.loads(str(attrs["identity"])))
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a finished result, of whatever identity."""
+        return distributed.on_main(self.study.path(name).exists)
+
+    def inputs_there(self, name: str) -> list[str]:
+        """The inputs of an experiment, and those of the optional ones that are there."""
+        experiment = self.find(name)
+        return [*experiment.inputs, *(i for i in experiment.optional if self.exists(i))]
+
+    def status(self, name: str) -> Status:
+        """What there is of a result; nothing is computed."""
+        path = self.study.path(name)
+        if not path.exists():
+            return Status("unfinished" if results.unfinished(path) else "missing")
+        inputs = self.inputs_there(name)
+        broken = {i: s.state for i in inputs if (s := self.status(i)).state != "done"}
+        if broken:
+            return Status("stale", tuple(f"{i} is {state}" for i, state in broken.items()))
+        try:
+            stored = self._stored_identity(name)
+        except InputError as error:
+            return Status("stale", (str(error),))
+        plan = self._plan(name, {i: self._stored_identity(i) for i in inputs})
+        found = tuple(changes(stored, plan.identity))
+        return Status("stale" if found else "done", found)
+
+    # Running
+
+    def run(self, name: str, anew: bool | None = None) -> xr.Dataset:
+        """The result of an experiment: the existing one if it is the same, else computed.
+
+        Inputs that are missing run first.
+
+        Args:
+            name: of the experiment.
+            anew: whether to compute it in any case; None: if --overwrite was given.
+
+        Raises:
+            InputError: the result, or one that it starts from, is stale (without --refresh) or
+                has other settings than those given (without --overwrite); or what the experiment
+                itself refuses.
+        """
+        if anew is None:
+            self._named.add(name)
+        self._images(name, self.asked(name))  # what is wrong with them, before the inputs run
+        for i in self.inputs_there(name):
+            self._obtain_input(name, i)
+        inputs = {i: self._current[i] for i in self.inputs_there(name)}
+        plan = self._plan(name, inputs)
+        anew = self.study.place.overwrite if anew is None else anew
+        if anew or distributed.on_main(lambda: self._needs_computing(plan)):
+            self._compute(plan, self.study.place.overwrite or self.study.place.refresh)
+        self._current[name] = plan.identity
+        return results.load(self.study.path(name))
+
+    def _obtain_input(self, name: str, needed: str) -> None:
+        if needed in self._current:
+            return
+        if not self.exists(needed):
+            self.say(f"{name} starts from {needed}, which is missing: it runs first")
+        self.say(self.find(needed).tell(self.run(needed, anew=False)))
+
+    def _needs_computing(self, plan: _Plan) -> bool:
+        name, refresh = plan.experiment.name, self.study.place.refresh
+        if not self.study.path(name).exists():
+            return True
+        found = changes(self._stored_identity(name), plan.identity)
+        # An input whose settings were given is meant to be replaced by them.
+        meant = self.study.place.overwrite and bool(self.study.given.get(name))
+        if found and not (refresh or meant):
+            raise InputError(
+                f"{self.study.path(name)} is stale, since what it was computed from has changed: "
+                f"{'; '.join(found)}. Use --refresh to compute it anew, or another --results "
+                "folder to keep both."
+            )
+        if not found:
+            results.discard_assembled(self.study.path(name), self._manifest(plan))
+        return bool(found)
+
+    def _manifest(self, plan: _Plan) -> dict[str, Any]:
+        return {**plan.identity, "config": plan.asked.config}
+
+    def _compute(self, plan: _Plan, overwrite: bool) -> None:
+        study, experiment = self.study, plan.experiment
+        inputs: dict[str, xr.Dataset | None] = dict.fromkeys(experiment.optional) | {
+            name: results.load(study.path(name)) for name in plan.identity["inputs"]
+        }
+        path, store = study.path(experiment.name), None
+        if distributed.is_main():
+            study.check_writable()
+            store = results.Store(path, self._manifest(plan), overwrite=overwrite)
+        with store or nullcontext():
+            keep = store if store and distributed.size() == 1 else SharedKeep(store)
+            place = study.place
+            pace = {"batch_size": place.batch_size, "progress": place.progress}
+            run = Run(study.net, plan.asked.seed, keep, pace, plan.networks, place.memory, self.say)
+            started = time.perf_counter()
+            ds = experiment.compute(run, plan.asked.settings, **plan.images, **inputs)
+            if store:
+                seconds = time.perf_counter() - started
+                attrs = provenance(study, experiment, plan.asked, plan.images, plan.identity)
+                attrs |= _data_set_of(attrs, inputs)
+                store.finish(checked(ds, experiment), {**attrs, "wall_time_s": seconds})
+        distributed.barrier()
+
+
+def _data_set_of(attrs: Mapping[str, Any], inputs: Mapping[str, xr.Dataset | None]) -> Attrs:
+    """The data set of an experiment that takes no images itself: that of what it starts from."""
+    before = next((ds.attrs for ds in inputs.values() if ds is not None), {})
+    names = () if attrs["dataset"] else ("dataset", "dataset_sha256")
+    return {name: before[name] for name in names if name in before}
+
+
+def checked(ds: xr.Dataset, experiment: Experiment) -> xr.Dataset:
+    """The dataset with the schema's labels where it has none.
+
+    Raises:
+        InputError: a variable of other dimensions than the schema says, or one that it lacks.
+    """
+    if not experiment.schema:
+        return ds
+    labelled = ds.copy()
+    for name, variable in labelled.variables.items():
+        dims, long_name, units = experiment.schema.get(str(name), ((), "", ""))
+        if not long_name or tuple(dims) != variable.dims:
+            raise InputError(
+                f"experiment {experiment.name!r} gave the variable {str(name)!r} with dimensions "
+                f"{variable.dims}, its schema says {dims if long_name else 'nothing of it'}: "
+                "correct the one or the other."
+            )
+        variable.attrs = {"long_name": long_name, "units": units} | variable.attrs
+    return labelled

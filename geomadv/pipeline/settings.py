@@ -1,0 +1,119 @@
+"""Settings as dataclasses: from JSON, TOML and the command line, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, Union
+
+from geomadv.errors import InputError, closest
+from geomadv.results.identity import plain
+
+Given = Mapping[str, Any]
+
+
+_fields = dataclasses.fields
+
+
+def field_names(settings: Any) -> list[str]:
+    """Names of the fields of a dataclass."""
+    return [field.name for field in _fields(settings)]
+
+
+def with_given(settings: Any, given: Given, where: str = "") -> Any:
+    """The settings with those that are given, nested as they are.
+
+    Args:
+        settings: a dataclass.
+        given: field -> value; nested mappings for nested dataclasses; values in JSON terms (lists
+            for tuples, "inf" for infinity) or as they are.
+        where: in front of the names in messages, such as "curvature.".
+
+    Raises:
+        InputError: no such field, or a value of another type.
+    """
+    kinds = typing.get_type_hints(type(settings))
+    changes = {}
+    for name, value in given.items():
+        known = field_names(settings)
+        if name not in known:
+            raise InputError(
+                f"{where}{name} is no setting.{closest(name, known)} There are {', '.join(known)}."
+            )
+        now = getattr(settings, name)
+        if dataclasses.is_dataclass(now) and isinstance(value, Mapping):
+            changes[name] = with_given(now, value, f"{where}{name}.")
+        elif dataclasses.is_dataclass(value) and type(value) is type(now):
+            changes[name] = normalised(value)
+        else:
+            changes[name] = _restored(kinds[name], value, f"{where}{name}")
+    return dataclasses.replace(settings, **changes)
+
+
+def _restored(kind: Any, value: Any, where: str) -> Any:
+    """The value as its type annotation says; JSON and TOML know neither tuples nor infinity."""
+    options = typing.get_args(kind) if _is_union(kind) else (kind,)
+    for option in options:
+        try:
+            return _one(option, value)
+        except (TypeError, ValueError):
+            continue
+    raise InputError(f"{where} = {value!r}: expected {_words(kind)}.")
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (Union, types.UnionType)
+
+
+def _one(kind: Any, value: Any) -> Any:
+    """The value as one type without alternatives; raises ValueError if it is none."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind in (None, type(None)) and value is None:
+        return None
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        if arguments[-1] is not Ellipsis and len(arguments) != len(value):
+            raise ValueError
+        each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_one(k, v) for k, v in zip(each, value, strict=True))
+    if kind is float and not isinstance(value, bool):
+        number = float(value)
+        if isinstance(value, str) and math.isfinite(number):
+            raise ValueError
+        return number
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise ValueError
+
+
+def _words(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    if _is_union(kind):
+        return " or ".join(_words(k) for k in typing.get_args(kind))
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(map(repr, typing.get_args(kind)))
+    if typing.get_origin(kind) is tuple:
+        return f"a list, each {_words(typing.get_args(kind)[0])}"
+    return "nothing" if kind in (None, type(None)) else names.get(kind, str(kind))
+
+
+def normalised(settings: Any) -> Any:
+    """The same settings with every value of the type that its field says: 1 becomes 1.0."""
+    return with_given(settings, {n: getattr(settings, n) for n in field_names(settings)})
+
+
+def differing(now: Any, base: Any) -> dict[str, Any]:
+    """The fields, in JSON terms and nested, in which settings differ from others of their class."""
+    found: dict[str, Any] = {}
+    for field in _fields(now):
+        new, old = getattr(now, field.name), getattr(base, field.name)
+        if dataclasses.is_dataclass(new) and type(new) is type(old):
+            if inner := differing(new, old):
+                found[field.name] = inner
+        elif plain(new) != plain(old):
+            found[field.name] = plain(new)
+    return found

@@ -1,0 +1,84 @@
+"""Adversarial directions of the last layer: null space, regions, boundaries, collisions."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+
+import geomadv as ga
+from geomadv.experiments import CollisionSettings
+from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftmaxDirections:
+    """Adversarial directions of the last layer: null space, regions, boundaries, collisions."""
+
+    count: int = 300
+    """Test images; all if there are fewer."""
+    collisions: CollisionSettings = field(default_factory=CollisionSettings)
+    """Search for images with the features of another class's image."""
+    layer: str | None = None
+    """Module whose input is taken for the features; default: the last product with weights."""
+    angle_sample: int = 2_000_000
+    """Pairs of boundaries above which the histogram of angles is that of a random sample."""
+
+
+def softmax_directions(run: Run, s: SoftmaxDirections, images: ga.ImageSet) -> xr.Dataset:
+    """What the last layer does not see, and whether images can hide there."""
+    return ga.experiments.softmax_directions(
+        run.net,
+        images,
+        s.collisions,
+        angle_sample=s.angle_sample,
+        seed=run.seed,
+        layer=s.layer,
+        keep=run.keep,
+        **run.pace,
+    )
+
+
+def tell(ds: xr.Dataset) -> str:
+    """The five findings, a line each."""
+    lines = [
+        f"adversarial directions: {int(ds['adversarial_dimension'])} of {ds.sizes['feature']} "
+        f"(rank {int(ds['rank'])}; published bound {int(ds['published_bound'])})"
+    ]
+    if ds.sizes["adversarial"] > 0:
+        lines.append(
+            f"largest change of the softmax, features moved by {float(ds['displacement'][-1]):.0e} "
+            f"norms: {float(ds['softmax_change'][-1].max()):.1e}"
+        )
+    cosine = float(ds["parallel_cosine"].max())
+    hidden = 100 * float(ds["hidden_share"].where(ds["perturbation_converged"]).mean())
+    noise = 100 * float(ds["noise_hidden_share"].mean())
+    rates = ", ".join(
+        f"{100 * float(e / ds['mean_image_norm']):.2g} %: {100 * float(rate):.0f} %"
+        for e, rate in zip(ds["epsilon"], ds["collision"].mean("pair"), strict=True)
+    )
+    return "\n".join(
+        [
+            *lines,
+            f"unbounded regions: {int(ds['region_unbounded'].sum())} of {ds.sizes['class']}, "
+            f"within the visible directions {int(ds['region_unbounded_visible'].sum())}",
+            f"most parallel boundaries: |cos| {cosine:.3f}, {np.degrees(np.arccos(cosine)):.1f}°",
+            f"energy of the feature change hidden: DeepFool {hidden:.0f} %, noise {noise:.0f} %",
+            f"collisions by radius (of the mean image norm): {rates}",
+        ]
+    )
+
+
+SOFTMAX = (
+    Experiment(
+        name="softmax_directions",
+        settings=SoftmaxDirections,
+        compute=softmax_directions,
+        images={"images": Sample("test", "count")},
+        tell=tell,
+        figures={
+            "softmax_null_space": Drawing(ga.plotting.softmax_null_space),
+            "softmax_boundary_angles": Drawing(ga.plotting.softmax_boundary_angles),
+            "feature_collisions": Drawing(ga.plotting.feature_collisions),
+        },
+    ),
+)

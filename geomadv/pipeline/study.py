@@ -1,0 +1,248 @@
+"""What a run works on: a network, its images, and the folder and manner of the computation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+
+from geomadv import distributed
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.files.writing import check_writable
+from geomadv.images import ImageSet, list_images, load_images
+from geomadv.networks import ZOO, list_networks, load_network
+from geomadv.pipeline.experiment import Sample, Split
+
+_Name = tyro.conf.arg(metavar="NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The network and its images."""
+
+    network: Annotated[str, _Name] = "digits-cnn"
+    """A network of the zoo, package.module:function, torchvision:NAME or timm:NAME."""
+    weights: Path | None = None
+    """Weights for the network (.safetensors; .pt and .pth if they hold tensors only)."""
+    images: Annotated[str | None, _Name] = None
+    """Data set by name, or a folder, .npz or .h5 file; default: the one the network is for."""
+    mean: tuple[float, ...] | None = None
+    """Per-channel mean that a network of your own expects to be subtracted."""
+    std: tuple[float, ...] | None = None
+    """Per-channel standard deviation that a network of your own expects to be divided out."""
+
+    @property
+    def dataset(self) -> str:
+        """The images as named, else those the network is for."""
+        if self.images is not None:
+            return self.images
+        if self.network in ZOO:
+            return ZOO[self.network].dataset
+        raise InputError(
+            f"--images: say which images network {self.network!r} is for: a data set "
+            f"({', '.join(list_images())}), a folder, .npz or .h5 file. Networks that need no such "
+            f"answer: {', '.join(list_networks())}."
+        )
+
+    def load(self, device: str) -> Classifier:
+        """The network; images tell the shape of a foreign one."""
+        shape = None
+        if ":" in self.network:
+            shape = load_images(self.dataset, limit=1).shape
+        return _loaded(self.network, self.weights, shape, self.mean, self.std, device)
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(
+    name: str,
+    weights: Path | None,
+    shape: tuple[int, int, int] | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    device: str,
+) -> Classifier:
+    """One network for all analyses of a process: loading verifies checksums, which takes time."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    with distributed.main_first():
+        return load_network(
+            name, weights=weights, input_shape=shape, mean=mean, std=std, device=device
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where results go, and how they are computed; nothing here changes a number."""
+
+    results: Path = Path("results")
+    """Folder of the result files; each network has its own below it."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
+    batch_size: int | None = None
+    """Images per pass; default: from memory. It does not change results beyond rounding."""
+    memory: int | None = None
+    """Bytes for what exact Hessian products keep for reuse; default: from the machine."""
+    overwrite: bool = False
+    """Compute anew what is named, and replace results of other settings."""
+    refresh: bool = False
+    """Compute anew what is stale: its network, images or inputs have changed since."""
+    progress: Annotated[bool, tyro.conf.Suppress] = True
+    """Show progress bars; in a log file a line a minute."""
+
+
+def sampled(images: ImageSet, sample: Sample, settings: Any, seed: int) -> ImageSet | None:
+    """The images of a split that an experiment uses under its settings."""
+    if sample.classes is not None:
+        images = of_classes(images, getattr(settings, sample.classes))
+    if sample.count is None:
+        return images
+    count = getattr(settings, sample.count)
+    if count == 0 and sample.optional:
+        return None
+    every = count is None or count >= len(images)
+    if every and sample.classes is None:
+        return images
+    # Images of some classes are mixed even where all are taken.
+    return images.sample(len(images) if every else count, seed)
+
+
+def of_classes(images: ImageSet, classes: tuple[int, ...]) -> ImageSet:
+    """The images of some classes, in order; raises `InputError` if one of them has none."""
+    if len(set(classes)) < len(classes):
+        raise InputError(f"classes {classes} must be different.")
+    for c in classes:
+        images.of_class(c)  # says so where there are none
+    return images[np.isin(images.labels.numpy(), classes)]
+
+
+@dataclass
+class Study:
+    """One network on its images: what experiments are run on.
+
+    Attributes:
+        net: the network.
+        split: gives all images of a split.
+        place: where results go and how.
+        dataset: name of the images, for networks beside.
+        beside: loads a network of the zoo, to be compared with.
+        flags: of the command line that chooses network and images; None: from Python.
+        seed: of every random choice, where given.
+        given: experiment -> the settings that the user gave, nested as its dataclass.
+    """
+
+    net: Classifier
+    split: Callable[[Split], ImageSet]
+    place: Place
+    dataset: str
+    beside: Callable[[str], Classifier]
+    flags: Mapping[str, Any] | None = None
+    seed: int | None = None
+    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this network's results."""
+        name = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.net.name)
+        return self.place.results / name
+
+    def path(self, experiment: str) -> Path:
+        """The result file of an experiment."""
+        return self.folder / f"{experiment}.h5"
+
+    def check_writable(self) -> None:
+        """Raises an `InputError` if results cannot be written."""
+        check_writable(self.folder)
+
+    def sample(self, sample: Sample, settings: Any, seed: int) -> ImageSet | None:
+        """The images that an experiment uses."""
+        return sampled(self.split(sample.split), sample, settings, seed)
+
+
+def study(
+    subject: Subject,
+    place: Place,
+    seed: int | None = None,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Study:
+    """The study of a network and images that are named."""
+    defaults = Subject()
+    flags = {n: v for n, v in vars(subject).items() if v != getattr(defaults, n) or n == "network"}
+    return Study(
+        subject.load(place.device),
+        _split_loader(subject.dataset),
+        place,
+        subject.dataset,
+        lambda name: Subject(network=name, images=subject.images).load(place.device),
+        flags,
+        seed,
+        given or {},
+    )
+
+
+def study_of(
+    net: Classifier | str,
+    images: ImageSet | str | Mapping[str, ImageSet] | None,
+    place: Place,
+    seed: int | None = None,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Study:
+    """The study of objects: what `ga.run` works on."""
+    name = net if isinstance(net, str) else net.name
+    if images is None or isinstance(images, str):
+        subject = Subject(network=name, images=images)
+        if isinstance(net, str):
+            return study(subject, place, seed, given)
+        split, dataset = _split_loader(subject.dataset), subject.dataset
+    else:
+        split, dataset = _splits(images), ""
+    loaded = Subject(network=net).load(place.device) if isinstance(net, str) else net
+
+    def beside(other: str) -> Classifier:
+        return Subject(network=other).load(str(loaded.device))
+
+    return Study(loaded, split, place, dataset, beside, None, seed, given or {})
+
+
+def _split_loader(dataset: str) -> Callable[[Split], ImageSet]:
+    return functools.cache(lambda split: load_images(dataset, split=split))
+
+
+def _splits(images: ImageSet | Mapping[str, ImageSet]) -> Callable[[Split], ImageSet]:
+    """The splits given; a single set is divided once, the same for every experiment."""
+    splits = images if isinstance(images, Mapping) else divided(images)
+    if set(splits) != {"train", "test"}:
+        raise InputError(
+            f"images: found the splits {sorted(splits)}, expected 'train' and 'test': give "
+            "{'train': ..., 'test': ...}, or one ImageSet, which is divided in two."
+        )
+    return lambda which: splits[which]
+
+
+def divided(images: ImageSet) -> dict[str, ImageSet]:
+    """One image set as two halves without common images, class by class, in their order.
+
+    The division is drawn with a fixed seed, so that every experiment holds out the same images.
+
+    Raises:
+        InputError: fewer than two images.
+    """
+    if len(images) < 2:
+        raise InputError(
+            f"image set {images.name!r} has {len(images)} images: at least 2 are needed, one to "
+            "train on and one to hold out."
+        )
+    groups = images.labels.numpy() if images.has_labels else np.zeros(len(images))
+    order = np.random.default_rng(0).permutation(len(images))
+    order = order[np.argsort(groups[order], kind="stable")]
+    halves = {"train": np.sort(order[::2]), "test": np.sort(order[1::2])}
+    parts = {name: images[index] for name, index in halves.items()}
+    for name, part in parts.items():
+        part.name = f"{images.name}-{name}"
+    return parts

@@ -1,0 +1,400 @@
+"""What lies in the curved, the flat and the leading directions: accuracy, norms, attacks."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import xarray as xr
+
+import geomadv as ga
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.linalg import NestedSubspaces
+from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubspaceAccuracy:
+    """Accuracy of images projected on the curved and on the flat directions of all classes."""
+
+    count: int | None = None
+    """Images of either split; default: 10,000, for images of over 1,024 numbers 1,000."""
+    dimensions: tuple[int, ...] = ()
+    """The d to visit, directions per class; default: all where few, else about 50."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstOrderTwin:
+    """Accuracy of images projected on the singular vectors of perturbations and of normals."""
+
+    count: int | None = None
+    """Images of either split; default: 10,000, for images of over 1,024 numbers 1,000."""
+    dimensions: tuple[int, ...] = ()
+    """The d to visit, directions in all; default: all where few, else about 50."""
+
+
+Projections = TypeVar("Projections", SubspaceAccuracy, FirstOrderTwin)
+
+# Numbers per image up to which a network is small enough for thousands of images in a sweep.
+_SMALL_IMAGE = 1024
+
+
+def _affordable(s: Projections, net: Classifier) -> Projections:
+    """As many images as a sweep of some hundred passes affords on a CPU."""
+    affordable = 10_000 if net.dimension <= _SMALL_IMAGE else 1_000
+    return replace(s, count=affordable if s.count is None else s.count)
+
+
+def subspace_accuracy(
+    run: Run,
+    s: SubspaceAccuracy,
+    test: ga.ImageSet,
+    train: ga.ImageSet,
+    all_train: ga.ImageSet,
+    curvature: xr.Dataset,
+) -> xr.Dataset:
+    """Train and test accuracy on S_pos, S_neg, both and S_flat for growing d."""
+    curved = ga.experiments.stored_curvatures(curvature)
+    families = ga.experiments.curvature_families(curved, run.seed)
+    return _accuracy(run, s, {"train": train, "test": test}, all_train, families)
+
+
+def first_order_twin(
+    run: Run,
+    s: FirstOrderTwin,
+    test: ga.ImageSet,
+    train: ga.ImageSet,
+    all_train: ga.ImageSet,
+    boundary: xr.Dataset,
+) -> xr.Dataset:
+    """Train and test accuracy on S_hi and S_lo of DeepFool perturbations and of normals."""
+    rows = {"perturbation": boundary["direction"], "normal": boundary["normal"]}
+    families = {
+        f"{name}_{end}": nested
+        for name, values in rows.items()
+        for end, nested in ga.experiments.singular_families(
+            values.to_numpy(), run.seed, f"{name}s"
+        ).items()
+    }
+    return _accuracy(run, s, {"train": train, "test": test}, all_train, families)
+
+
+def _accuracy(
+    run: Run,
+    s: SubspaceAccuracy | FirstOrderTwin,
+    splits: dict[str, ga.ImageSet],
+    all_train: ga.ImageSet,
+    families: Any,
+) -> xr.Dataset:
+    return ga.experiments.subspace_accuracy(
+        run.net,
+        splits,
+        all_train.mean_image(),
+        families,
+        s.dimensions or None,
+        keep=run.keep,
+        **run.pace,
+    )
+
+
+def tell_accuracy(ds: xr.Dataset, share: float = 0.95) -> str:
+    """Family by family, at which d the test accuracy first is a share of the plain one."""
+    test = ds.sel(split="test")
+    plain, constant = float(test["plain_accuracy"]), float(test["constant_accuracy"])
+    lines = [f"plain test accuracy {100 * plain:.1f} %, most frequent class {100 * constant:.1f} %"]
+    for family in ds["family"].to_numpy():
+        one = test.sel(family=family)
+        reached = (one["accuracy"] >= share * plain).to_numpy()
+        if reached.any():
+            first = one.isel(d=int(reached.argmax()))
+            size, pixels = int(first["subspace_dimension"]), int(ds["image_dimension"])
+            where = f"first at d = {int(first['d'])}, {size} of {pixels} dimensions"
+        else:
+            where = f"not reached, best {100 * float(one['accuracy'].max()):.1f} %"
+        width = int(one["directions_per_step"])
+        doubt = ga.experiments.bracketed(ga.experiments.family_doubt(ds, str(family)))
+        lines.append(
+            f"{family} ({width} directions a step){doubt}: {100 * share:.0f} % of it {where}"
+        )
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfinedDeepfool:
+    """DeepFool confined to growing subspaces, beside the norms of the images projected on them."""
+
+    count: int | None = None
+    """Test images; default: 200, 100 for images of over 1,024 numbers."""
+    dimensions: tuple[int, ...] = ()
+    """Dimensions d of the subspaces; default: 10 to 16 up to D, evenly on a logarithmic axis."""
+    draws: int = 5
+    """Random subspaces of each dimension; each image is attacked in one of them."""
+
+
+# Images and d by default: (largest number of pixel values, images, d).
+_CONFINED = ((100, 200, 16), (1024, 200, 12), (math.inf, 100, 10))
+
+# Largest d by default on images too large for a basis of all of image space.
+_MOST = 4096
+
+
+def _resolve_confined(s: ConfinedDeepfool, net: Classifier) -> ConfinedDeepfool:
+    count, steps = next((n, k) for most, n, k in _CONFINED if net.dimension <= most)
+    grid = np.geomspace(1, min(net.dimension, _MOST), steps).round().astype(int)
+    return replace(
+        s,
+        count=count if s.count is None else s.count,
+        dimensions=tuple(sorted(set(s.dimensions or grid.tolist()))),
+    )
+
+
+def confined_deepfool(
+    run: Run,
+    s: ConfinedDeepfool,
+    images: ga.ImageSet,
+    all_train: ga.ImageSet,
+    boundary: xr.Dataset,
+    curvature: xr.Dataset | None,
+) -> xr.Dataset:
+    """Norms inside S_hi and S_lo of the perturbations, curved, flat and random subspaces."""
+    singular = ga.experiments.singular_families(boundary["direction"].to_numpy(), run.seed)
+    families: dict[str, NestedSubspaces] = {name: singular[name] for name in singular}
+    if curvature is not None:
+        curvatures = ga.experiments.stored_curvatures(curvature)
+        curved = ga.experiments.curvature_families(curvatures, run.seed)
+        families |= {str(name): curved[name] for name in curved}
+    return ga.experiments.confined_deepfool(
+        run.net,
+        images,
+        families,
+        list(s.dimensions),
+        all_train.mean_image(),
+        draws=s.draws,
+        seed=run.seed,
+        keep=run.keep,
+        **run.pace,
+    )
+
+
+def tell_confined(ds: xr.Dataset) -> str:
+    """Mean norms at a middle dimension, family by family."""
+    plain = float(ds["plain_norm"].where(ds["plain_converged"]).mean())
+    lines, at = [f"unconfined: mean norm {plain:.3g} image units"], ds.sizes["d"] // 2
+    for family in ds["family"].to_numpy():
+        one = ds.isel(d=at).sel(family=family)
+        if one["subspace_dimension"] == 0:
+            continue
+        norm = float(one["norm"].where(one["converged"]).mean())
+        doubt = ga.experiments.bracketed(ga.experiments.family_doubt(ds, str(family), at))
+        lines.append(
+            f"{family}{doubt}, {int(one['subspace_dimension'])} dimensions: mean norm {norm:.3g}, "
+            f"projected images {float(one['projected_norm'].mean()):.3g}, label changed for "
+            f"{100 * float(one['converged_share']):.0f} % of {ds.sizes['sample']} images"
+        )
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampling:
+    """Table 1: images resampled in front of the network, rescaled perturbations, direct attacks."""
+
+    count: int | None = None
+    """Test images; default: 1,000, 500 for images of over 1,024 numbers, 100 of over 4,096."""
+    span_count: int | None = None
+    """Training images whose resampled perturbations span the direct attack's subspace; default:
+    2,000, 1,000 or 100. 0: no direct attack."""
+    low_sizes: tuple[int, ...] = ()
+    """Pixels d_low on the shorter side; default: shares of the side as in the paper."""
+    factors: tuple[float, ...] = (1, 2, 3, 4, 5, 10)
+    """Factors f on the perturbations of the original network."""
+
+
+# Sides of the small image, as shares of the image's own: those of the paper's table, and 3/4.
+_SHARES = (1.0, 200 / 227, 3 / 4, 150 / 227, 120 / 227, 100 / 227)
+
+# Images by default: (largest number of pixel values, attacked, spanning).
+_RESAMPLED = ((1024, 1000, 2000), (4096, 500, 1000), (math.inf, 100, 100))
+
+
+def _resolve_resampling(s: Resampling, net: Classifier) -> Resampling:
+    count, spanning = next((n, m) for most, n, m in _RESAMPLED if net.dimension <= most)
+    side = min(net.input_shape[1:])
+    sizes = tuple(sorted({round(share * side) for share in _SHARES}, reverse=True))
+    return replace(
+        s,
+        count=count if s.count is None else s.count,
+        span_count=spanning if s.span_count is None else s.span_count,
+        low_sizes=s.low_sizes or sizes,
+    )
+
+
+def resampling(
+    run: Run, s: Resampling, images: ga.ImageSet, span: ga.ImageSet | None
+) -> xr.Dataset:
+    """Accuracy, norms and fooling rates against d_low and f."""
+    return ga.experiments.resampling(
+        run.net,
+        images,
+        list(s.low_sizes),
+        s.factors,
+        span_images=span,
+        keep=run.keep,
+        **run.pace,
+    )
+
+
+def tell_resampling(ds: xr.Dataset) -> str:
+    """The table, a line per d_low."""
+    factors = " ".join(f"{f'f={f:g}':>6}" for f in ds["factor"].to_numpy())
+    lines = [f"{'d_low':>5} {'|x|':>7} {'|r|':>7} {'acc %':>6}  fooled %: {factors}  direct |r|"]
+    for d_low in ds["d_low"].to_numpy():
+        row = ds.sel(d_low=d_low)
+        norm = float(row["resampled_norm"].where(ds["converged"]).mean())
+        rates = " ".join(f"{100 * float(rate):6.1f}" for rate in row["fooling_rate"])
+        direct = math.nan
+        if "confined_norm" in row:
+            direct = float(row["confined_norm"].where(row["confined_converged"]).mean())
+        lines.append(
+            f"{d_low:5d} {float(row['resampled_image_norm'].mean()):7.3f} {norm:7.4f} "
+            f"{100 * float(row['accuracy']):6.1f}            {rates}  {direct:10.4f}"
+        )
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormFractions:
+    """Shares of perturbations' norms in the curved and in the flat directions of all classes."""
+
+    count: int = 1000
+    """Test images that are attacked; all if there are fewer."""
+    epsilon: float = 0.01
+    """Step of FGSM as a share of the pixel range; only its direction counts."""
+    dimensions: tuple[int, ...] = ()
+    """The d to visit, directions per class; default: all where few, else about 50."""
+
+
+def _check_fractions(s: NormFractions, net: Classifier) -> NormFractions:
+    del net
+    if not 0 < s.epsilon < math.inf:
+        raise InputError(f"epsilon={s.epsilon:g}: expected a finite number > 0.")
+    return s
+
+
+def norm_fractions(
+    run: Run,
+    s: NormFractions,
+    images: ga.ImageSet,
+    curvature: xr.Dataset,
+    universal: xr.Dataset,
+) -> xr.Dataset:
+    """DeepFool, FGSM, universal perturbations and saliency maps on S_pos, S_neg, both, S_flat."""
+    curved = ga.experiments.stored_curvatures(curvature)
+    families = ga.experiments.curvature_families(curved, run.seed)
+    # Before the attacks: d beyond the families would be refused only after them.
+    dimensions = ga.experiments.sweep_dimensions(families, s.dimensions or None).tolist()
+    vectors = _perturbations(run, s, images)
+    left_out = [len(images) - len(v) for v in vectors.values()]
+    vectors["universal"] = torch.from_numpy(universal["perturbation"].to_numpy())
+    labels = {"long_name": "perturbations that did not converge, left out", "units": "1"}
+    ds = ga.experiments.norm_fractions(vectors, families, dimensions)
+    return ds.assign(unconverged_count=("kind", [*left_out, 0], labels))
+
+
+def _perturbations(run: Run, s: NormFractions, images: ga.ImageSet) -> dict[str, torch.Tensor]:
+    """The kinds of figure 3 that each image has its own of; DeepFool's where it converged."""
+    low, high = run.net.bounds
+    size = run.pace["batch_size"]
+    found = ga.deepfool(run.net, images, **run.pace)
+    delta = found.delta[found.converged]
+    if len(delta) == 0:
+        raise InputError("count: DeepFool converged on no image; give more images.")
+    step = s.epsilon * (high - low)
+    return {
+        "DeepFool": delta,
+        "FGSM": ga.fgsm(run.net, images, step, batch_size=size).delta,
+        "saliency": ga.saliency(run.net, images, batch_size=size),
+    }
+
+
+def tell_fractions(ds: xr.Dataset) -> str:
+    """The shares at the first d above zero."""
+    first, lines = ds.sel(d=ds["d"] > 0).isel(d=0), []
+    for kind in ds["kind"].to_numpy():
+        shares = []
+        for family in ds["family"].to_numpy():
+            doubt = ga.experiments.bracketed(ga.experiments.family_doubt(ds, str(family), 1))
+            share = float(first["mean_fraction"].sel(kind=kind, family=family))
+            random = float(first["random_fraction"].sel(family=family))
+            shares.append(f"{family}{doubt} {share:.2f} (random {random:.2f})")
+        lines.append(f"share of the norm of {kind} at d = {int(first['d'])}: {', '.join(shares)}")
+    return "\n".join(lines)
+
+
+_PROJECTED: dict[str, Any] = {
+    "images": {
+        "test": Sample("test", "count"),
+        "train": Sample("train", "count"),
+        "all_train": Sample("train"),
+    },
+    "resolve": _affordable,
+    "tell": tell_accuracy,
+}
+
+SUBSPACES = (
+    Experiment(
+        name="subspace_accuracy",
+        settings=SubspaceAccuracy,
+        compute=subspace_accuracy,
+        inputs=("curvature",),
+        figures={"subspace_accuracy": Drawing(ga.plotting.subspace_accuracy)},
+        **_PROJECTED,
+    ),
+    Experiment(
+        name="first_order_twin",
+        settings=FirstOrderTwin,
+        compute=first_order_twin,
+        inputs=("boundary",),
+        figures={"first_order_twin": Drawing(ga.plotting.first_order_twin)},
+        **_PROJECTED,
+    ),
+    Experiment(
+        name="confined_deepfool",
+        settings=ConfinedDeepfool,
+        compute=confined_deepfool,
+        resolve=_resolve_confined,
+        images={"images": Sample("test", "count"), "all_train": Sample("train")},
+        inputs=("boundary",),
+        optional=("curvature",),
+        tell=tell_confined,
+        figures={
+            "confined_deepfool": Drawing(ga.plotting.confined_deepfool),
+            "confined_examples": Drawing(ga.plotting.confined_examples),
+        },
+    ),
+    Experiment(
+        name="resampling",
+        settings=Resampling,
+        compute=resampling,
+        resolve=_resolve_resampling,
+        images={
+            "images": Sample("test", "count"),
+            "span": Sample("train", "span_count", optional=True),
+        },
+        tell=tell_resampling,
+        figures={"resampling": Drawing(ga.plotting.resampling)},
+    ),
+)
+
+# After the universal perturbations, whose shares it measures.
+FRACTIONS = Experiment(
+    name="norm_fractions",
+    settings=NormFractions,
+    compute=norm_fractions,
+    resolve=_check_fractions,
+    images={"images": Sample("test", "count")},
+    inputs=("curvature", "universal"),
+    tell=tell_fractions,
+    figures={"norm_fractions": Drawing(ga.plotting.norm_fractions, beside=("subspace_accuracy",))},
+)

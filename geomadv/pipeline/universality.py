@@ -1,0 +1,453 @@
+"""Universal perturbations: how much they fool, which labels they give, what they carry over to."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+import torch
+import tyro
+import xarray as xr
+
+import geomadv as ga
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.networks import ZOO
+from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+from geomadv.pipeline.study import Study
+
+Names = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME...")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Universal:
+    """Universal perturbations: fooling rates against the size of the sample set."""
+
+    count: int = 1000
+    """Training images that sample sets are drawn from; all if there are fewer."""
+    held_out: int = 1000
+    """Test images; all if there are fewer."""
+    sizes: tuple[int, ...] = (10, 30, 100, 300, 1000)
+    """Sizes of the sample sets; those beyond the images are left out."""
+    p: Annotated[Literal["2", "inf"], tyro.conf.arg(metavar="2|inf")] = "2"
+    """Norm of the ball."""
+    relative_radius: float | None = None
+    """Radius as a share of the images' mean p-norm; default: the paper's (4 % for p = 2, and for
+    inf 10 of 255), and ten times that for grey images, whose networks it hardly fools."""
+    target_rate: float = 1.0
+    """Fooling rate of the sample set at which the search ends."""
+    passes: int = 3
+    """Passes over the sample set at most."""
+    repeats: int = 3
+    """Sample sets of each size."""
+    method: Literal["batched", "sequential"] = "batched"
+    """sequential: one image after the other, as published (slower)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """Fooling rates of each network's universal perturbation on every other for the same data."""
+
+    networks: Names = None
+    """Further networks; default: all of the zoo for the same data that are at hand or train in
+    minutes."""
+    count: int = 500
+    """Training images of the sample set."""
+    held_out: int = 1000
+    """Test images; all if there are fewer."""
+    relative_radius: float | None = None
+    """Norm of the perturbations as a share of the mean image norm; default: the paper's 4 %, for
+    grey images ten times that."""
+    passes: int = 3
+    """Passes over the sample set at most."""
+    draws: int = 10
+    """Random perturbations of the same norm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuning:
+    """Fine-tuning on universal perturbations: fooling rate and accuracy, round after round."""
+
+    count: int = 5000
+    """Training images; all if there are fewer."""
+    held_out: int = 1000
+    """Test images; all if there are fewer."""
+    relative_radius: float | None = None
+    """Norm of the perturbations as a share of the mean image norm; default: the paper's 4 %, for
+    grey images ten times that."""
+    rounds: int = 5
+    """Rounds of fine-tuning."""
+    pool: int = 3
+    """Perturbations per round (the paper: 10)."""
+    samples: int = 300
+    """Images behind each perturbation."""
+    epochs: int = 5
+    """Epochs of fine-tuning per round."""
+    passes: int = 2
+    """Passes of each universal search at most."""
+
+
+Sized = TypeVar("Sized", Universal, Transfer, Finetuning)
+
+
+def _sized(s: Sized, net: Classifier) -> Sized:
+    """The radius as a share of the mean image norm, for networks of grey images ten times it."""
+    if s.relative_radius is not None:
+        return s
+    share = 10 / 255 if getattr(s, "p", "2") == "inf" else 0.04
+    return replace(s, relative_radius=share * (10 if net.input_shape[0] == 1 else 1))
+
+
+def universal(run: Run, s: Universal, images: ga.ImageSet, held_out: ga.ImageSet) -> xr.Dataset:
+    """Searches at every sample size."""
+    p = float(s.p)
+    return ga.experiments.universal(
+        run.net,
+        images,
+        held_out,
+        _radius(s, images, p),
+        p,
+        sorted({n for n in s.sizes if n < len(images)} | {len(images)}),
+        s.repeats,
+        run.seed,
+        search={"target_rate": s.target_rate, "passes": s.passes, "method": s.method},
+        keep=run.keep,
+        **run.pace,
+    )
+
+
+def _radius(s: Universal | Transfer | Finetuning, images: ga.ImageSet, p: float = 2) -> float:
+    return (s.relative_radius or 0.0) * images.mean_norm(p)
+
+
+def tell_universal(ds: xr.Dataset) -> str:
+    """Rates against the size of the sample set, and of random perturbations."""
+    lines = []
+    for n in ds["size"].to_numpy():
+        sample, unseen = (
+            100 * float(ds[name].sel(size=n).mean())
+            for name in ("fooling_rate", "held_out_fooling_rate")
+        )
+        lines.append(
+            f"{n:5} images: {sample:5.1f} % of them fooled, {unseen:5.1f} % of held-out images"
+        )
+    random = 100 * float(ds["random_fooling_rate"].mean())
+    return "\n".join([*lines, f"random, same norm: {random:.1f} % fooled"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelGraph:
+    """Which label turns into which under the first universal perturbation of the largest sample."""
+
+
+def label_graph(run: Run, s: LabelGraph, universal: xr.Dataset) -> xr.Dataset:
+    """Counts of held-out images, label by label."""
+    # Images whose scores are not finite under the perturbation have no label to go to.
+    known = universal["label"][0] >= 0
+    source, label = universal["prediction"][known], universal["label"][0][known]
+    return ga.experiments.label_graph(source, label, run.net.class_names)
+
+
+def tell_graph(ds: xr.Dataset) -> str:
+    """The labels that most fooled images get."""
+    order = ds["received_share"].argsort()[::-1].to_numpy()[:3]
+    labels = ", ".join(
+        f"{ds['to_class'].to_numpy()[k]} {100 * float(ds['received_share'][k]):.0f} %"
+        for k in order
+    )
+    return f"labels that fooled images get: {labels}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormComparison:
+    """Fooling rates of universal, single-image, summed and random perturbations of equal norms."""
+
+    count: int = 500
+    """Training images that DeepFool, FGSM and the mean image are taken on."""
+    held_out: int = 1000
+    """Test images; all if there are fewer."""
+    relative_norms: tuple[float, ...] = (0.25, 0.5, 1, 1.5, 2, 3)
+    """Norms, in units of the universal perturbation's."""
+    normals: int = 10
+    """Leading normal directions whose span is drawn from."""
+    curved: int = 2
+    """Most positively curved directions per class whose span is drawn from."""
+    draws: int = 10
+    """Random vectors of each kind, and images whose own perturbation is tried."""
+
+
+def norm_comparison(
+    run: Run,
+    s: NormComparison,
+    images: ga.ImageSet,
+    held_out: ga.ImageSet,
+    universal: xr.Dataset,
+    normal_svd: xr.Dataset | None,
+    curvature: xr.Dataset | None,
+) -> xr.Dataset:
+    """All kinds of vectors at all norms."""
+    vector = torch.as_tensor(universal["perturbation"][0].to_numpy())
+    norm = float(torch.linalg.vector_norm(vector))
+    ds = ga.experiments.norm_comparison(
+        run.net,
+        images,
+        held_out,
+        vector,
+        [share * norm for share in s.relative_norms],
+        _subspaces(run, s, normal_svd, curvature),
+        s.draws,
+        run.seed,
+        keep=run.keep,
+        **run.pace,
+    )
+    return ds.assign_attrs(universal_norm=norm)
+
+
+def _subspaces(
+    run: Run, s: NormComparison, normal_svd: xr.Dataset | None, curvature: xr.Dataset | None
+) -> dict[str, ga.Subspace]:
+    """Subspaces from the results that are there."""
+    subspaces = {}
+    if normal_svd is not None:
+        rows = normal_svd["direction"].to_numpy()[: s.normals]
+        subspaces["leading normals"] = ga.Subspace(rows.reshape(len(rows), -1).T)
+    if curvature is not None:
+        curvatures = ga.experiments.stored_curvatures(curvature)
+        curved = ga.experiments.curvature_families(curvatures, run.seed)["positive"]
+        doubt = ga.experiments.bracketed(curved.doubt(s.curved))
+        subspaces[f"positive curvature{doubt}"] = ga.class_subspace(
+            curvatures, s.curved, "positive"
+        )
+    return subspaces
+
+
+def tell_comparison(ds: xr.Dataset) -> str:
+    """Rates of all kinds at the norm of the universal perturbation."""
+    norm = float(ds.attrs["universal_norm"])
+    at = ds["fooling_rate"].sel(norm=norm, method="nearest").mean("draw")
+    share = 100 * norm / float(ds["mean_image_norm"])
+    lines = [f"share of held-out images fooled at norm {norm:.3g} ({share:.0f} % of the images'):"]
+    for kind, rate in zip(at["kind"].to_numpy(), at.to_numpy(), strict=True):
+        lines.append(f"  {kind:24}{100 * rate:5.1f} %")
+    return "\n".join(lines)
+
+
+def zoo_beside(s: Any, study: Study) -> tuple[Classifier, ...]:
+    """The networks named, else all of the zoo for the same data.
+
+    Those that train for hours, for which the zoo states no accuracy, are left out.
+    """
+    names = s.networks
+    if names is None:
+        names = [
+            name
+            for name, spec in ZOO.items()
+            if spec.dataset == study.dataset
+            and spec.accuracy is not None
+            and name != study.net.name
+        ]
+    return tuple(study.beside(name) for name in names)
+
+
+def transfer(run: Run, s: Transfer, images: ga.ImageSet, held_out: ga.ImageSet) -> xr.Dataset:
+    """One search for each network, then all pairs."""
+    ga.experiments.check_networks(list(run.networks))
+    radius = _radius(s, images)
+
+    def perturbation(net: Classifier) -> xr.Dataset:
+        run.say(f"universal perturbation for {net.name}")
+        found = ga.universal_perturbation(
+            net, images, radius, target_rate=1.0, passes=s.passes, seed=run.seed, **run.pace
+        )
+        return xr.Dataset({"delta": (("channel", "row", "column"), found.delta.cpu().numpy())})
+
+    found = [run.keep(net.name, partial(perturbation, net)) for net in run.networks]
+    return ga.experiments.transfer(
+        list(run.networks),
+        [ds["delta"].to_numpy() for ds in found],
+        held_out,
+        draws=s.draws,
+        seed=run.seed,
+        **run.pace,
+    )
+
+
+def tell_transfer(ds: xr.Dataset) -> str:
+    """A line per attacked network."""
+    lines = []
+    for name in ds["network"].to_numpy():
+        rates = ", ".join(f"{100 * float(r):.0f}" for r in ds["fooling_rate"].sel(network=name))
+        noise = 100 * float(ds["random_fooling_rate"].sel(network=name).mean())
+        lines.append(
+            f"{name}: {rates} % fooled by the perturbations in this order, random {noise:.0f} %"
+        )
+    return "\n".join(lines)
+
+
+def finetuning(run: Run, s: Finetuning, images: ga.ImageSet, held_out: ga.ImageSet) -> xr.Dataset:
+    """All rounds."""
+    return ga.experiments.finetuning(
+        run.net,
+        images,
+        held_out,
+        _radius(s, images),
+        rounds=s.rounds,
+        pool=s.pool,
+        seed=run.seed,
+        samples=s.samples,
+        epochs=s.epochs,
+        search={"passes": s.passes, "target_rate": 1.0},
+        keep=run.keep,
+        **run.pace,
+    )
+
+
+def tell_finetuning(ds: xr.Dataset) -> str:
+    """A line per round."""
+    lines = []
+    for number in ds["round"].to_numpy():
+        fresh, first, accuracy = (
+            100 * float(ds[name].sel(round=number).mean())
+            for name in ("fooling_rate", "first_fooling_rate", "accuracy")
+        )
+        lines.append(
+            f"after {number} rounds: {fresh:5.1f} % fooled by new perturbations, {first:5.1f} % by "
+            f"the first ones, accuracy {accuracy:5.1f} %"
+        )
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Categories:
+    """The four categories of vulnerability, of several networks on the same images."""
+
+    networks: Names = None
+    """Further networks; default: all of the zoo for the same data that are at hand or train in
+    minutes."""
+    count: int = 200
+    """Test images; all if there are fewer."""
+    norms: int = 10
+    """Norms, equally spaced in their logarithm."""
+    relative_norms: tuple[float, float] = (0.002, 2.0)
+    """Smallest and largest norm as shares of the mean image norm."""
+    levels: tuple[float, ...] = (0.5,)
+    """Shares of images that count as fooled; the figure shows the first."""
+    draws: int = 20
+    """Random directions."""
+    passes: int = 2
+    """Passes of each universal search at most."""
+
+
+def _check_categories(s: Categories, net: Classifier) -> Categories:
+    del net
+    low, high = s.relative_norms
+    if not 0 < low < high < np.inf or s.norms < 1:
+        raise InputError(
+            f"relative_norms={s.relative_norms} must be positive, finite and ascending, and "
+            f"norms={s.norms} at least 1."
+        )
+    return s
+
+
+def categories(run: Run, s: Categories, images: ga.ImageSet) -> xr.Dataset:
+    """The three curves and the categories of every network."""
+    ga.experiments.check_same_task(list(run.networks))
+    radii = images.mean_norm() * np.geomspace(*s.relative_norms, s.norms)
+
+    def one(net: Classifier) -> xr.Dataset:
+        run.say(f"categories of {net.name}")
+        return ga.experiments.categories(
+            net,
+            images,
+            radii.tolist(),
+            s.levels,
+            s.draws,
+            run.seed,
+            search={"passes": s.passes},
+            keep=ga.experiments.within(run.keep, net.name),
+            **run.pace,
+        )
+
+    each = [one(net).expand_dims(network=[net.name]) for net in run.networks]
+    return xr.concat(each, "network", join="exact", combine_attrs="override")
+
+
+def tell_categories(ds: xr.Dataset) -> str:
+    """From which norm on each network is in each category."""
+    lines = []
+    for name in ds["network"].to_numpy():
+        category = ds["category"].isel(level=0).sel(network=name)
+        begins = [
+            f"{k} from {float(ds['radius'][category >= k].min()):.2g}"
+            for k in (2, 3, 4)
+            if bool((category >= k).any())
+        ]
+        lines.append(f"{name}: category 1, {', '.join(begins)} image units")
+    return "\n".join(lines)
+
+
+_SETS: dict[str, Any] = {
+    "images": {"images": Sample("train", "count"), "held_out": Sample("test", "held_out")}
+}
+
+UNIVERSAL = (
+    Experiment(
+        name="universal",
+        settings=Universal,
+        compute=universal,
+        resolve=_sized,
+        tell=tell_universal,
+        figures={"universal": Drawing(ga.plotting.universal)},
+        **_SETS,
+    ),
+    Experiment(
+        name="label_graph",
+        settings=LabelGraph,
+        compute=label_graph,
+        inputs=("universal",),
+        tell=tell_graph,
+        figures={"label_graph": Drawing(ga.plotting.label_graph)},
+    ),
+)
+
+UNIVERSALITY = (
+    Experiment(
+        name="norm_comparison",
+        settings=NormComparison,
+        compute=norm_comparison,
+        inputs=("universal",),
+        optional=("normal_svd", "curvature"),
+        tell=tell_comparison,
+        figures={"norm_comparison": Drawing(ga.plotting.norm_comparison)},
+        **_SETS,
+    ),
+    Experiment(
+        name="transfer",
+        settings=Transfer,
+        compute=transfer,
+        resolve=_sized,
+        networks=zoo_beside,
+        tell=tell_transfer,
+        figures={"transfer": Drawing(ga.plotting.transfer)},
+        **_SETS,
+    ),
+    Experiment(
+        name="finetuning",
+        settings=Finetuning,
+        compute=finetuning,
+        resolve=_sized,
+        tell=tell_finetuning,
+        figures={"finetuning": Drawing(ga.plotting.finetuning)},
+        **_SETS,
+    ),
+    Experiment(
+        name="categories",
+        settings=Categories,
+        compute=categories,
+        resolve=_check_categories,
+        images={"images": Sample("test", "count")},
+        networks=zoo_beside,
+        tell=tell_categories,
+        figures={"categories": Drawing(ga.plotting.categories)},
+    ),
+)

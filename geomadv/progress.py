@@ -1,0 +1,39 @@
+"""Progress bars: on a terminal and in notebooks they move, in a log file they are a line a minute."""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import tqdm as standard
+import tqdm.auto as automatic
+
+# Seconds between two lines of a log file; what is done sooner writes none.
+_LOG_INTERVAL = 60.0
+
+
+class _LogBar(standard.tqdm):  # type: ignore[type-arg]
+    """A bar that writes lines instead of overwriting one."""
+
+    @staticmethod
+    def status_printer(file: Any) -> Callable[[str], None]:
+        """What writes a state of the bar."""
+
+        def write(state: str) -> None:
+            file.write(f"{state}\n")
+            file.flush()
+
+        return write
+
+
+def tqdm(iterable: Iterable[Any] | None = None, *, disable: bool = False, **how: Any) -> Any:
+    """`tqdm.auto.tqdm`, but where errors go to a file a bar is a line a minute.
+
+    Args:
+        iterable: what is gone through, if anything.
+        disable: show nothing.
+        **how: total, desc, unit, initial.
+    """
+    if disable or "ipykernel" in sys.modules or sys.stderr.isatty():
+        return automatic.tqdm(iterable, disable=disable, **how)
+    log = {"mininterval": _LOG_INTERVAL, "delay": _LOG_INTERVAL, "miniters": 1, "ncols": 100}
+    return _LogBar(iterable, **log, **how)

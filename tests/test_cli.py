@@ -1,0 +1,243 @@
+"""The `geomadv` command as a user types it: results, reuse, and one-paragraph errors."""
+
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import xarray as xr
+
+from geomadv.cli import COMMANDS, main
+from geomadv.pipeline import EXPERIMENTS
+
+BOUNDARY = ("--boundary.count", "60")
+
+
+@pytest.fixture
+def geomadv(capsys, tmp_path):
+    """Runs a command; returns its status, output and errors."""
+
+    def run(*words, results=tmp_path / "results"):
+        where = ("--results", str(results)) if words[0] in ("run", "paper", "list") else ()
+        status = main([*map(str, words), *where])
+        done = capsys.readouterr()
+        return status, done.out, done.err
+
+    return run
+
+
+def one_paragraph(status, error):
+    assert status == 2
+    lines = [line for line in error.strip().splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return error
+
+
+def test_a_setting_given_reaches_the_experiment_and_its_input(geomadv, tmp_path):
+    status, out, _ = geomadv("run", "normal-svd", *BOUNDARY, "--normal-svd.rank", "5")
+    assert status == 0
+    assert "normal_svd starts from boundary, which is missing: it runs first" in out
+    assert "analysis 1 of 1 · normal_svd" in out
+    folder = tmp_path / "results" / "digits-cnn"
+    with xr.open_dataset(folder / "normal_svd.h5") as ds:
+        assert (ds.sizes["rank"], int(ds["rows"] + ds["skipped"])) == (5, 60)
+        command = ds.attrs["command"]
+    assert command == "geomadv run normal_svd --network digits-cnn --seed 0 --normal-svd.rank 5"
+    assert {p.stem for p in (folder / "figures").glob("*.pdf")} == {
+        "normal_spectrum",
+        "leading_directions",
+    }
+    # The command that a file names makes it again.
+    status, out, _ = geomadv(*command.split()[1:])
+    assert status == 0
+    assert "runs first" not in out
+    status, out, _ = geomadv("show", folder / "normal_svd.h5")
+    assert status == 0
+    assert command in out
+    assert "singular_value (rank 5) float64: leading singular values of the normal matrix" in out
+
+
+def test_stale_results_of_the_issue_are_refused(geomadv):
+    """The sequence in which old numbers once came back with status 0."""
+    small = ("--random-subspace-fooling.count", "30", "--random-subspace-fooling.draws", "1")
+    assert geomadv("run", "random_subspace_fooling", *BOUNDARY, *small)[0] == 0
+    again = ("run", "boundary", "--boundary.count", "90", "--seed", "7")
+    assert "--overwrite" in one_paragraph(*geomadv(*again)[::2])
+    assert geomadv(*again, "--overwrite")[0] == 0
+    for name in ("normal_svd", "random_subspace_fooling"):
+        assert "is stale" in one_paragraph(*geomadv("run", name)[::2])
+    _, out, _ = geomadv("list")
+    states = dict(line.split()[:2] for line in out.splitlines() if line and line[0].isalpha())
+    assert states["boundary"] == "done"
+    assert states["normal_svd"] == states["random_subspace_fooling"] == "stale"
+    status, out, _ = geomadv("run", "random_subspace_fooling", "--refresh")
+    assert status == 0
+    assert "stale:" not in geomadv("list")[1]
+
+
+def test_settings_from_a_file(geomadv, tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text('network = "digits-relu"\nseed = 3\n[boundary]\ncount = 20\nmax_iter = 9\n')
+    assert geomadv("run", "boundary", "--settings", file, "--boundary.count", "30")[0] == 0
+    with xr.open_dataset(tmp_path / "results" / "digits-relu" / "boundary.h5") as ds:
+        assert ds.sizes["sample"] == 30
+        assert "--boundary.count 30 --boundary.max-iter 9" in ds.attrs["command"]
+        assert ds.attrs["seed"] == 3
+    file.write_text("[boundary]\ncounts = 20\n")
+    error = one_paragraph(*geomadv("run", "boundary", "--settings", file)[::2])
+    assert "Did you mean 'count'" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "curvatur"), "Did you mean 'curvature'?"),
+        (("run",), "name an experiment"),
+        (("run", "boundary", "--network", "digit-cnn"), "Did you mean 'digits-cnn'?"),
+        (("run", "boundary", "--network", "a.module:function"), "--images"),
+        (("run", "boundary", "--weights", "nowhere.safetensors"), "nowhere"),
+        (("run", "transfer", "--transfer.networks"), "at least two networks"),
+        (("run", "normal_tilt", "--normal-tilt.classes", "2", "11"), "class 11 does not exist"),
+        (("run", "categories", "--categories.relative-norms", "0", "2"), "relative_norms"),
+        (("run", "score_curves", "--score-curves.steps", "2"), "steps=2: expected at least 3"),
+        (("run", "direction_sweep", "--direction-sweep.reach", "0"), "reach=0"),
+        (("run", "norm_fractions", "--norm-fractions.epsilon", "nan"), "epsilon=nan"),
+        (("run", "confined_deepfool", "--confined-deepfool.count", "0"), "sample(n=0)"),
+        (("run", "resampling", "--resampling.span-count", "-1"), "sample(n=-1)"),
+        (("run", "nowhere:experiment"), "package.module:experiment"),
+        (("paper", "--only", "curvature", "boundry"), "boundry: no experiment"),
+        (("figures", "nowhere"), "holds no results"),
+        (("claims", "nowhere"), "holds no results"),
+        (("show", "nowhere.h5"), "no result file nowhere.h5"),
+    ],
+)
+def test_bad_input_ends_with_status_2_before_any_work(geomadv, monkeypatch, words, message):
+    def attack(*_, **__):
+        raise AssertionError("the flags were not checked first")
+
+    for name in ("deepfool", "boundary_points", "universal_perturbation"):
+        monkeypatch.setattr(f"geomadv.{name}", attack)
+    assert message in one_paragraph(*geomadv(*words)[::2])
+
+
+def test_missing_data_says_where_to_put_it(geomadv, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEOMADV_DATA", str(tmp_path))
+    monkeypatch.setenv("GEOMADV_CACHE", str(tmp_path / "cache"))
+    # No download: the answer must not depend on a network.
+    for name in ("HTTPS_PROXY", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    error = one_paragraph(*geomadv("run", "boundary", "--network", "lenet-mnist")[::2])
+    assert "GEOMADV_DATA" in error
+
+
+def test_quiet_prints_nothing(geomadv):
+    assert geomadv("run", "train", "--quiet") == (0, "", "")
+
+
+def test_help_needs_no_network_and_names_every_command():
+    code = (
+        "import sys; from geomadv.cli import main; main(['--help']); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
+
+
+def test_help_explains_every_setting(capsys):
+    for experiment in EXPERIMENTS:
+        with pytest.raises(SystemExit) as ended:
+            main(["run", experiment.name, "--help"])
+        assert ended.value.code == 0
+        text = capsys.readouterr().out
+        for field in experiment.settings.__dataclass_fields__:
+            flag = f"--{experiment.name}.{field}".replace("_", "-")
+            assert flag in text
+        for flag in ("network", "weights", "images", "results", "seed", "device", "overwrite"):
+            assert f"--{flag}" in text
+
+
+def test_an_unknown_command_has_a_suggestion(capsys):
+    assert main(["curvatre"]) == 2
+    assert main(["figure"]) == 2
+    assert "Did you mean 'figures'" in capsys.readouterr().err
+
+
+OWN = textwrap.dedent(
+    '''
+    """A stranger's study."""
+    from dataclasses import dataclass
+    from matplotlib.figure import Figure
+    import xarray as xr
+    from geomadv.pipeline import Drawing, Experiment, Sample
+
+    @dataclass(frozen=True, kw_only=True)
+    class MeanDistance:
+        """How far the boundary is, in parts."""
+
+        parts: int = 3
+        """Parts."""
+
+    def compute(run, s, images, boundary):
+        def part(i):
+            import pathlib
+            with open(pathlib.Path(__file__).with_suffix(".log"), "a") as log:
+                log.write(f"{i}\\n")
+            if i == 1 and pathlib.Path(__file__).with_suffix(".kill").exists():
+                raise KeyboardInterrupt
+            mean = float(boundary["distance"][i :: s.parts].mean())
+            return xr.Dataset({"distance": ("part", [mean])})
+
+        return run.keep.rows({f"part-{i}": lambda i=i: part(i) for i in range(s.parts)}, "part")
+
+    def draw(ds):
+        figure = Figure()
+        figure.subplots().plot(ds["distance"])
+        return figure
+
+    experiment = Experiment(
+        name="mean_distance",
+        settings=MeanDistance,
+        compute=compute,
+        schema={"distance": (("part",), "mean distance", "image units")},
+        images={"images": Sample("test")},
+        inputs=("boundary",),
+        tell=lambda ds: f"mean distance {float(ds['distance'].mean()):.3g}",
+        figures={"mean_distance": Drawing(draw)},
+    )
+    '''
+)
+
+
+def test_an_experiment_of_ones_own_needs_no_other_file(geomadv, tmp_path, monkeypatch):
+    """Function, figure and definition: run, figures, list, show, resuming and staleness work."""
+    (tmp_path / "my_study.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_study.kill").touch()
+    own, folder = "my_study:experiment", tmp_path / "results" / "digits-cnn"
+    assert geomadv("run", own, *BOUNDARY)[0] == 130
+    (tmp_path / "my_study.kill").unlink()
+    status, out, _ = geomadv("run", own)
+    assert status == 0
+    assert "mean distance 0." in out
+    assert (tmp_path / "my_study.log").read_text().split() == ["0", "1", "1", "2"]
+    (folder / "figures" / "mean_distance.png").unlink()
+    assert geomadv("figures", folder, "--also", own)[0] == 0
+    assert (folder / "figures" / "mean_distance.png").stat().st_size > 2000
+    listed = geomadv("list", "--also", own)[1]
+    assert re.search(r"^mean_distance +done +How far the boundary is", listed, re.MULTILINE)
+    assert "mean distance [image units]" in geomadv("show", folder / "mean_distance.h5")[1]
+    assert "--mean-distance.parts" in geomadv_help(own)
+    assert geomadv("run", "boundary", "--boundary.count", "40", "--overwrite")[0] == 0
+    assert "is stale" in one_paragraph(*geomadv("run", own)[::2])
+    assert geomadv("run", own, "--refresh")[0] == 0
+
+
+def geomadv_help(*words):
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    with redirect_stdout(StringIO()) as text, pytest.raises(SystemExit):
+        main(["run", *words, "--help"])
+    return text.getvalue()

@@ -1,0 +1,115 @@
+"""Every experiment of the table: no old number comes back once anything before it has changed.
+
+The edges are walked one by one: weights, what the network computes, the images of either split,
+and the seed of every result that another one starts from, directly or not.
+"""
+
+import copy
+import json
+import shutil
+
+import h5py
+import pytest
+import torch
+import xarray as xr
+from small_runs import SMALL, small_runner
+
+import geomadv as ga
+from geomadv.pipeline import EXPERIMENTS
+
+NAMES = [experiment.name for experiment in EXPERIMENTS]
+TABLE = {experiment.name: experiment for experiment in EXPERIMENTS}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """All experiments, run once."""
+    path = tmp_path_factory.mktemp("results")
+    runner = small_runner(path)
+    for name in NAMES:
+        assert runner.table[name].tell(runner.run(name))
+    return path
+
+
+def before(name: str) -> set[str]:
+    """The result and all that it starts from; here the optional ones are there."""
+    found = {name}
+    for i in (*TABLE[name].inputs, *TABLE[name].optional):
+        found |= before(i)
+    return found
+
+
+def depends_on(name: str, split: str) -> bool:
+    return any(s.split == split for e in before(name) for s in TABLE[e].images.values())
+
+
+def changed_net(change: str) -> ga.Classifier:
+    net = ga.load_network("digits-cnn")
+    if change == "weights":
+        other = copy.deepcopy(net.module)
+        with torch.no_grad():
+            next(other.parameters()).add_(1e-3)
+        return ga.Classifier(other, net.input_shape, name=net.name)
+    changed = copy.copy(net)
+    changed.scores = lambda x: net.scores(x).sin()
+    changed.__dict__.pop("behaviour", None)
+    return changed
+
+
+def mirrored(split: str) -> ga.ImageSet:
+    """The split with other pixels and the same name, labels and length."""
+    images = ga.load_images("digits", split)
+    return ga.ImageSet(images.images.flip(3), images.labels, images.class_names, images.name)
+
+
+def refuses(runner, name: str) -> bool:
+    assert runner.status(name).state in ("done", "stale")
+    if runner.status(name).state == "done":
+        runner.run(name)
+        return False
+    with pytest.raises(ga.InputError, match="is stale"):
+        runner.run(name)
+    return True
+
+
+@pytest.mark.parametrize("change", ["weights", "behaviour"])
+def test_another_network_gives_no_old_number(results, change):
+    runner = small_runner(results, net=changed_net(change))
+    assert [name for name in NAMES if not refuses(runner, name)] == []
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_other_images_give_no_old_number(results, split):
+    runner = small_runner(results, **{split: mirrored(split)})
+    found = [name for name in NAMES if refuses(runner, name)]
+    assert found == [name for name in NAMES if depends_on(name, split)]
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if any(n in before(o) for o in NAMES if o != n)])
+def test_another_result_to_start_from_gives_no_old_number(results, name, tmp_path):
+    shutil.copytree(results, tmp_path / "r")
+    with h5py.File(tmp_path / "r" / "digits-cnn" / f"{name}.h5", "a") as file:
+        for attribute in ("config", "identity"):
+            file.attrs[attribute] = json.dumps(json.loads(file.attrs[attribute]) | {"seed": 5})
+    runner = small_runner(tmp_path / "r")
+    found = {other for other in NAMES if other != name and refuses(runner, other)}
+    assert found == {other for other in NAMES if other != name and name in before(other)}
+
+
+def test_refreshing_computes_what_is_stale_and_nothing_else(results, tmp_path):
+    shutil.copytree(results, tmp_path / "r")
+    folder = tmp_path / "r" / "digits-cnn"
+    given = SMALL | {"boundary": {"count": 50}}
+    small_runner(tmp_path / "r", given=given, overwrite=True).run("boundary")
+    times = {name: (folder / f"{name}.h5").stat().st_mtime_ns for name in NAMES}
+    runner = small_runner(tmp_path / "r", given={}, refresh=True)
+    runner.run("random_subspace_fooling")
+    renewed = {n for n in NAMES if (folder / f"{n}.h5").stat().st_mtime_ns != times[n]}
+    assert renewed == {"normal_svd", "random_subspace_fooling"}
+    with xr.open_dataset(folder / "normal_svd.h5") as ds:
+        assert int(ds["rows"]) == 50
+
+
+def test_the_order_of_the_table_is_one_in_which_everything_can_run():
+    for i, experiment in enumerate(EXPERIMENTS):
+        assert set(experiment.inputs) | set(experiment.optional) <= set(NAMES[:i])

@@ -1,0 +1,96 @@
+"""Settings keep their values through JSON, TOML and the command line."""
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geomadv import InputError
+from geomadv.pipeline import EXPERIMENTS
+from geomadv.pipeline.settings import differing, normalised, with_given
+from geomadv.results.identity import plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    radii: tuple[float, ...] = (0.5,)
+    clip: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    count: int = 3
+    scale: float = 1.0
+    maybe: float | None = None
+    pair: tuple[int, int] = (2, 3)
+    names: tuple[str, ...] | None = None
+    kind: Literal["a", "b"] = "a"
+    pairs: int | Literal["auto"] | None = "auto"
+    inner: Inner = field(default_factory=Inner)
+
+
+floats = st.floats(allow_nan=False)
+outers = st.builds(
+    Outer,
+    count=st.integers(-5, 5),
+    scale=floats | st.integers(-3, 3),
+    maybe=st.none() | floats,
+    pair=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    names=st.none() | st.lists(st.text(max_size=3), max_size=3).map(tuple),
+    kind=st.sampled_from(["a", "b"]),
+    pairs=st.sampled_from([None, "auto", 4]),
+    inner=st.builds(Inner, radii=st.lists(floats | st.integers(0, 3)).map(tuple)),
+)
+
+
+@given(outers)
+@settings(deadline=None)
+def test_json_keeps_every_value_and_its_type(outer):
+    stored = json.loads(json.dumps(plain(normalised(outer))))
+    restored = normalised(with_given(Outer(), stored))
+    assert restored == normalised(outer)
+    assert json.dumps(plain(restored)) == json.dumps(stored)
+
+
+@given(outers, outers)
+@settings(deadline=None)
+def test_what_differs_turns_the_one_into_the_other(one, other):
+    one, other = normalised(one), normalised(other)
+    assert with_given(one, differing(other, one)) == other
+    assert differing(one, one) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"cout": 1}, r"cout is no setting\. Did you mean 'count'"),
+        ({"inner": {"radius": [1.0]}}, r"inner\.radius is no setting\. Did you mean 'radii'"),
+        ({"count": 1.5}, "count = 1.5: expected a whole number"),
+        ({"count": True}, "count = True"),
+        ({"scale": "1.5"}, "scale = '1.5': expected a number"),
+        ({"pair": [1]}, r"pair = \[1\]: expected a list"),
+        ({"kind": "c"}, "kind = 'c': expected 'a' or 'b'"),
+        ({"pairs": "all"}, "pairs = 'all': expected a whole number or 'auto' or nothing"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(given, words):
+    with pytest.raises(InputError, match=words):
+        with_given(Outer(), given)
+
+
+def test_infinity_is_a_number():
+    assert with_given(Outer(), {"scale": "inf"}).scale == math.inf
+    assert with_given(Outer(), {"scale": 2}).scale == 2.0
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
+def test_settings_of_every_experiment_are_kept(experiment):
+    default = normalised(experiment.settings())
+    assert normalised(with_given(experiment.settings(), plain(default))) == default
+    for name in vars(default):
+        changed = replace(default, **{name: getattr(default, name)})
+        assert differing(changed, default) == {}
