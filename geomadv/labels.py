@@ -1,4 +1,7 @@
-"""Variables of a result with the names and units that people read."""
+"""How results are laid out: a table `SCHEMA` above each experiment names every variable.
+
+It gives the dimensions, the name and the units that people read; `described` builds the result.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +22,8 @@ def described(
     """The dataset of the values, with dimensions, names and units from the schema.
 
     A variable whose only dimension has its own name becomes a coordinate. Variables of the schema
-    that a result has not (such as those of an option) are left out. Tensors come from any device.
+    that a result has not (such as those of an option) are left out. Tensors come from any device;
+    arrays of xarray give up their own labels and are brought to the order of the dimensions.
 
     Raises:
         KeyError: a value that the schema does not name.
@@ -28,16 +32,18 @@ def described(
     variables = {
         name: variable(schema[name][0], v, *schema[name][1:]) for name, v in values.items()
     }
-    ds = xr.Dataset(variables, attrs=dict(attrs or {}))
-    return ds.set_coords([name for name in variables if schema[name][0] == (name,)])
+    return xr.Dataset(variables, attrs=attrs)
 
 
 def variable(
     dims: str | Sequence[str], values: Any, long_name: str, units: str = "1"
 ) -> xr.Variable:
     """A labelled variable; tensors come from any device."""
-    data = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-    return xr.Variable(dims, data, {"long_name": long_name, "units": units})
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().numpy()
+    elif isinstance(values, xr.DataArray):
+        values = values.transpose(*dims).to_numpy()
+    return xr.Variable(dims, values, {"long_name": long_name, "units": units})
 
 
 def labelled(**variables: tuple[Any, Any, str, str]) -> xr.Dataset:

@@ -27,6 +27,7 @@ from geomadv.experiments.lines.class_sweeps import (
 from geomadv.experiments.lines.direction_sweep import direction_sweep
 from geomadv.experiments.lines.score_curves import score_curves
 from geomadv.experiments.normals.normal_spectrum import normal_spectrum
+from geomadv.experiments.normals.predictions import predictions
 from geomadv.experiments.normals.random_subspace_fooling import random_subspace_fooling
 from geomadv.experiments.softmax.feature_collision import CollisionSettings
 from geomadv.experiments.softmax.softmax_directions import softmax_directions
@@ -82,6 +83,7 @@ __all__ = [
     "normal_tilt",
     "paper_settings",
     "paper_step",
+    "predictions",
     "random_subspace_angles",
     "random_subspace_fooling",
     "resampled",

@@ -22,10 +22,10 @@ ENDS = ("positive", "negative")
 OPERATORS = ("hessian", "shape")
 STATISTICS = ("min", "median", "max")
 
-_HESSIAN = "score units / image units^2"
+HESSIAN_UNITS = "score units / image units^2"
 # Grid on which the spectral density is given.
 DENSITY_POINTS = 500
-_UNITS = {"hessian": _HESSIAN, "shape": "1 / image units"}
+_UNITS = {"hessian": HESSIAN_UNITS, "shape": "1 / image units"}
 _NAMES = {"hessian": "mean boundary Hessian", "shape": "mean shape operator"}
 
 
@@ -222,7 +222,12 @@ def _density_table() -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
     """Further variables where only the ends of the spectrum are computed."""
     inverse = "image units^2 / score units"
     return {
-        "density_value": (("grid",), float, "eigenvalue at which the density is given", _HESSIAN),
+        "density_value": (
+            ("grid",),
+            float,
+            "eigenvalue at which the density is given",
+            HESSIAN_UNITS,
+        ),
         "density": (("grid",), float, "density of the eigenvalues of the mean Hessian", inverse),
         "density_spread": (("grid",), float, "standard deviation over probes", inverse),
     }
@@ -264,13 +269,13 @@ def _table(net: Classifier) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
             ("step", "end", "extreme"),
             float,
             "v^T H_h v by finite difference at step h, v extreme directions of the mean Hessian",
-            _HESSIAN,
+            HESSIAN_UNITS,
         ),
         "sweep_random": (
             ("step", "draw"),
             float,
             "v^T H_h v by finite difference at step h, v uniform random directions",
-            _HESSIAN,
+            HESSIAN_UNITS,
         ),
     }
     for name in OPERATORS:
