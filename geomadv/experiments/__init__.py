@@ -1,5 +1,6 @@
 """The experiments of the literature: plain functions, arrays in, xarray.Dataset out."""
 
+from geomadv.curvature.choice import paper_step
 from geomadv.experiments.curvature.doubt import (
     bracketed,
     cancellation,
@@ -11,7 +12,6 @@ from geomadv.experiments.curvature.layout import (
     CurvatureSettings,
     blank_curvature,
     paper_settings,
-    paper_step,
 )
 from geomadv.experiments.curvature.principal_curvature import class_curvature
 from geomadv.experiments.curvature.uncertainty import random_subspace_angles

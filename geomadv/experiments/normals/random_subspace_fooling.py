@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import Schema, described, mean_norm
+from geomadv.labels import Schema, described
 from geomadv.linalg import Subspace, uniform_directions
+from geomadv.perturbations.balls import mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under, lost
 
 _RATE, _PER_IMAGE = "fooling rate of one perturbation", "share of draws that fool the image"

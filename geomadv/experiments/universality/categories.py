@@ -17,7 +17,8 @@ from geomadv.errors import InputError
 from geomadv.experiments.universality.search import kept_search
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import Schema, described, mean_norm
+from geomadv.labels import Schema, described
+from geomadv.perturbations.balls import mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import check_search
 

@@ -17,8 +17,8 @@ from geomadv.experiments.smoothing import smoothed_like, smoothing
 from geomadv.experiments.universality.search import kept_search
 from geomadv.images import ImageSet
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import IMAGE, Schema, described, mean_norm
-from geomadv.perturbations.balls import check_ball
+from geomadv.labels import IMAGE, Schema, described
+from geomadv.perturbations.balls import check_ball, mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import check_search
 

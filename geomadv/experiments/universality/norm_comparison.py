@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import IMAGE, Schema, described, mean_norm
+from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import Subspace, uniform_directions
+from geomadv.perturbations.balls import mean_norm
 from geomadv.perturbations.deepfool import DeepFoolResult, deepfool
 from geomadv.perturbations.fgsm import fgsm
 from geomadv.perturbations.fooling import (

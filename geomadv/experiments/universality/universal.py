@@ -14,9 +14,9 @@ from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.experiments.universality.search import kept_search
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import IMAGE, Schema, described, mean_norm
+from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import uniform_directions
-from geomadv.perturbations.balls import ball_norm, check_ball
+from geomadv.perturbations.balls import ball_norm, check_ball, mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import UniversalPerturbation, check_search
 
