@@ -58,7 +58,10 @@ def choose(net: Classifier, hvp: str, step: float | None, beta: float | None) ->
 
 
 def paper_step(net: Classifier) -> float:
-    """10 sqrt(D) (max - min) / 512, image units: the step of the paper's released code."""
+    """Step of the paper's finite difference, 10 sqrt(D) (max - min) / 512, image units.
+
+    From the released code of "With Friends Like These" (Jetley, Lord and Torr, 2018).
+    """
     low, high = net.bounds
     return _PAPER_FACTOR * math.sqrt(net.dimension) * (high - low) / 512
 

@@ -1,5 +1,6 @@
 """The experiments of the literature: plain functions, arrays in, xarray.Dataset out."""
 
+from geomadv.curvature.choice import paper_step
 from geomadv.experiments.curvature.doubt import (
     bracketed,
     cancellation,
@@ -11,7 +12,6 @@ from geomadv.experiments.curvature.layout import (
     CurvatureSettings,
     blank_curvature,
     paper_settings,
-    paper_step,
 )
 from geomadv.experiments.curvature.principal_curvature import class_curvature
 from geomadv.experiments.curvature.uncertainty import random_subspace_angles
@@ -27,6 +27,7 @@ from geomadv.experiments.lines.class_sweeps import (
 from geomadv.experiments.lines.direction_sweep import direction_sweep
 from geomadv.experiments.lines.score_curves import score_curves
 from geomadv.experiments.normals.normal_spectrum import normal_spectrum
+from geomadv.experiments.normals.predictions import predictions
 from geomadv.experiments.normals.random_subspace_fooling import random_subspace_fooling
 from geomadv.experiments.softmax.feature_collision import CollisionSettings
 from geomadv.experiments.softmax.softmax_directions import softmax_directions
@@ -82,6 +83,7 @@ __all__ = [
     "normal_tilt",
     "paper_settings",
     "paper_step",
+    "predictions",
     "random_subspace_angles",
     "random_subspace_fooling",
     "resampled",

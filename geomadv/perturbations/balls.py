@@ -25,6 +25,11 @@ def ball_norm(v: Tensor, p: float) -> float:
     return float(torch.linalg.vector_norm(v.double().flatten(), ord=p))
 
 
+def mean_norm(x: Tensor, p: float = 2) -> float:
+    """Mean p-norm of images (N, C, H, W), taken in float64."""
+    return float(torch.linalg.vector_norm(x.flatten(1).double(), ord=p, dim=1).mean())
+
+
 def project_ball(v: Tensor, radius: float, p: float) -> Tensor:
     """The point of the p-ball of a radius around 0 that is nearest to v, in the shape of v.
 

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from geomadv.labels import Schema
 from geomadv.linalg import NestedSubspaces
 from geomadv.linalg.doubt import CANCEL, Doubt, cancels, doubt_of
 
 _SHARE, _STEP = "no_eigenvector_share", "step_distances"
-LABELS = {
-    _SHARE: "share of the directions behind S_d whose residual exceeds 1",
-    _STEP: "step of the finite difference over the median boundary distance; NaN if none",
+_COARSE = "step of the finite difference over the median boundary distance; NaN if none"
+
+# What results over families of subspaces hold.
+FAMILIES: Schema = {
+    _SHARE: (("family", "d"), "share of the directions behind S_d whose residual exceeds 1", "1"),
+    _STEP: (("family",), _COARSE, "1"),
 }
 
 
@@ -48,7 +52,7 @@ def cancellation(ds: xr.Dataset) -> str:
 def family_variables(
     families: Mapping[Any, NestedSubspaces], steps: Mapping[Any, Sequence[int]]
 ) -> dict[str, Any]:
-    """What results over families of subspaces store of their doubt, (family, d) and (family).
+    """The values of `FAMILIES`.
 
     steps: for every d of the result the step that a family takes there.
     """
@@ -57,7 +61,7 @@ def family_variables(
         for name, nested in families.items()
     ]
     lengths = [nested.doubt(nested.steps).step_distances for nested in families.values()]
-    return {_SHARE: (("family", "d"), share), _STEP: (("family",), lengths)}
+    return {_SHARE: share, _STEP: lengths}
 
 
 def family_doubt(ds: xr.Dataset, family: str, d: int = -1) -> Doubt:

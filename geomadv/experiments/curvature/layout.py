@@ -11,9 +11,9 @@ import torch
 import xarray as xr
 
 from geomadv.classifier import Classifier
-from geomadv.curvature.choice import Hvp
+from geomadv.curvature.choice import Hvp, paper_step
 from geomadv.errors import InputError
-from geomadv.labels import IMAGE
+from geomadv.labels import IMAGE, Schema, described
 from geomadv.perturbations import DeepFoolSettings
 
 # Codes of the variable `kind`, as CF flag values.
@@ -22,11 +22,88 @@ ENDS = ("positive", "negative")
 OPERATORS = ("hessian", "shape")
 STATISTICS = ("min", "median", "max")
 
-_HESSIAN = "score units / image units^2"
+HESSIAN_UNITS, _PER_HESSIAN = "score units / image units^2", "image units^2 / score units"
 # Grid on which the spectral density is given.
 DENSITY_POINTS = 500
-_UNITS = {"hessian": _HESSIAN, "shape": "1 / image units"}
-_NAMES = {"hessian": "mean boundary Hessian", "shape": "mean shape operator"}
+
+_CLASS, _EXTREME, _PAIR = ("class",), ("class", "end", "extreme"), ("class", "pair")
+_HALVES, _GRID, _STEP = ("half_dimension", "angle"), ("class", "grid"), ("class", "step")
+_ANGLE = "principal angle between"
+_LEADING = f"{_ANGLE} the leading directions of the mean Hessians of two halves of the points"
+_OF_DIFFERENCE, _MEAN = "step of the finite difference", "extreme directions of the mean Hessian"
+_SWEPT = "v^T H_h v by finite difference at step h, v"
+_RESIDUAL, _FIXED = "||A v - value v|| / max |value|", "v the extreme directions"
+_ASYMMETRY = "||A - A^T|| / (2 ||A||), Frobenius, times the coherence of the points"
+
+
+def _operator_schema(name: str, what: str, units: str) -> Schema:
+    """Variables of one operator; those per extreme direction keep the directions fixed."""
+    signs = f"share of the points whose v^T A_i v has the sign of the mean, {_FIXED}"
+    point = f"v^T A_i v at boundary point i, {_FIXED}; NaN beyond the points used"
+    interval = f"bootstrap interval of v^T A v over points, {_FIXED} held fixed"
+    coherence = f"largest |mean v^T A_i v| over largest mean |v^T A_i v|, {_FIXED}"
+    above = f"{_RESIDUAL} over the pairs; above 1 it is no eigenvector"
+    return {
+        f"{name}_value": (_PAIR, f"eigenvalues of the {what}", units),
+        f"{name}_direction": ((*_PAIR, *IMAGE), f"eigenvectors of the {what}", "1"),
+        f"{name}_residual": (_PAIR, _RESIDUAL, "1"),
+        f"{name}_residual_range": ((*_CLASS, "statistic"), above, "1"),
+        f"{name}_converged": (_PAIR, "residual within the tolerance", "1"),
+        f"{name}_products": (_CLASS, f"products with the {what}", "1"),
+        f"{name}_asymmetry": (_CLASS, _ASYMMETRY, "1"),
+        f"{name}_coherence": (_CLASS, coherence, "1"),
+        f"{name}_point_value": ((*_EXTREME, "point"), point, units),
+        f"{name}_sign_share": (_EXTREME, signs, "1"),
+        f"{name}_interval": ((*_EXTREME, "bound"), interval, units),
+    }
+
+
+# Of the ends of the spectrum; the full one has no density, nor does one class alone have what is
+# random for all classes.
+DENSITY: Schema = {
+    "density_value": (_GRID, "eigenvalue at which the density is given", HESSIAN_UNITS),
+    "density": (_GRID, "density of the eigenvalues of the mean Hessian", _PER_HESSIAN),
+    "density_spread": (_GRID, "standard deviation over probes", _PER_HESSIAN),
+}
+_OF_ALL: Schema = {
+    "class": (_CLASS, "class", "1"),
+    "random_angle": (("random", *_HALVES), f"{_ANGLE} random subspaces", "radian"),
+}
+SCHEMA: Schema = {
+    "target": (_CLASS, "class whose boundaries are measured", "1"),
+    "points_tried": (_CLASS, "images that DeepFool started from", "1"),
+    "points_used": (_CLASS, "boundary points that survived", "1"),
+    "points_third": (_CLASS, "of these, points where a third class is on top", "1"),
+    "median_distance": (_CLASS, "median distance of the points to images", "image units"),
+    "kind": (_CLASS, "kind of Hessian-vector product", "1"),
+    "hvp_step": (_CLASS, f"{_OF_DIFFERENCE}; NaN if none", "image units"),
+    "step_distances": (_CLASS, f"{_OF_DIFFERENCE} over the median distance; NaN if none", "1"),
+    "beta": (_CLASS, "sharpness of the smoothed network; NaN if none", "1 / activation units"),
+    "fallback": (_CLASS, "the product fell back to another method", "1"),
+    "wall_time": (_CLASS, "duration", "s"),
+    "half_angle": ((*_CLASS, "end", *_HALVES), _LEADING, "radian"),
+    "sweep": ((*_STEP, *_EXTREME[1:]), f"{_SWEPT} {_MEAN}", HESSIAN_UNITS),
+    "sweep_random": ((*_STEP, "draw"), f"{_SWEPT} uniform random directions", HESSIAN_UNITS),
+    **_operator_schema("hessian", "mean boundary Hessian", HESSIAN_UNITS),
+    **_operator_schema("shape", "mean shape operator", "1 / image units"),
+    "end": (("end",), "end of the spectrum", "1"),
+    "statistic": (("statistic",), "statistic over the pairs", "1"),
+    "point": (("point",), "number of the boundary point of its class", "1"),
+    "bound": (("bound",), "quantile over resamplings of the points", "1"),
+    "half_dimension": (("half_dimension",), "leading directions compared", "1"),
+    "step": (("step",), "step h of the finite difference", "image units"),
+    **DENSITY,
+    **_OF_ALL,
+}
+
+# All others are float64, the eigenvectors of the network's precision.
+_TYPES = {
+    **dict.fromkeys(("target", "points_tried", "points_used", "points_third"), np.int64),
+    **{f"{name}_products": np.int64 for name in OPERATORS},
+    **{f"{name}_converged": np.bool_ for name in OPERATORS},
+    "fallback": np.bool_,
+    "kind": np.int8,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,15 +216,6 @@ class CurvatureSettings:
         )
 
 
-def paper_step(net: Classifier) -> float:
-    """Step of the paper's finite difference, 10 sqrt(D) (max - min) / 512, image units.
-
-    From the released code of "With Friends Like These" (Jetley, Lord and Torr, 2018).
-    """
-    low, high = net.bounds
-    return 10 * math.sqrt(net.dimension) * (high - low) / 512
-
-
 def paper_settings(net: Classifier, **changes: Any) -> CurvatureSettings:
     """Settings of the released code of "With Friends Like These" (Jetley, Lord and Torr, 2018).
 
@@ -191,138 +259,27 @@ def blank_curvature(net: Classifier, settings: CurvatureSettings) -> xr.Dataset:
         "draw": settings.sweep_draws,
         "grid": DENSITY_POINTS,
     }
-    variables = {}
-    table = _table(net) | (_density_table() if settings.pairs is not None else {})
-    for name, (dims, dtype, long_name, units) in table.items():
-        shape = [sizes[d] for d in ("class", *dims)]
+    coords = {
+        "end": list(ENDS),
+        "statistic": list(STATISTICS),
+        "point": np.arange(settings.count),
+        "bound": [0.025, 0.975],
+        "half_dimension": list(settings.half_dimensions),
+        "step": paper_step(net) * np.array(settings.sweep_factors),
+    }
+    left_out = {*_OF_ALL, *coords, *(() if settings.pairs is not None else DENSITY)}
+    values: dict[str, Any] = {}
+    for name in [name for name in SCHEMA if name not in left_out]:
+        direction = name in ("hessian_direction", "shape_direction")
+        dtype = (
+            torch.empty(0, dtype=net.dtype).numpy().dtype if direction else _TYPES.get(name, float)
+        )
         empty = np.nan if np.dtype(dtype).kind == "f" else 0
-        labels = {"long_name": long_name, "units": units}
-        variables[name] = (("class", *dims), np.full(shape, empty, dtype=dtype), labels)
-    ds = xr.Dataset(variables)
+        values[name] = np.full([sizes[d] for d in SCHEMA[name][0]], empty, dtype=dtype)
+    values["kind"][:] = -1
+    ds = described(SCHEMA, values | coords)
     ds["kind"].attrs |= {
         "flag_values": np.arange(-1, 3),
         "flag_meanings": "none " + " ".join(KINDS),
     }
-    ds["kind"][:] = -1
-    ds.coords["end"] = list(ENDS)
-    ds.coords["statistic"] = list(STATISTICS)
-    ds.coords["point"] = np.arange(settings.count)
-    ds.coords["bound"] = [0.025, 0.975]
-    ds.coords["half_dimension"] = list(settings.half_dimensions)
-    ds.coords["step"] = paper_step(net) * np.array(settings.sweep_factors)
-    ds["step"].attrs = {"long_name": "step h of the finite difference", "units": "image units"}
-    ds["statistic"].attrs = {"long_name": "statistic over the pairs", "units": "1"}
-    ds["point"].attrs = {"long_name": "number of the boundary point of its class", "units": "1"}
-    ds["bound"].attrs = {"long_name": "quantile over resamplings of the points", "units": "1"}
-    ds["half_dimension"].attrs = {"long_name": "leading directions compared", "units": "1"}
     return ds
-
-
-def _density_table() -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
-    """Further variables where only the ends of the spectrum are computed."""
-    inverse = "image units^2 / score units"
-    return {
-        "density_value": (("grid",), float, "eigenvalue at which the density is given", _HESSIAN),
-        "density": (("grid",), float, "density of the eigenvalues of the mean Hessian", inverse),
-        "density_spread": (("grid",), float, "standard deviation over probes", inverse),
-    }
-
-
-def _table(net: Classifier) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
-    """Per variable: dimensions after class, type, long name, units."""
-    single = torch.empty(0, dtype=net.dtype).numpy().dtype
-    angle = "principal angle between the leading directions of"
-    table: dict[str, tuple[tuple[str, ...], Any, str, str]] = {
-        "target": ((), np.int64, "class whose boundaries are measured", "1"),
-        "points_tried": ((), np.int64, "images that DeepFool started from", "1"),
-        "points_used": ((), np.int64, "boundary points that survived", "1"),
-        "points_third": ((), np.int64, "of these, points where a third class is on top", "1"),
-        "median_distance": ((), float, "median distance of the points to images", "image units"),
-        "kind": ((), np.int8, "kind of Hessian-vector product", "1"),
-        "hvp_step": ((), float, "step of the finite difference; NaN if none", "image units"),
-        "step_distances": (
-            (),
-            float,
-            "step of the finite difference over the median distance; NaN if none",
-            "1",
-        ),
-        "beta": (
-            (),
-            float,
-            "sharpness of the smoothed network; NaN if none",
-            "1 / activation units",
-        ),
-        "fallback": ((), np.bool_, "the product fell back to another method", "1"),
-        "wall_time": ((), float, "duration", "s"),
-        "half_angle": (
-            ("end", "half_dimension", "angle"),
-            float,
-            f"{angle} the mean Hessians of two halves of the points",
-            "radian",
-        ),
-        "sweep": (
-            ("step", "end", "extreme"),
-            float,
-            "v^T H_h v by finite difference at step h, v extreme directions of the mean Hessian",
-            _HESSIAN,
-        ),
-        "sweep_random": (
-            ("step", "draw"),
-            float,
-            "v^T H_h v by finite difference at step h, v uniform random directions",
-            _HESSIAN,
-        ),
-    }
-    for name in OPERATORS:
-        table |= _operator_table(name, single)
-    return table
-
-
-def _operator_table(name: str, single: Any) -> dict[str, tuple[tuple[str, ...], Any, str, str]]:
-    """Variables of one operator; those per extreme direction keep the directions fixed."""
-    what, units = _NAMES[name], _UNITS[name]
-    extreme = ("end", "extreme")
-    directions = "v the extreme directions"
-    return {
-        f"{name}_value": (("pair",), float, f"eigenvalues of the {what}", units),
-        f"{name}_direction": (("pair", *IMAGE), single, f"eigenvectors of the {what}", "1"),
-        f"{name}_residual": (("pair",), float, "||A v - value v|| / max |value|", "1"),
-        f"{name}_residual_range": (
-            ("statistic",),
-            float,
-            "||A v - value v|| / max |value| over the pairs; above 1 it is no eigenvector",
-            "1",
-        ),
-        f"{name}_converged": (("pair",), np.bool_, "residual within the tolerance", "1"),
-        f"{name}_products": ((), np.int64, f"products with the {what}", "1"),
-        f"{name}_asymmetry": (
-            (),
-            float,
-            "||A - A^T|| / (2 ||A||), Frobenius, times the coherence of the points",
-            "1",
-        ),
-        f"{name}_coherence": (
-            (),
-            float,
-            f"largest |mean v^T A_i v| over largest mean |v^T A_i v|, {directions}",
-            "1",
-        ),
-        f"{name}_point_value": (
-            (*extreme, "point"),
-            float,
-            f"v^T A_i v at boundary point i, {directions}; NaN beyond the points used",
-            units,
-        ),
-        f"{name}_sign_share": (
-            extreme,
-            float,
-            f"share of the points whose v^T A_i v has the sign of the mean, {directions}",
-            "1",
-        ),
-        f"{name}_interval": (
-            (*extreme, "bound"),
-            float,
-            f"bootstrap interval of v^T A v over points, {directions} held fixed",
-            units,
-        ),
-    }

@@ -14,9 +14,24 @@ from torch import Tensor
 from geomadv.boundary import BoundaryPoints
 from geomadv.errors import InputError
 from geomadv.images import ImageSet
+from geomadv.labels import Schema, described
 from geomadv.linalg import uniform_directions
 
 Array = NDArray[np.float64]
+
+_SAMPLE = ("sample",)
+
+SCHEMA: Schema = {
+    "angle": (_SAMPLE, "angle between the boundary normal and its centroid direction", "radian"),
+    "random_angle": (
+        _SAMPLE,
+        "angle between a random direction and the same centroid direction",
+        "radian",
+    ),
+    "source": (_SAMPLE, "class predicted at the image", "1"),
+    "target": (_SAMPLE, "class across the boundary", "1"),
+    "distance": (_SAMPLE, "distance from image to boundary point", "image units"),
+}
 
 
 def class_centroids(images: ImageSet) -> Array:
@@ -74,35 +89,17 @@ def normal_tilt(
     step = np.full(normals.shape, np.nan)
     step[counts] = centroids[target[counts]] - centroids[source[counts]]
     random = uniform_directions(len(normals), normals.shape[1], seed, torch.float64).numpy()
-    names = ("class predicted at the image", "class across the boundary")
-    per_sample: dict[str, tuple[Any, str, str]] = {
-        "angle": (
-            _angles(normals, step),
-            "angle between the boundary normal and its centroid direction",
-            "radian",
-        ),
-        "random_angle": (
-            _angles(random, step),
-            "angle between a random direction and the same centroid direction",
-            "radian",
-        ),
-        "source": (source, names[0], "1"),
-        "target": (target, names[1], "1"),
+    values = {
+        "angle": _angles(normals, step),
+        "random_angle": _angles(random, step),
+        "source": source,
+        "target": target,
     }
     if isinstance(points, BoundaryPoints):
         distance = points.distance.detach().cpu().numpy().astype(np.float64)
         usable = counts & points.converged.cpu().numpy()
-        per_sample["distance"] = (
-            np.where(usable, distance, np.nan),
-            "distance from image to boundary point",
-            "image units",
-        )
-    return xr.Dataset(
-        {
-            name: ("sample", values, {"long_name": long_name, "units": units})
-            for name, (values, long_name, units) in per_sample.items()
-        }
-    )
+        values["distance"] = np.where(usable, distance, np.nan)
+    return described(SCHEMA, values)
 
 
 def _angles(a: Array, b: Array) -> Array:

@@ -22,12 +22,59 @@ from geomadv.experiments.linear.linear_fit import (
     settled,
     weak_limit,
 )
-from geomadv.experiments.linear.tilting_views import adversarial_examples, extreme_space
+from geomadv.experiments.linear.tilting_views import VIEWS, adversarial_examples, extreme_space
 from geomadv.experiments.linear.two_classes import TwoClasses, two_classes
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import IMAGE, labelled
+from geomadv.labels import IMAGE, Schema, described
 
 Array = NDArray[np.float64]
+
+_C, _TRACE = ("C",), ("C", "plane")
+_MIDPOINT = "from the midpoint of the centroids"
+_CENTROID = "nearest-centroid classifier"
+_MEAN = "mean distance of test images to the boundary"
+_NORM = "mean norm of the smallest adversarial perturbation, correctly classified test images"
+_NEAREST = "point of the boundary's trace nearest"
+_BOUND = "bound on the angle between w and the minimiser of the objective"
+
+
+def _set_schema(name: str) -> Schema:
+    """What is known of the images of one set."""
+    image, each, wrong = f"the {name} image", (*_C, name), f"share of {name} images misclassified"
+    along = f"coordinate of {image} along"
+    return {
+        f"{name}_label": ((name,), f"class of {image}", "1"),
+        f"{name}_z": ((name,), f"{along} z, {_MIDPOINT}", "image units"),
+        f"{name}_n": (each, f"{along} n, {_MIDPOINT}", "image units"),
+        f"{name}_distance": (each, f"signed distance of {image} to the boundary", "image units"),
+        f"{name}_error": (_C, wrong, "1"),
+        f"centroid_{name}_error": ((), f"{wrong} by the {_CENTROID}", "1"),
+    }
+
+
+SCHEMA: Schema = {
+    "C": (_C, "inverse strength of the L2 regularisation", "1"),
+    "weight": ((*_C, *IMAGE), "weight w of the classifier", "1"),
+    "bias": (_C, "bias b of the classifier", "1"),
+    "centroid": (("class", *IMAGE), "mean training image of each class", "image units"),
+    "z": (IMAGE, "unit vector z from centroid to centroid", "1"),
+    "n": ((*_C, *IMAGE), "unit vector n of the tilting plane", "1"),
+    "angle": (_C, "deviation angle between w and z", "radian"),
+    "centroid_angle": ((), f"deviation angle of the {_CENTROID}", "radian"),
+    "trace_point": (_TRACE, f"{_NEAREST} to the midpoint of the centroids", "image units"),
+    "trace_direction": (_TRACE, "unit vector along the boundary's trace", "1"),
+    "tilted": (_C, "w is not parallel to z", "1"),
+    "converged": (_C, "the direction of w is the minimiser's to 0.1 degrees", "1"),
+    "angle_bound": (_C, _BOUND, "radian"),
+    "settled": (_C, "weaker regularisation turns w by at most 0.1 degrees", "1"),
+    **_set_schema("train"),
+    **_set_schema("test"),
+    "mean_distance": (_C, _MEAN, "image units"),
+    "mean_adversarial_norm": (_C, _NORM, "image units"),
+    "centroid_mean_distance": ((), f"{_MEAN}, {_CENTROID}", "image units"),
+    "centroid_mean_adversarial_norm": ((), f"{_NORM}, {_CENTROID}", "image units"),
+    **VIEWS,
+}
 
 
 def tilting_plane(
@@ -105,23 +152,22 @@ def tilting_plane(
     planes = fit_sweep(one, classifier, sweep, keep, progress, limit if until_settled else None)
     sweep = sweep[: len(planes)]
     picture = _Picture.of(one, planes)
-    ds = xr.merge(
-        [
-            _boundaries(picture, planes, one.shape),
-            _solutions(planes, limit),
-            _data(picture, planes, "train", one),
-            _data(picture, planes, "test", other),
-            _means(planes, picture.reference, other),
-            adversarial_examples(planes, picture.reference, other, examples),
-            extreme_space(planes, sweep, picture.z, picture.n, picture.centre, one),
-        ]
-    ).assign_coords(C=sweep)
-    ds["C"].attrs = {"long_name": "inverse strength of the L2 regularisation", "units": "1"}
-    return ds.assign_attrs(
-        classifier=" ".join(str(classifier).split()),
-        class_names=list(one.names),
-        pair=np.array(one.classes),
-    )
+    values = {
+        "C": sweep,
+        **_boundaries(picture, planes, one.shape),
+        **_solutions(planes, limit),
+        **_data(picture, planes, "train", one),
+        **_data(picture, planes, "test", other),
+        **_means(planes, picture.reference, other),
+        **adversarial_examples(planes, picture.reference, other, examples),
+        **extreme_space(planes, sweep, picture.z, picture.n, picture.centre, one),
+    }
+    attrs = {
+        "classifier": " ".join(str(classifier).split()),
+        "class_names": list(one.names),
+        "pair": np.array(one.classes),
+    }
+    return described(SCHEMA, values, attrs)
 
 
 @dataclass(frozen=True)
@@ -149,7 +195,7 @@ class _Picture:
 
 def _boundaries(
     picture: _Picture, planes: Sequence[Hyperplane], shape: tuple[int, int, int]
-) -> xr.Dataset:
+) -> dict[str, Any]:
     """Weights, angles, and each boundary's trace: the line through `point` along `direction`."""
     normals = np.stack([plane.normal for plane in planes])
     across = np.stack([normals @ picture.z, np.einsum("cd,cd->c", normals, picture.n)], 1)
@@ -159,117 +205,52 @@ def _boundaries(
     def images(rows: Array) -> Array:
         return rows.reshape(*rows.shape[:-1], *shape)
 
-    weight, bias = "weight w of the classifier", "bias b of the classifier"
-    return labelled(
-        weight=(("C", *IMAGE), images(np.stack([p.weight for p in planes])), weight, "1"),
-        bias=("C", np.array([p.bias for p in planes]), bias, "1"),
-        centroid=(
-            ("class", *IMAGE),
-            images(picture.centroids),
-            "mean training image of each class",
-            "image units",
-        ),
-        z=(IMAGE, images(picture.z), "unit vector z from centroid to centroid", "1"),
-        n=(("C", *IMAGE), images(picture.n), "unit vector n of the tilting plane", "1"),
-        angle=(
-            "C",
-            np.array([plane.deviation_angle(picture.z) for plane in planes]),
-            "deviation angle between w and z",
-            "radian",
-        ),
-        centroid_angle=((), 0.0, "deviation angle of the nearest-centroid classifier", "radian"),
-        trace_point=(
-            ("C", "plane"),
-            -gap[:, None] * across,
-            "point of the boundary's trace nearest to the midpoint of the centroids",
-            "image units",
-        ),
-        trace_direction=(
-            ("C", "plane"),
-            along,
-            "unit vector along the boundary's trace",
-            "1",
-        ),
-        tilted=("C", picture.tilted, "w is not parallel to z", "1"),
-    )
+    return {
+        "weight": images(np.stack([p.weight for p in planes])),
+        "bias": [p.bias for p in planes],
+        "centroid": images(picture.centroids),
+        "z": images(picture.z),
+        "n": images(picture.n),
+        "angle": [plane.deviation_angle(picture.z) for plane in planes],
+        "centroid_angle": 0.0,
+        "trace_point": -gap[:, None] * across,
+        "trace_direction": along,
+        "tilted": picture.tilted,
+    }
 
 
-def _solutions(planes: Sequence[Hyperplane], limit: Hyperplane | None) -> xr.Dataset:
+def _solutions(planes: Sequence[Hyperplane], limit: Hyperplane | None) -> dict[str, Any]:
     """How well each boundary is known, and whether weaker regularisation would change it."""
-    return labelled(
-        converged=(
-            "C",
-            np.array([p.converged for p in planes]),
-            "the direction of w is the minimiser's to 0.1 degrees",
-            "1",
-        ),
-        angle_bound=(
-            "C",
-            np.array([p.angle_bound for p in planes]),
-            "bound on the angle between w and the minimiser of the objective",
-            "radian",
-        ),
-        settled=(
-            "C",
-            np.array([limit is not None and settled(p, limit) for p in planes]),
-            "weaker regularisation turns w by at most 0.1 degrees",
-            "1",
-        ),
-    )
+    return {
+        "converged": [p.converged for p in planes],
+        "angle_bound": [p.angle_bound for p in planes],
+        "settled": [limit is not None and settled(p, limit) for p in planes],
+    }
 
 
 def _data(
     picture: _Picture, planes: Sequence[Hyperplane], name: str, data: TwoClasses
-) -> xr.Dataset:
+) -> dict[str, Any]:
     """Coordinates in the tilting planes, distances and error rates of one set."""
     x, centre = data.x, picture.centre
-    distances = np.stack([plane.distances(x) for plane in planes])
-    errors = np.array([_error(plane, data) for plane in planes])
-    return labelled(
-        **{
-            f"{name}_label": (name, data.labels, f"class of the {name} image", "1"),
-            f"{name}_z": (
-                name,
-                x @ picture.z - centre @ picture.z,
-                f"coordinate of the {name} image along z, from the midpoint of the centroids",
-                "image units",
-            ),
-            f"{name}_n": (
-                ("C", name),
-                picture.n @ x.T - (picture.n @ centre)[:, None],
-                f"coordinate of the {name} image along n, from the midpoint of the centroids",
-                "image units",
-            ),
-            f"{name}_distance": (
-                ("C", name),
-                distances,
-                f"signed distance of the {name} image to the boundary",
-                "image units",
-            ),
-            f"{name}_error": ("C", errors, f"share of {name} images misclassified", "1"),
-            f"centroid_{name}_error": (
-                (),
-                _error(picture.reference, data),
-                f"share of {name} images misclassified by the nearest-centroid classifier",
-                "1",
-            ),
-        }
-    )
+    return {
+        f"{name}_label": data.labels,
+        f"{name}_z": x @ picture.z - centre @ picture.z,
+        f"{name}_n": picture.n @ x.T - (picture.n @ centre)[:, None],
+        f"{name}_distance": np.stack([plane.distances(x) for plane in planes]),
+        f"{name}_error": [_error(plane, data) for plane in planes],
+        f"centroid_{name}_error": _error(picture.reference, data),
+    }
 
 
-def _means(planes: Sequence[Hyperplane], reference: Hyperplane, test: TwoClasses) -> xr.Dataset:
+def _means(planes: Sequence[Hyperplane], reference: Hyperplane, test: TwoClasses) -> dict[str, Any]:
     values = np.array([_mean_distances(plane, test) for plane in (*planes, reference)])
-    distance, norm = (
-        "mean distance of test images to the boundary",
-        "mean norm of the smallest adversarial perturbation, correctly classified test images",
-    )
-    of_reference = ", nearest-centroid classifier"
-    return labelled(
-        mean_distance=("C", values[:-1, 0], distance, "image units"),
-        mean_adversarial_norm=("C", values[:-1, 1], norm, "image units"),
-        centroid_mean_distance=((), values[-1, 0], distance + of_reference, "image units"),
-        centroid_mean_adversarial_norm=((), values[-1, 1], norm + of_reference, "image units"),
-    )
+    return {
+        "mean_distance": values[:-1, 0],
+        "mean_adversarial_norm": values[:-1, 1],
+        "centroid_mean_distance": values[-1, 0],
+        "centroid_mean_adversarial_norm": values[-1, 1],
+    }
 
 
 def _error(plane: Hyperplane, data: TwoClasses) -> float:

@@ -10,7 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
-from geomadv.experiments.linear.tilting_plane import tilting_plane
+from geomadv.experiments.linear import tilting_plane
+from geomadv.labels import Schema, described
 
 Array = NDArray[np.float64]
 
@@ -26,6 +27,13 @@ _KEPT = (
     *("train_z", "train_n", "train_label", "trace_point", "trace_direction", "converged", "tilted"),
     *("angle_bound", "settled"),
 )
+
+_PLANE = tilting_plane.SCHEMA
+SCHEMA: Schema = {
+    "dimension": (("dimension",), "number of pixels", "1"),
+    "C": _PLANE["C"],
+    **{name: (("dimension", *_PLANE[name][0]), *_PLANE[name][1:]) for name in _KEPT},
+}
 
 
 def toy_problem(
@@ -90,7 +98,7 @@ def tilting_toy(
     if not dimensions:
         raise InputError("dimensions is empty: give at least one even number of pixels.")
     pictures = [
-        tilting_plane(
+        tilting_plane.tilting_plane(
             toy_problem(dimension, samples, seed),
             toy_problem(dimension, samples, seed + 1),
             classifier,
@@ -98,7 +106,6 @@ def tilting_toy(
         )
         for dimension in dimensions
     ]
-    ds = xr.concat([picture[list(_KEPT)] for picture in pictures], dim="dimension")
-    ds = ds.assign_coords(dimension=np.asarray(dimensions, dtype=np.int64))
-    ds["dimension"].attrs = {"long_name": "number of pixels", "units": "1"}
-    return ds
+    values = {name: np.stack([picture[name] for picture in pictures]) for name in _KEPT}
+    same = {"C": pictures[0]["C"], "dimension": np.asarray(dimensions, dtype=np.int64)}
+    return described(SCHEMA, values | same, pictures[0].attrs)

@@ -18,11 +18,12 @@ from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, chosen_pairs, class_directions
 from geomadv.errors import InputError
 from geomadv.experiments.curvature.doubt import step_distances
-from geomadv.experiments.lines.direction_sweep import direction_sweep
-from geomadv.experiments.lines.score_curves import score_curves
+from geomadv.experiments.curvature.layout import HESSIAN_UNITS
+from geomadv.experiments.lines import direction_sweep as sweep
+from geomadv.experiments.lines import score_curves as curves
 from geomadv.experiments.subspaces.families import random_flat, stored_curvatures
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import IMAGE, label_variables
+from geomadv.labels import IMAGE, Schema, described
 
 _ENDS: tuple[Family, ...] = ("positive", "negative")
 _NAMES = {"positive": "most positive curvature", "negative": "most negative curvature"}
@@ -30,6 +31,40 @@ _SMALLEST, _DRAWN = "smallest curvature", "random, outside the curved"
 
 # The range of a sweep is looked for on so many images, from one boundary distance on by doubling.
 _PILOT, _DOUBLINGS, _BEYOND = 100, 10, 1.5
+
+_DIRECTION = ("class", "family", "direction")
+
+# What is known of the directions themselves.
+_TOLD: Schema = {
+    "class": (("class",), "class", "1"),
+    "family": (("family",), "family of directions", "1"),
+    "curvature": (_DIRECTION, "curvature of the mean Hessian along the direction", HESSIAN_UNITS),
+    "residual": (_DIRECTION, "||H d - value d|| / max |value|; above 1 d is no eigenvector", "1"),
+    "step_distances": (("class",), "finite-difference step over the median distance", "1"),
+    "family_name": (("family",), "which directions the family holds", "1"),
+}
+
+DIRECTIONS_SCHEMA: Schema = {
+    **_TOLD,
+    "direction_image": ((*_DIRECTION, *IMAGE), "unit direction", "1"),
+    "target": (("class",), "target class", "1"),
+    "median_distance": (("class",), "median distance of the boundary points", "image units"),
+}
+
+
+def _of_classes(schema: Schema) -> Schema:
+    """Class and family come before the dimensions of all that is not the same for all classes."""
+    same = {"source", "class_name", "example_scale"}
+    of_classes: dict[str, tuple[tuple[str, ...], str, str]] = {}
+    for name, (dims, long_name, units) in schema.items():
+        if dims != (name,) and name not in same:
+            dims = ("class", *(("family",) if "direction" in dims else ()), *dims)
+        of_classes[name] = (dims, long_name, units)
+    return {**of_classes, **_TOLD}
+
+
+SWEEP_SCHEMA = _of_classes(sweep.SCHEMA)
+CURVES_SCHEMA = _of_classes(curves.SCHEMA)
 
 
 def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> xr.Dataset:
@@ -71,42 +106,18 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
             columns["flat"] = drawn.basis
     shape = curvature["hessian_direction"].shape[2:]
     names = _NAMES | {"flat": _SMALLEST if complete else _DRAWN}
-    ds = xr.Dataset(
-        {
-            "direction_image": (
-                ("class", "family", "direction", *IMAGE),
-                np.stack([_images(c, len(curvatures), shape) for c in columns.values()], axis=1),
-            ),
-            "curvature": (
-                ("class", "family", "direction"),
-                np.stack([_along(curvatures, count, name, "values") for name in columns], axis=1),
-            ),
-            "residual": (
-                ("class", "family", "direction"),
-                np.stack(
-                    [_along(curvatures, count, name, "residuals") for name in columns], axis=1
-                ),
-            ),
-            "family_name": ("family", [names[family] for family in columns]),
-            "target": ("class", curvature["target"].to_numpy()[known]),
-            "median_distance": ("class", curvature["median_distance"].to_numpy()[known]),
-            "step_distances": ("class", step_distances(curvature).to_numpy()[known]),
-        },
-        coords={"class": curvature["class"].to_numpy()[known], "family": list(columns)},
-    )
-    units = curvature["hessian_value"].attrs["units"]
-    return label_variables(
-        ds,
-        {
-            "direction_image": ("unit direction", "1"),
-            "curvature": ("curvature of the mean Hessian along the direction", units),
-            "residual": ("||H d - value d|| / max |value|; above 1 d is no eigenvector", "1"),
-            "step_distances": ("finite-difference step over the median distance", "1"),
-            "family_name": ("which directions the family holds", "1"),
-            "target": ("target class", "1"),
-            "median_distance": ("median distance of the boundary points", "image units"),
-        },
-    )
+    values = {
+        "direction_image": np.stack(
+            [_images(c, len(curvatures), shape) for c in columns.values()], axis=1
+        ),
+        "curvature": np.stack([_along(curvatures, count, f, "values") for f in columns], axis=1),
+        "residual": np.stack([_along(curvatures, count, f, "residuals") for f in columns], axis=1),
+        "family_name": [names[family] for family in columns],
+        "step_distances": step_distances(curvature)[known],
+        "family": list(columns),
+    }
+    same = ("class", "target", "median_distance")
+    return described(DIRECTIONS_SCHEMA, values | {name: curvature[name][known] for name in same})
 
 
 def sweep_reach(
@@ -168,10 +179,9 @@ def class_direction_sweep(
     """
 
     def run(directions: NDArray[np.floating], target: int) -> xr.Dataset:
-        return direction_sweep(net, images, directions, scales, target, batch_size=batch_size)
+        return sweep.direction_sweep(net, images, directions, scales, target, batch_size=batch_size)
 
-    shared = ("source", "class_name")
-    return _each_class(run, curved, shared, "direction sweep", keep, progress)
+    return _each_class(run, SWEEP_SCHEMA, curved, "direction sweep", keep, progress)
 
 
 def class_score_curves(
@@ -210,59 +220,46 @@ def class_score_curves(
     """
 
     def run(directions: NDArray[np.floating], target: int) -> xr.Dataset:
-        return score_curves(
+        return curves.score_curves(
             net, images, directions, scales, target, draws=draws, seed=seed, batch_size=batch_size
         )
 
-    shared = ("source", "class_name", "example_scale")
-    return _each_class(run, curved, shared, "score curves", keep, progress)
+    return _each_class(run, CURVES_SCHEMA, curved, "score curves", keep, progress)
 
 
 def _each_class(
     run: Callable[[NDArray[np.floating], int], xr.Dataset],
+    schema: Schema,
     curved: xr.Dataset,
-    shared: Sequence[str],
     label: str,
     keep: Keep,
     progress: bool,
 ) -> xr.Dataset:
-    """Runs class by class and joins; `shared` variables are the same for all classes."""
-
-    def one(images: NDArray[np.floating], target: int) -> xr.Dataset:
-        families, directions = images.shape[:2]
-        ds = run(images.reshape(families * directions, -1).T, target)
-        return _by_family(ds, families, directions)
-
+    """Runs class by class and joins."""
     parts = []
     for i in tqdm(range(curved.sizes["class"]), desc=label, unit="class", disable=not progress):
         images = curved["direction_image"].isel({"class": i}).to_numpy()
         target = int(curved["target"][i])
-        parts.append(keep(f"class-{target}", partial(one, images, target)))
-    first = parts[0]
-    variables: dict[str, Any] = {name: first[name] for name in shared}
-    for name, variable in first.data_vars.items():
-        if name not in shared:
-            stacked = np.stack([part[name].to_numpy() for part in parts])
-            variables[str(name)] = (("class", *variable.dims), stacked, variable.attrs)
-    told = ("curvature", "residual", "step_distances", "family_name")
-    variables |= {name: curved[name] for name in told if name in curved}
-    coords = {**first.coords, "class": curved["class"], "family": curved["family"]}
-    return xr.Dataset(variables, coords)
+        rows = images.reshape(-1, int(np.prod(images.shape[2:])))
+        parts.append(keep(f"class-{target}", partial(run, rows.T, target)))
+    families = curved.sizes["family"]
+    values: dict[str, Any] = {name: curved[name] for name in _TOLD if name in curved}
+    for name, first in parts[0].variables.items():
+        by_class = [_by_family(part[name], families) for part in parts]
+        values[str(name)] = (
+            by_class[0] if schema[str(name)][0] == first.dims else np.stack(by_class)
+        )
+    return described(schema, values)
 
 
-def _by_family(ds: xr.Dataset, families: int, directions: int) -> xr.Dataset:
+def _by_family(variable: xr.DataArray, families: int) -> NDArray[Any]:
     """Splits the dimension direction into (family, direction) and puts family first."""
-    variables: dict[str, Any] = {}
-    for name, variable in ds.data_vars.items():
-        if "direction" not in variable.dims:
-            variables[str(name)] = variable
-            continue
-        at = variable.dims.index("direction")
-        values = variable.to_numpy()
-        split = values.reshape(*values.shape[:at], families, directions, *values.shape[at + 1 :])
-        dims = ("family", *variable.dims)
-        variables[str(name)] = (dims, np.moveaxis(split, at, 0), variable.attrs)
-    return xr.Dataset(variables, ds.coords)
+    values = variable.to_numpy()
+    if "direction" not in variable.dims:
+        return values
+    at = variable.dims.index("direction")
+    split = values.reshape(*values.shape[:at], families, -1, *values.shape[at + 1 :])
+    return np.moveaxis(split, at, 0)
 
 
 def _images(columns: Tensor, classes: int, shape: Sequence[int]) -> NDArray[np.floating]:

@@ -11,32 +11,37 @@ from numpy.typing import NDArray
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.experiments.lines.lines import (
+    LINES,
     LineAnswers,
     check_scales,
     check_target,
-    image_directions,
     line_answers,
     unit_directions,
 )
-from geomadv.labels import label_variables
+from geomadv.labels import IMAGE, Schema, described
 
 POPULATIONS = ("other classes", "target class")
 _QUANTILES = (0.3, 0.5, 0.7)
 
-_LABELS = {
-    "scale": ("scale s of the perturbation s d, d a unit vector", "image units"),
-    "quantile": ("quantile over the images of the population", "1"),
-    "target_score": ("score of the target class", "score units"),
-    "other_score": ("largest score of the other classes", "score units"),
-    "target_softmax": ("softmax of the target class", "1"),
-    "transition": ("share of images of other classes that are predicted as the target", "1"),
-    "retention": ("share of images of the target class that stay there", "1"),
-    "prediction": ("predicted class of the perturbed image", "1"),
-    "source": ("class predicted at the clean image", "1"),
-    "population_size": ("images of the population", "1"),
-    "target": ("target class", "1"),
-    "class_name": ("names of the network's classes", "1"),
-    "direction_image": ("unit direction", "1"),
+_STEPS = ("direction", "scale")
+_QUANTILE = ("population", *_STEPS, "quantile")
+
+SCHEMA: Schema = {
+    **LINES,
+    "population": (("population",), "images by the class predicted when clean", "1"),
+    "quantile": (("quantile",), "quantile over the images of the population", "1"),
+    "target_score": (_QUANTILE, "score of the target class", "score units"),
+    "other_score": (_QUANTILE, "largest score of the other classes", "score units"),
+    "target_softmax": (_QUANTILE, "softmax of the target class", "1"),
+    "transition": (
+        _STEPS,
+        "share of images of other classes that are predicted as the target",
+        "1",
+    ),
+    "retention": (_STEPS, "share of images of the target class that stay there", "1"),
+    "prediction": ((*_STEPS, "sample"), "predicted class of the perturbed image", "1"),
+    "population_size": (("population",), "images of the population", "1"),
+    "direction_image": (("direction", *IMAGE), "unit direction", "1"),
 }
 
 
@@ -102,22 +107,21 @@ def direction_sweep(
         label="direction sweep",
     )
     hit = answers.prediction == target
-    dims = ("population", "direction", "scale", "quantile")
-    ds = xr.Dataset(
-        {
-            **{name: (dims, values) for name, values in _by_population(answers, inside).items()},
-            "transition": (("direction", "scale"), _share(hit[..., ~inside])),
-            "retention": (("direction", "scale"), _share(hit[..., inside])),
-            "prediction": (("direction", "scale", "sample"), answers.prediction),
-            "source": ("sample", source),
-            "population_size": ("population", [int((~inside).sum()), int(inside.sum())]),
-            "target": ((), target),
-            "class_name": ("label", list(net.class_names)),
-            "direction_image": image_directions(net, rows),
-        },
-        coords={"population": list(POPULATIONS), "scale": steps, "quantile": list(_QUANTILES)},
-    )
-    return label_variables(ds, _LABELS)
+    values = {
+        **_by_population(answers, inside),
+        "transition": _share(hit[..., ~inside]),
+        "retention": _share(hit[..., inside]),
+        "prediction": answers.prediction,
+        "source": source,
+        "population_size": [int((~inside).sum()), int(inside.sum())],
+        "target": target,
+        "class_name": list(net.class_names),
+        "direction_image": rows.reshape(-1, *net.input_shape),
+        "population": list(POPULATIONS),
+        "scale": steps,
+        "quantile": list(_QUANTILES),
+    }
+    return described(SCHEMA, values)
 
 
 def _by_population(

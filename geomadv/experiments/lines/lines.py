@@ -13,11 +13,19 @@ from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.labels import IMAGE
+from geomadv.labels import Schema
 
 # Perturbed images are made in blocks of about so many numbers, several batches if these are small:
 # the handful of operations around the network then costs little even for the smallest networks.
 _BLOCK_NUMBERS = 2**17
+
+# What every result along lines holds.
+LINES: Schema = {
+    "scale": (("scale",), "scale s of the perturbation s d, d a unit vector", "image units"),
+    "source": (("sample",), "class predicted at the clean image", "1"),
+    "target": ((), "target class", "1"),
+    "class_name": (("label",), "names of the network's classes", "1"),
+}
 
 
 @dataclass(frozen=True)
@@ -144,9 +152,3 @@ def _answers(scores: Tensor, target: int) -> tuple[Tensor, Tensor]:
     other = scores.index_fill(1, torch.tensor(target, device=scores.device), -torch.inf).amax(1)
     softmax = (own - scores.logsumexp(1)).exp()
     return torch.stack([own, other, softmax]), scores.argmax(1)
-
-
-def image_directions(net: Classifier, directions: Tensor) -> tuple[tuple[str, ...], Any]:
-    """Unit rows (k, D) as a variable of images (direction, channel, row, column)."""
-    images = directions.reshape(-1, *net.input_shape).cpu().numpy()
-    return ("direction", *IMAGE), images

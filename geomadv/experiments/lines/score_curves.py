@@ -21,13 +21,13 @@ from geomadv.experiments.lines.curve_measures import (
 )
 from geomadv.experiments.lines.direction_sweep import POPULATIONS
 from geomadv.experiments.lines.lines import (
+    LINES,
     check_scales,
     check_target,
-    image_directions,
     line_answers,
     unit_directions,
 )
-from geomadv.labels import IMAGE, label_variables
+from geomadv.labels import IMAGE, Schema, described
 
 _BOUNDS = (0.025, 0.975)
 _SIDES = ("below", "above")
@@ -37,33 +37,45 @@ _EXAMPLE_STEPS = 7
 
 _BOOTSTRAP = "bootstrap interval over images"
 _RANKS = "interval between order statistics"
-_LABELS = {
-    "scale": ("scale s of the perturbation s d, d a unit vector", "image units"),
-    "score": ("score of the target class at x + s d", "score units"),
-    "prediction": ("predicted class at x + s d", "1"),
-    "source": ("class predicted at the clean image", "1"),
-    "target": ("target class", "1"),
-    "class_name": ("names of the network's classes", "1"),
-    "direction_image": ("unit direction d", "1"),
-    "coordinate": ("coordinate x . d of the image along the direction", "image units"),
-    "centre": ("scale about which the curve is most symmetric", "image units"),
-    "symmetry": ("share of the even part in the variance of the curve about its centre", "1"),
-    "symmetry_median": ("median symmetry over images", "1"),
-    "symmetry_interval": (f"{_RANKS} of the median symmetry", "1"),
-    "monotonicity": ("net change over total variation on either side of the centre", "1"),
-    "monotonicity_median": ("median monotonicity over images, the less monotonic side", "1"),
-    "monotonicity_interval": (f"{_RANKS} of the median monotonicity", "1"),
-    "common_coordinate": ("coordinate t = x . d + s of the common curve", "image units"),
-    "common_score": ("common curve G(t) of the additive model G(t) + H_n", "score units"),
-    "offset": ("offset H_n of the image in the additive model", "score units"),
-    "separability": ("share of variance that the additive model explains", "1"),
-    "separability_interval": (f"{_BOOTSTRAP} of the separability", "1"),
-    "shape_share": ("share of variance within the curves that G(t) explains", "1"),
-    "shape_share_interval": (f"{_BOOTSTRAP} of the shape share", "1"),
-    "example_sample": ("number of the example image among the samples; -1 for none", "1"),
-    "example_scale": ("scale s of the perturbed example images", "image units"),
-    "example_image": ("perturbed example image x + s d", "image units"),
-    "example_prediction": ("predicted class of the perturbed example image; -1 for none", "1"),
+_NET, _PERTURBED = "net change over total variation", "perturbed example image"
+_ONE = ("direction",)
+_EACH, _STEPS, _ENDS, _SHOWN = ((*_ONE, d) for d in ("sample", "scale", "bound", "example"))
+
+SCHEMA: Schema = {
+    **LINES,
+    "side": (("side",), "side of the centre", "1"),
+    "bound": (("bound",), "end of the 95 % interval, as a quantile", "1"),
+    "example": (("example",), "class of the example image when clean", "1"),
+    "score": ((*_EACH, "scale"), "score of the target class at x + s d", "score units"),
+    "prediction": ((*_EACH, "scale"), "predicted class at x + s d", "1"),
+    "direction_image": ((*_ONE, *IMAGE), "unit direction d", "1"),
+    "coordinate": (_EACH, "coordinate x . d of the image along the direction", "image units"),
+    "centre": (_EACH, "scale about which the curve is most symmetric", "image units"),
+    "symmetry": (
+        _EACH,
+        "share of the even part in the variance of the curve about its centre",
+        "1",
+    ),
+    "symmetry_median": (_ONE, "median symmetry over images", "1"),
+    "symmetry_interval": (_ENDS, f"{_RANKS} of the median symmetry", "1"),
+    "monotonicity": ((*_EACH, "side"), f"{_NET} on either side of the centre", "1"),
+    "monotonicity_median": (_ONE, "median monotonicity over images, the less monotonic side", "1"),
+    "monotonicity_interval": (_ENDS, f"{_RANKS} of the median monotonicity", "1"),
+    "common_coordinate": (_STEPS, "coordinate t = x . d + s of the common curve", "image units"),
+    "common_score": (_STEPS, "common curve G(t) of the additive model G(t) + H_n", "score units"),
+    "offset": (_EACH, "offset H_n of the image in the additive model", "score units"),
+    "separability": (_ONE, "share of variance that the additive model explains", "1"),
+    "separability_interval": (_ENDS, f"{_BOOTSTRAP} of the separability", "1"),
+    "shape_share": (_ONE, "share of variance within the curves that G(t) explains", "1"),
+    "shape_share_interval": (_ENDS, f"{_BOOTSTRAP} of the shape share", "1"),
+    "example_sample": (_SHOWN, "number of the example image among the samples; -1 for none", "1"),
+    "example_scale": (("step",), "scale s of the perturbed example images", "image units"),
+    "example_image": ((*_SHOWN, "step", *IMAGE), f"{_PERTURBED} x + s d", "image units"),
+    "example_prediction": (
+        (*_SHOWN, "step"),
+        f"predicted class of the {_PERTURBED}; -1 for none",
+        "1",
+    ),
 }
 
 
@@ -151,27 +163,22 @@ def score_curves(
         _measures(c.astype(np.float64), a, steps, counts)
         for c, a in zip(curves, coordinate, strict=True)
     ]
-    variables: dict[str, Any] = {
-        "score": (("direction", "sample", "scale"), curves),
-        "prediction": (("direction", "sample", "scale"), prediction),
-        "source": ("sample", source),
-        "target": ((), target),
-        "class_name": ("label", list(net.class_names)),
-        "direction_image": image_directions(net, rows),
-        "coordinate": (("direction", "sample"), coordinate),
-    }
-    for name, (dims, _) in measured[0].items():
-        variables[name] = (("direction", *dims), np.stack([one[name][1] for one in measured]))
-    variables |= _examples(x, rows, steps, prediction, source, target)
-    coords = {
+    values: dict[str, Any] = {
+        "score": curves,
+        "prediction": prediction,
+        "source": source,
+        "target": target,
+        "class_name": list(net.class_names),
+        "direction_image": rows.reshape(-1, *net.input_shape),
+        "coordinate": coordinate,
+        **{name: np.stack([one[name] for one in measured]) for name in measured[0]},
+        **_examples(x, rows, steps, prediction, source, target),
         "scale": steps,
         "side": list(_SIDES),
         "bound": list(_BOUNDS),
         "example": list(POPULATIONS),
     }
-    ds = xr.Dataset(variables, coords)
-    ds["bound"].attrs = {"long_name": "end of the 95 % interval, as a quantile", "units": "1"}
-    return label_variables(ds, _LABELS)
+    return described(SCHEMA, values)
 
 
 def _measures(
@@ -179,7 +186,7 @@ def _measures(
     coordinate: NDArray[np.float64],
     scales: NDArray[np.float64],
     counts: NDArray[np.float64],
-) -> dict[str, tuple[tuple[str, ...], Any]]:
+) -> dict[str, Any]:
     """The measures of one direction; curves (n, s), counts (draws, n) of the resamplings."""
     symmetry, centre = best_symmetry(curves)
     sides = monotonicity(curves, centre)
@@ -189,20 +196,20 @@ def _measures(
     worse = sides.min(axis=1)
     step = (scales[-1] - scales[0]) / (len(scales) - 1)
     return {
-        "centre": (("sample",), scales[0] + centre * step / 2),
-        "symmetry": (("sample",), symmetry),
-        "symmetry_median": ((), np.median(symmetry)),
-        "symmetry_interval": (("bound",), median_interval(symmetry)),
-        "monotonicity": (("sample", "side"), sides),
-        "monotonicity_median": ((), np.median(worse)),
-        "monotonicity_interval": (("bound",), median_interval(worse)),
-        "common_coordinate": (("scale",), fit.knots),
-        "common_score": (("scale",), fit.common),
-        "offset": (("sample",), fit.offset),
-        "separability": ((), whole[0]),
-        "separability_interval": (("bound",), intervals[:, 0]),
-        "shape_share": ((), whole[1]),
-        "shape_share_interval": (("bound",), intervals[:, 1]),
+        "centre": scales[0] + centre * step / 2,
+        "symmetry": symmetry,
+        "symmetry_median": np.median(symmetry),
+        "symmetry_interval": median_interval(symmetry),
+        "monotonicity": sides,
+        "monotonicity_median": np.median(worse),
+        "monotonicity_interval": median_interval(worse),
+        "common_coordinate": fit.knots,
+        "common_score": fit.common,
+        "offset": fit.offset,
+        "separability": whole[0],
+        "separability_interval": intervals[:, 0],
+        "shape_share": whole[1],
+        "shape_share_interval": intervals[:, 1],
     }
 
 
@@ -231,12 +238,11 @@ def _examples(
                 n = _middle(changed[i], np.flatnonzero(members))
                 sample[i, j], label[i, j] = n, prediction[i, n, chosen]
                 images[i, j] = (x[n] + steps * row.reshape(x.shape[1:])).cpu()
-    dims = ("direction", "example")
     return {
-        "example_sample": (dims, sample),
-        "example_scale": ("step", scales[chosen]),
-        "example_image": ((*dims, "step", *IMAGE), images.numpy()),
-        "example_prediction": ((*dims, "step"), label),
+        "example_sample": sample,
+        "example_scale": scales[chosen],
+        "example_image": images,
+        "example_prediction": label,
     }
 
 

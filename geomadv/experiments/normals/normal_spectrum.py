@@ -4,9 +4,37 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from geomadv.errors import InputError
+from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import baseline_spectrum, normal_svd
+
+_SHARES = np.array([0.5, 0.9, 0.99])
+_HOLD = "directions that hold a share of the energy"
+
+
+def _summary(name: str, *dims: str) -> Schema:
+    """What tells how many directions a spectrum has."""
+    return {
+        f"{name}_effective_rank": (dims, "exponential of the entropy of the energy shares", "1"),
+        f"{name}_participation_ratio": (dims, "(sum s^2)^2 / sum s^4", "1"),
+        f"{name}_energy_dimension": (("energy_share", *dims), _HOLD, "1"),
+    }
+
+
+SCHEMA: Schema = {
+    "energy_share": (("energy_share",), "share of the sum of squared singular values", "1"),
+    "singular_value": (("rank",), "leading singular values of the normal matrix", "1"),
+    "direction": (("rank", *IMAGE), "right singular vectors as images, unit norm", "1"),
+    "error_bound": ((), "bound on the absolute error of a singular value", "1"),
+    "rows": ((), "boundary normals decomposed", "1"),
+    "skipped": ((), "boundary points without a usable normal", "1"),
+    "spectrum": (("component",), "all singular values of the normal matrix", "1"),
+    "baseline": (("draw", "component"), "singular values of as many uniform unit vectors", "1"),
+    **_summary("normal"),
+    **_summary("baseline", "draw"),
+}
 
 
 def normal_spectrum(
@@ -46,50 +74,29 @@ def normal_spectrum(
             f"have {int(np.prod(input_shape))} pixels."
         )
     svd = normal_svd(normals, rank=rank, seed=seed, progress=progress, fewer=True)
-    k = len(svd.singular_values)
-    ds = xr.Dataset(
-        {
-            "singular_value": ("rank", svd.singular_values.numpy()),
-            "direction": (
-                ("rank", "channel", "row", "column"),
-                svd.directions.T.reshape(k, *input_shape).numpy(),
-            ),
-            "error_bound": ((), svd.error_bound),
-            "rows": ((), svd.rows),
-            "skipped": ((), svd.skipped),
-        },
-        coords={"energy_share": ("energy_share", [0.5, 0.9, 0.99])},
-        attrs={"svd_method": svd.method},
-    )
-    _label(ds, "energy_share", "share of the sum of squared singular values")
-    _label(ds, "singular_value", "leading singular values of the normal matrix")
-    _label(ds, "direction", "right singular vectors as images, unit norm")
-    _label(ds, "error_bound", "bound on the absolute error of a singular value")
-    _label(ds, "rows", "boundary normals decomposed")
-    _label(ds, "skipped", "boundary points without a usable normal")
+    values: dict[str, Any] = {
+        "singular_value": svd.singular_values,
+        "direction": svd.directions.T.reshape(-1, *input_shape),
+        "error_bound": svd.error_bound,
+        "rows": svd.rows,
+        "skipped": svd.skipped,
+        "energy_share": _SHARES,
+    }
     if svd.spectrum is not None:
         random = baseline_spectrum(svd.rows, normals.shape[1], draws=baseline_draws, seed=seed)
-        ds["spectrum"] = ("component", svd.spectrum.numpy())
-        ds["baseline"] = (("draw", "component"), np.asarray(random))
-        _label(ds, "spectrum", "all singular values of the normal matrix")
-        _label(ds, "baseline", "singular values of as many uniform unit vectors")
-        _summarise(ds, "spectrum", "normal")
-        _summarise(ds, "baseline", "baseline")
-    return ds
+        values |= {"spectrum": svd.spectrum, "baseline": random}
+        values |= _summarised("normal", svd.spectrum.numpy())
+        values |= _summarised("baseline", np.asarray(random))
+    return described(SCHEMA, values, {"svd_method": svd.method})
 
 
-def _label(ds: xr.Dataset, name: str, long_name: str) -> None:
-    ds[name].attrs = {"long_name": long_name, "units": "1"}
-
-
-def _summarise(ds: xr.Dataset, source: str, prefix: str) -> None:
-    """Effective rank, participation ratio and energy dimensions of each spectrum."""
-    share = ds[source] ** 2 / (ds[source] ** 2).sum("component")
-    entropy = -(share * np.log(share.where(share > 0, 1))).sum("component")
-    ds[f"{prefix}_effective_rank"] = np.exp(entropy)
-    _label(ds, f"{prefix}_effective_rank", "exponential of the entropy of the energy shares")
-    ds[f"{prefix}_participation_ratio"] = 1 / (share**2).sum("component")
-    _label(ds, f"{prefix}_participation_ratio", "(sum s^2)^2 / sum s^4")
-    held = share.cumsum("component") / share.sum("component")
-    ds[f"{prefix}_energy_dimension"] = (held < ds["energy_share"]).sum("component") + 1
-    _label(ds, f"{prefix}_energy_dimension", "directions that hold a share of the energy")
+def _summarised(name: str, spectrum: NDArray[np.float64]) -> dict[str, Any]:
+    """Effective rank, participation ratio and energy dimensions of spectra (..., component)."""
+    share = spectrum**2 / (spectrum**2).sum(-1, keepdims=True)
+    entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(-1)
+    held = share.cumsum(-1) / share.sum(-1, keepdims=True)
+    return {
+        f"{name}_effective_rank": np.exp(entropy),
+        f"{name}_participation_ratio": 1 / (share**2).sum(-1),
+        f"{name}_energy_dimension": np.stack([(held < s).sum(-1) + 1 for s in _SHARES]),
+    }

@@ -13,9 +13,27 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import label_variables, mean_norm
+from geomadv.labels import Schema, described
 from geomadv.linalg import Subspace, uniform_directions
+from geomadv.perturbations.balls import mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under, lost
+
+_RATE, _PER_IMAGE = "fooling rate of one perturbation", "share of draws that fool the image"
+_NONE = "share of images whose scores are not finite"
+_INSIDE, _UNIFORM = "normal subspace", "uniform in image space"
+
+SCHEMA: Schema = {
+    "m": (("m",), "dimension of the leading normal subspace", "1"),
+    "norm": (("norm",), "Euclidean norm of the perturbation", "image units"),
+    "fooling_rate": (("m", "norm", "draw"), f"{_RATE} from the {_INSIDE}", "1"),
+    "uniform_fooling_rate": (("norm", "draw"), f"{_RATE} {_UNIFORM}", "1"),
+    "fooled_share": (("m", "norm", "sample"), f"{_PER_IMAGE}, {_INSIDE}", "1"),
+    "uniform_fooled_share": (("norm", "sample"), f"{_PER_IMAGE}, {_UNIFORM}", "1"),
+    "unlabelled_share": (("m", "norm", "draw"), f"{_NONE}, {_INSIDE}", "1"),
+    "uniform_unlabelled_share": (("norm", "draw"), f"{_NONE}, {_UNIFORM}", "1"),
+    "prediction": (("sample",), "class predicted at the clean image", "1"),
+    "mean_image_norm": ((), "mean Euclidean norm of the images", "image units"),
+}
 
 
 @torch.no_grad()
@@ -98,48 +116,19 @@ def random_subspace_fooling(
         vectors = uniform_directions(draws, net.dimension, seed=seed).to(x)
         uniform = keep("uniform", partial(fooled, vectors))
     inside = xr.concat(found, dim="m")
-    return _dataset(inside, uniform, clean, dimensions, norms, x)
-
-
-def _dataset(
-    inside: xr.Dataset,
-    uniform: xr.Dataset,
-    clean: Tensor,
-    dimensions: Sequence[int],
-    norms: Sequence[float],
-    x: Tensor,
-) -> xr.Dataset:
-    rate, per_image = "fooling rate of one perturbation", "share of draws that fool the image"
-    none = "share of images whose scores are not finite"
-    ds = xr.Dataset(
-        {
-            "fooling_rate": inside["fooled"].mean("sample"),
-            "uniform_fooling_rate": uniform["fooled"].mean("sample"),
-            "fooled_share": inside["fooled"].mean("draw"),
-            "uniform_fooled_share": uniform["fooled"].mean("draw"),
-            "unlabelled_share": inside["lost"].mean("sample"),
-            "uniform_unlabelled_share": uniform["lost"].mean("sample"),
-            "prediction": ("sample", clean.cpu().numpy()),
-            "mean_image_norm": ((), mean_norm(x)),
-        },
-        coords={
-            "m": ("m", np.asarray(dimensions, dtype=np.int64)),
-            "norm": ("norm", np.asarray(norms, dtype=np.float64)),
-        },
-    )
-    labels = {
-        "m": ("dimension of the leading normal subspace", "1"),
-        "norm": ("Euclidean norm of the perturbation", "image units"),
-        "fooling_rate": (f"{rate} from the normal subspace", "1"),
-        "uniform_fooling_rate": (f"{rate} uniform in image space", "1"),
-        "fooled_share": (f"{per_image}, normal subspace", "1"),
-        "uniform_fooled_share": (f"{per_image}, uniform in image space", "1"),
-        "unlabelled_share": (f"{none}, normal subspace", "1"),
-        "uniform_unlabelled_share": (f"{none}, uniform in image space", "1"),
-        "prediction": ("class predicted at the clean image", "1"),
-        "mean_image_norm": ("mean Euclidean norm of the images", "image units"),
+    values = {
+        "fooling_rate": inside["fooled"].mean("sample"),
+        "uniform_fooling_rate": uniform["fooled"].mean("sample"),
+        "fooled_share": inside["fooled"].mean("draw"),
+        "uniform_fooled_share": uniform["fooled"].mean("draw"),
+        "unlabelled_share": inside["lost"].mean("sample"),
+        "uniform_unlabelled_share": uniform["lost"].mean("sample"),
+        "prediction": clean,
+        "mean_image_norm": mean_norm(x),
+        "m": np.asarray(dimensions, dtype=np.int64),
+        "norm": np.asarray(norms, dtype=np.float64),
     }
-    return label_variables(ds, labels)
+    return described(SCHEMA, values)
 
 
 def _check(

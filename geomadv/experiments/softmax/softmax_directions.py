@@ -18,9 +18,8 @@ from geomadv.experiments.softmax.feature_collision import (
     random_pairs,
 )
 from geomadv.experiments.softmax.last_layer import LastLayer, last_layer
-from geomadv.experiments.softmax.softmax_layout import EXAMPLE, describe
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import mean_norm
+from geomadv.labels import IMAGE, Schema, described
 from geomadv.last_layer import (
     AdversarialSpace,
     adversarial_space,
@@ -28,14 +27,81 @@ from geomadv.last_layer import (
     class_regions,
     most_parallel,
 )
+from geomadv.last_layer.boundary_angles import RELATIONS
+from geomadv.last_layer.regions import TESTS
 from geomadv.linalg import uniform_directions
 from geomadv.perturbations import deepfool
+from geomadv.perturbations.balls import mean_norm
 
 Array = NDArray[np.float64]
-Variables = dict[str, tuple[Any, Any]]
+Values = dict[str, Any]
 
 # Displacements of features, as multiples of their norm.
 DISPLACEMENTS = tuple(10.0**k for k in range(-3, 7))
+
+_CLASS, _SAMPLE, _PAIR, _BIN = ("class",), ("sample",), ("pair",), ("angle_bin",)
+_DISPLACED, _FOUND, _EXAMPLE = ("displacement", "sample"), ("epsilon", "pair"), ("example", *IMAGE)
+_RELATIVE = "remaining share of the pair's distance in visible features"
+_UNSEEN, _LARGEST = "adversarial directions", "largest change of the softmax along"
+_WEIGHTS, _UNBOUNDED = "the centred last-layer weights", "class region unbounded"
+_CHANGE, _DEEPFOOL = "feature change of", "the DeepFool perturbation"
+
+SCHEMA: Schema = {
+    "class": (_CLASS, "class", "1"),
+    "displacement": (("displacement",), "displacement relative to the norm of the features", "1"),
+    "epsilon": (("epsilon",), "radius of the ball around the start image", "image units"),
+    "singular_value": (("component",), f"singular value of {_WEIGHTS}", "score/feature unit"),
+    "rank_tolerance": ((), "singular value up to which it counts as zero", "score/feature unit"),
+    "rank": ((), f"rank of {_WEIGHTS}", "1"),
+    "adversarial_dimension": ((), f"dimension of the {_UNSEEN}", "1"),
+    "published_bound": ((), "lower bound l - m of theorem 1", "1"),
+    "adversarial_direction": (
+        ("adversarial", "feature"),
+        f"orthonormal basis of the {_UNSEEN}",
+        "1",
+    ),
+    "softmax_change": (_DISPLACED, f"{_LARGEST} an adversarial direction", "1"),
+    "control_change": (_DISPLACED, f"{_LARGEST} a uniform direction", "1"),
+    "rounding_bound": (_DISPLACED, "bound on the change that is rounding in float64", "1"),
+    "feature_norm": (_SAMPLE, "Euclidean norm of the features", "feature units"),
+    "prediction": (_SAMPLE, "class predicted at the clean image", "1"),
+    "region_empty": (_CLASS, "class region without inner points", "1"),
+    "region_unbounded": (_CLASS, _UNBOUNDED, "1"),
+    "region_unbounded_visible": (_CLASS, f"{_UNBOUNDED} within the visible directions", "1"),
+    "region_test": (_CLASS, "what decided the visible unboundedness", "1"),
+    "parallel_cosine": (("relation",), "largest |cos| between two boundaries", "1"),
+    "parallel_classes": (
+        ("relation", "member"),
+        "classes i, j and k, l of the most parallel boundaries",
+        "1",
+    ),
+    "coincident_boundaries": ((), "pairs of classes with the same weights, left out", "1"),
+    "boundary_pairs": ((), "pairs of boundaries", "1"),
+    "cosines_evaluated": ((), "cosines computed; the others are bounded", "1"),
+    "angle_low": (_BIN, "lower edge of the bin", "degree"),
+    "angle_high": (_BIN, "upper edge of the bin", "degree"),
+    "angle_count": (("relation", "angle_bin"), "pairs of boundaries by angle", "1"),
+    "angle_pairs": ((), "pairs of boundaries in the histogram", "1"),
+    "angle_complete": ((), "whether the histogram is over all pairs", "1"),
+    "hidden_share": (_SAMPLE, f"share of DeepFool's squared feature change in {_UNSEEN}", "1"),
+    "noise_hidden_share": (_SAMPLE, f"share of the squared {_CHANGE} equally long noise", "1"),
+    "feature_change": (_SAMPLE, f"norm of the {_CHANGE} {_DEEPFOOL}", "feature units"),
+    "perturbation_norm": (_SAMPLE, f"Euclidean norm of {_DEEPFOOL}", "image units"),
+    "perturbation_converged": (_SAMPLE, "whether DeepFool changed the label", "1"),
+    "mean_image_norm": ((), "mean Euclidean norm of the images", "image units"),
+    "collision": (_FOUND, "features of the goal reached up to an adversarial direction", "1"),
+    "collision_residual": (_FOUND, _RELATIVE, "1"),
+    "collision_theta": (_FOUND, f"feature distance to the goal in {_UNSEEN}", "feature units"),
+    "collision_label": (_FOUND, "class predicted at the best image", "1"),
+    "collision_norm": (_FOUND, "distance of the best image to the start", "image units"),
+    "collision_tolerance": ((), f"largest {_RELATIVE} that counts as a collision", "1"),
+    "collision_clipped": ((), "whether images were kept inside the bounds", "1"),
+    "pair_start": (_PAIR, "sample that is the start", "1"),
+    "pair_goal": (_PAIR, "sample that is the goal", "1"),
+    "start_image": (_EXAMPLE, "image x", "image units"),
+    "goal_image": (_EXAMPLE, "image x' whose features are the goal", "image units"),
+    "collision_image": (("epsilon", *_EXAMPLE), "best image x* within the radius", "image units"),
+}
 
 
 def softmax_directions(
@@ -99,7 +165,7 @@ def softmax_directions(
     features, prediction = head.features(x, size)
     starts, goals = random_pairs(prediction, settings.pairs, seed)
     space = adversarial_space(head.weight)
-    variables = {
+    values = {
         **_space(space, head),
         **_displaced(space, head, features, factors, seed),
         **_kept(keep, "regions", partial(_regions, space, head, progress)),
@@ -110,27 +176,34 @@ def softmax_directions(
             partial(_perturbed, space, head, x, features, size, seed, progress),
         ),
         **_collide(space, head, x, starts, goals, settings, size, keep, progress),
-        "prediction": ("sample", prediction),
+        "prediction": prediction,
+        "displacement": factors,
+        "class": list(net.class_names),
     }
-    ds = xr.Dataset(variables, coords={"displacement": ("displacement", factors)})
-    ds = ds.set_coords(["epsilon"]).assign_coords({"class": list(net.class_names)})
-    return describe(ds)
+    ds = described(SCHEMA, values)
+    ds["region_test"].attrs |= {
+        "flag_values": list(range(len(TESTS))),
+        "flag_meanings": " ".join(TESTS),
+    }
+    for name in ("parallel_cosine", "parallel_classes", "angle_count"):
+        ds[name].attrs["relation"] = ", ".join(f"{i}: {r}" for i, r in enumerate(RELATIONS))
+    return ds
 
 
-def _kept(keep: Keep, part: str, compute: Callable[[], Variables]) -> Variables:
-    ds = keep(part, lambda: xr.Dataset(compute()))
-    return {str(name): (v.dims, v.to_numpy()) for name, v in ds.data_vars.items()}
+def _kept(keep: Keep, part: str, compute: Callable[[], Values]) -> Values:
+    ds = keep(part, lambda: described(SCHEMA, compute()))
+    return {str(name): v for name, v in ds.data_vars.items()}
 
 
-def _space(space: AdversarialSpace, layer: LastLayer) -> Variables:
+def _space(space: AdversarialSpace, layer: LastLayer) -> Values:
     classes, features = layer.weight.shape
     return {
-        "singular_value": ("component", space.singular_values),
-        "rank_tolerance": ((), space.tolerance),
-        "rank": ((), space.rank),
-        "adversarial_dimension": ((), features - space.rank),
-        "published_bound": ((), max(features - classes, 0)),
-        "adversarial_direction": (("adversarial", "feature"), space.adversarial.T),
+        "singular_value": space.singular_values,
+        "rank_tolerance": space.tolerance,
+        "rank": space.rank,
+        "adversarial_dimension": features - space.rank,
+        "published_bound": max(features - classes, 0),
+        "adversarial_direction": space.adversarial.T,
     }
 
 
@@ -143,7 +216,7 @@ def _softmax(layer: LastLayer, features: Array) -> Array:
 
 def _displaced(
     space: AdversarialSpace, layer: LastLayer, features: Array, factors: Array, seed: int
-) -> Variables:
+) -> Values:
     """Largest change of the softmax of every feature vector, beside a bound on its rounding."""
     n, width = features.shape
     count = space.adversarial.shape[1]
@@ -167,41 +240,40 @@ def _displaced(
         # directions are exact to the tolerance of the rank.
         sums = (np.abs(moved) @ magnitudes.T + np.abs(layer.bias)).max(axis=1)
         bound[i] = 2 * (width + 4) * eps * sums + 2 * lengths * space.tolerance
-    dims = ("displacement", "sample")
     return {
-        "softmax_change": (dims, change),
-        "control_change": (dims, control),
-        "rounding_bound": (dims, bound),
-        "feature_norm": ("sample", norms),
+        "softmax_change": change,
+        "control_change": control,
+        "rounding_bound": bound,
+        "feature_norm": norms,
     }
 
 
-def _regions(space: AdversarialSpace, layer: LastLayer, progress: bool) -> Variables:
+def _regions(space: AdversarialSpace, layer: LastLayer, progress: bool) -> Values:
     regions = class_regions(layer.weight, layer.bias, space, progress)
     return {
-        "region_empty": ("class", regions.empty),
-        "region_unbounded": ("class", regions.unbounded),
-        "region_unbounded_visible": ("class", regions.unbounded_visible),
-        "region_test": ("class", regions.test),
+        "region_empty": regions.empty,
+        "region_unbounded": regions.unbounded,
+        "region_unbounded_visible": regions.unbounded_visible,
+        "region_test": regions.test,
     }
 
 
-def _parallels(layer: LastLayer, sample: int, seed: int, progress: bool) -> Variables:
+def _parallels(layer: LastLayer, sample: int, seed: int, progress: bool) -> Values:
     centred = layer.weight - layer.weight.mean(axis=0)
     gram = centred @ centred.T
     parallel = most_parallel(gram, progress)
     angles = boundary_angles(gram, sample=sample, seed=seed)
     return {
-        "parallel_cosine": ("relation", parallel.cosine),
-        "parallel_classes": (("relation", "member"), parallel.classes),
-        "coincident_boundaries": ((), parallel.coincident),
-        "boundary_pairs": ((), parallel.pairs),
-        "cosines_evaluated": ((), parallel.evaluated),
-        "angle_low": ("angle_bin", angles.edges[:-1]),
-        "angle_high": ("angle_bin", angles.edges[1:]),
-        "angle_count": (("relation", "angle_bin"), angles.counts),
-        "angle_pairs": ((), angles.pairs),
-        "angle_complete": ((), angles.complete),
+        "parallel_cosine": parallel.cosine,
+        "parallel_classes": parallel.classes,
+        "coincident_boundaries": parallel.coincident,
+        "boundary_pairs": parallel.pairs,
+        "cosines_evaluated": parallel.evaluated,
+        "angle_low": angles.edges[:-1],
+        "angle_high": angles.edges[1:],
+        "angle_count": angles.counts,
+        "angle_pairs": angles.pairs,
+        "angle_complete": angles.complete,
     }
 
 
@@ -213,7 +285,7 @@ def _perturbed(
     size: int,
     seed: int,
     progress: bool,
-) -> Variables:
+) -> Values:
     """Share of the energy of the feature change that the last layer does not see."""
     found = deepfool(layer.net, x, batch_size=size, progress=progress)
     random = uniform_directions(len(x), x[0].numel(), seed=seed + 2, dtype=torch.float64)
@@ -231,11 +303,11 @@ def _perturbed(
 
     adversarial = change(found.delta)
     return {
-        "hidden_share": ("sample", hidden(adversarial)),
-        "noise_hidden_share": ("sample", hidden(change(noise))),
-        "feature_change": ("sample", np.linalg.norm(adversarial, axis=1)),
-        "perturbation_norm": ("sample", found.norm.double().cpu().numpy()),
-        "perturbation_converged": ("sample", found.converged.cpu().numpy()),
+        "hidden_share": hidden(adversarial),
+        "noise_hidden_share": hidden(change(noise)),
+        "feature_change": np.linalg.norm(adversarial, axis=1),
+        "perturbation_norm": found.norm.double(),
+        "perturbation_converged": found.converged,
     }
 
 
@@ -249,27 +321,26 @@ def _collide(
     size: int,
     keep: Keep,
     progress: bool,
-) -> Variables:
+) -> Values:
     typical = mean_norm(x)
     radii = [share * typical for share in settings.relative_epsilons]
     visible = torch.from_numpy(space.visible)
     first, second = (x[torch.from_numpy(i).to(x.device)] for i in (starts, goals))
     found = feature_collisions(layer, first, second, visible, radii, settings, size, keep, progress)
     shown = slice(settings.examples)
-    dims = ("epsilon", "pair")
     return {
-        "epsilon": ("epsilon", np.asarray(radii)),
-        "mean_image_norm": ((), typical),
-        "collision": (dims, found.success),
-        "collision_residual": (dims, found.residual),
-        "collision_theta": (dims, found.theta),
-        "collision_label": (dims, found.label),
-        "collision_norm": (dims, found.norm),
-        "collision_tolerance": ((), settings.tolerance),
-        "collision_clipped": ((), settings.clip),
-        "pair_start": ("pair", starts),
-        "pair_goal": ("pair", goals),
-        "start_image": (EXAMPLE, first[shown].cpu().numpy()),
-        "goal_image": (EXAMPLE, second[shown].cpu().numpy()),
-        "collision_image": (("epsilon", *EXAMPLE), found.examples),
+        "epsilon": np.asarray(radii),
+        "mean_image_norm": typical,
+        "collision": found.success,
+        "collision_residual": found.residual,
+        "collision_theta": found.theta,
+        "collision_label": found.label,
+        "collision_norm": found.norm,
+        "collision_tolerance": settings.tolerance,
+        "collision_clipped": settings.clip,
+        "pair_start": starts,
+        "pair_goal": goals,
+        "start_image": first[shown],
+        "goal_image": second[shown],
+        "collision_image": found.examples,
     }

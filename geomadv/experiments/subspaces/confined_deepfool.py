@@ -17,7 +17,7 @@ from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.experiments.curvature import doubt
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import IMAGE, label_variables
+from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import NestedSubspaces
 from geomadv.perturbations import DeepFoolSettings
 from geomadv.perturbations.deepfool import deepfool_by
@@ -31,6 +31,32 @@ _GRID = 10
 # What an attack measures of each image, and what it shows of the examples.
 _SHOWN = ("perturbation", "projection")
 _MEASURED = ("norm", "converged", "label", "iterations", *_SHOWN)
+
+_AT, _EXAMPLE = ("family", "d"), ("example", *IMAGE)
+_EACH, _SAMPLE = (*_AT, "sample"), ("sample",)
+_CONFINED, _NORM = (*_AT, *_EXAMPLE), "Euclidean norm of"
+
+SCHEMA: Schema = {
+    **doubt.FAMILIES,
+    "family": (("family",), "family of nested subspaces", "1"),
+    "d": (("d",), "most dimensions of the subspace", "1"),
+    "norm": (_EACH, f"{_NORM} the confined DeepFool perturbation", "image units"),
+    "converged": (_EACH, "the confined perturbation changes the predicted class", "1"),
+    "converged_share": (_AT, "share of images whose predicted class changes", "1"),
+    "label": (_EACH, "class predicted at the perturbed image", "1"),
+    "iterations": (_EACH, "DeepFool steps taken", "1"),
+    "projected_norm": (_EACH, f"{_NORM} the projected mean-centred image", "image units"),
+    "subspace_dimension": (_AT, "dimension of the subspace used", "1"),
+    "example_image": (_EXAMPLE, "example image", "image units"),
+    "example_perturbation": (_CONFINED, "confined perturbation of the example", "image units"),
+    "example_projection": (_CONFINED, "projection of the example, mean added back", "image units"),
+    "plain_norm": (_SAMPLE, f"{_NORM} the unconfined DeepFool perturbation", "image units"),
+    "plain_converged": (_SAMPLE, "the unconfined perturbation changes the predicted class", "1"),
+    "source": (_SAMPLE, "class predicted at the clean image", "1"),
+    "flat_law": (("d", "sample"), "sqrt(D/d) times the unconfined norm", "image units"),
+    "centred_norm": (_SAMPLE, f"{_NORM} the mean-centred image", "image units"),
+    "mean_image": (IMAGE, "image that is subtracted before projecting", "image units"),
+}
 
 
 @dataclass(frozen=True)
@@ -121,16 +147,20 @@ def confined_deepfool(
                 elif size > 0:
                     result.put(i, j, size, keep(f"{name}-{d}", partial(attack, parts, size)))
                 bar.update(len(x))
-    ds = result.dataset()
-    norm, converged = plain.norm.cpu().numpy(), plain.converged.cpu().numpy()
-    ds["plain_norm"] = ("sample", norm)
-    ds["plain_converged"] = ("sample", converged)
-    ds["source"] = ("sample", plain.source.cpu().numpy())
-    ds["flat_law"] = (("d", "sample"), np.sqrt(net.dimension / np.array(dims))[:, None] * norm)
-    ds["centred_norm"] = ("sample", (x - centre).flatten(1).norm(dim=1).cpu().numpy())
-    ds["mean_image"] = (IMAGE, centre.cpu().numpy())
-    ds = ds.assign(_doubts({name: parts[0].nested for name, parts in groups.items()}, dims))
-    return _labelled(ds, {name: nested.description for name, nested in families.items()}, draws)
+    values = result.values() | {
+        "plain_norm": plain.norm,
+        "plain_converged": plain.converged,
+        "source": plain.source,
+        "flat_law": np.sqrt(net.dimension / np.array(dims))[:, None] * plain.norm.cpu().numpy(),
+        "centred_norm": (x - centre).flatten(1).norm(dim=1),
+        "mean_image": centre,
+        **_doubts({name: parts[0].nested for name, parts in groups.items()}, dims),
+    }
+    ds = described(SCHEMA, values)
+    told = {name: nested.description for name, nested in families.items()}
+    told[RANDOM] = f"uniformly distributed subspaces, {draws} draws over the images"
+    ds["family"].attrs |= {f"family_{name}": description for name, description in told.items()}
+    return ds
 
 
 class _Arrays:
@@ -160,24 +190,23 @@ class _Arrays:
         for name in _MEASURED:
             getattr(self, name)[i, j] = getattr(self, name)[i, j - 1]
 
-    def dataset(self) -> xr.Dataset:
-        axes, picture = ("family", "d", "sample"), ("example", "channel", "row", "column")
+    def values(self) -> dict[str, Any]:
+        """The variables of the result."""
         attacked = np.where(self.sizes > 0, 1.0, np.nan)
-        return xr.Dataset(
-            {
-                "norm": (axes, self.norm),
-                "converged": (axes, self.converged),
-                "converged_share": (axes[:2], self.converged.mean(axis=2) * attacked),
-                "label": (axes, self.label),
-                "iterations": (axes, self.iterations),
-                "projected_norm": (axes, self.projected),
-                "subspace_dimension": (axes[:2], self.sizes),
-                "example_image": (picture, self.image),
-                "example_perturbation": ((*axes[:2], *picture), self.perturbation),
-                "example_projection": ((*axes[:2], *picture), self.projection),
-            },
-            coords={"family": self.names, "d": self.dims},
-        )
+        return {
+            "norm": self.norm,
+            "converged": self.converged,
+            "converged_share": self.converged.mean(axis=2) * attacked,
+            "label": self.label,
+            "iterations": self.iterations,
+            "projected_norm": self.projected,
+            "subspace_dimension": self.sizes,
+            "example_image": self.image,
+            "example_perturbation": self.perturbation,
+            "example_projection": self.projection,
+            "family": self.names,
+            "d": self.dims,
+        }
 
 
 def _size_at(nested: NestedSubspaces, d: int) -> int:
@@ -285,28 +314,6 @@ def _check(
         raise InputError(f"draws={draws} and examples={examples} must be at least 1.")
 
 
-_LABELS = {
-    "family": ("family of nested subspaces", "1"),
-    "d": ("most dimensions of the subspace", "1"),
-    "norm": ("Euclidean norm of the confined DeepFool perturbation", "image units"),
-    "converged": ("the confined perturbation changes the predicted class", "1"),
-    "converged_share": ("share of images whose predicted class changes", "1"),
-    "label": ("class predicted at the perturbed image", "1"),
-    "iterations": ("DeepFool steps taken", "1"),
-    "projected_norm": ("Euclidean norm of the projected mean-centred image", "image units"),
-    "subspace_dimension": ("dimension of the subspace used", "1"),
-    "example_image": ("example image", "image units"),
-    "example_perturbation": ("confined perturbation of the example", "image units"),
-    "example_projection": ("projection of the example, mean added back", "image units"),
-    "plain_norm": ("Euclidean norm of the unconfined DeepFool perturbation", "image units"),
-    "plain_converged": ("the unconfined perturbation changes the predicted class", "1"),
-    "source": ("class predicted at the clean image", "1"),
-    "flat_law": ("sqrt(D/d) times the unconfined norm", "image units"),
-    "centred_norm": ("Euclidean norm of the mean-centred image", "image units"),
-    "mean_image": ("image that is subtracted before projecting", "image units"),
-}
-
-
 def _doubts(families: Mapping[str, NestedSubspaces], dims: Sequence[int]) -> dict[str, Any]:
     """Doubt of every family at its largest step of at most d dimensions."""
     steps = {
@@ -314,11 +321,3 @@ def _doubts(families: Mapping[str, NestedSubspaces], dims: Sequence[int]) -> dic
         for name, nested in families.items()
     }
     return doubt.family_variables(families, steps)
-
-
-def _labelled(ds: xr.Dataset, descriptions: dict[str, str], draws: int) -> xr.Dataset:
-    label_variables(ds, _LABELS | {name: (text, "1") for name, text in doubt.LABELS.items()})
-    descriptions[RANDOM] = f"uniformly distributed subspaces, {draws} draws over the images"
-    for name, description in descriptions.items():
-        ds["family"].attrs[f"family_{name}"] = description
-    return ds

@@ -20,10 +20,30 @@ from geomadv.experiments.subspaces.sweep import (
     subspace_sizes,
     sweep_dimensions,
 )
-from geomadv.labels import label_variables
+from geomadv.labels import Schema, described
 
 _QUANTILES = (0.1, 0.5, 0.9)
 _BLOCK = 1024
+
+_KIND, _FAMILY, _AT = ("kind",), ("family",), ("family", "d")
+_CURVE, _OVER = (*_KIND, *_AT), "quantiles of the share over the perturbations"
+
+SCHEMA: Schema = {
+    **doubt.FAMILIES,
+    "kind": (_KIND, "kind of perturbation", "1"),
+    "family": (_FAMILY, "family of nested subspaces", "1"),
+    "d": (("d",), "number of steps d into the family", "1"),
+    "quantile": (("quantile",), "quantile over the perturbations", "1"),
+    "fraction": ((*_CURVE, "sample"), "share of the perturbation's norm inside S_d", "1"),
+    "subspace_dimension": (_AT, "dimension of S_d", "1"),
+    "random_fraction": (_AT, "root mean squared share of a uniformly random direction", "1"),
+    "count": (_KIND, "perturbations that are not zero", "1"),
+    "zero_count": (_KIND, "perturbations that are zero and left out", "1"),
+    "description": (_FAMILY, "directions of the family", "1"),
+    "directions_per_step": (_FAMILY, "directions that each step of d adds", "1"),
+    "mean_fraction": (_CURVE, "mean share of the perturbations' norm inside S_d", "1"),
+    "fraction_quantile": ((*_CURVE, "quantile"), _OVER, "1"),
+}
 
 
 def norm_fractions(
@@ -117,40 +137,25 @@ def _dataset(
 ) -> xr.Dataset:
     dimension = next(iter(families.values())).ambient_dimension
     dims = np.where(sizes < 0, np.nan, sizes)
-    curve = ("kind", "family", "d")
     zeros = [int((vectors == 0).all(1).sum()) for vectors in rows.values()]
-    ds = xr.Dataset(
-        {
-            "fraction": ((*curve, "sample"), fraction),
-            "subspace_dimension": (("family", "d"), dims),
-            "random_fraction": (("family", "d"), np.sqrt(dims / dimension)),
-            "count": (("kind",), [len(v) - z for v, z in zip(rows.values(), zeros, strict=True)]),
-            "zero_count": (("kind",), zeros),
-            "description": (("family",), [n.description or name for name, n in families.items()]),
-            "directions_per_step": (("family",), [n.width for n in families.values()]),
-            **doubt.family_variables(families, dict.fromkeys(families, visited.tolist())),
-        },
-        coords={"kind": list(rows), "family": list(families), "d": visited},
-    )
-    ds["mean_fraction"] = ds["fraction"].mean("sample")
+    samples = xr.DataArray(fraction, dims=(*_CURVE, "sample"))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN")
-        quantiles = ds["fraction"].quantile(_QUANTILES, "sample")
-    ds["fraction_quantile"] = quantiles.transpose(*curve, "quantile")
-    return label_variables(ds, {name: (text, "1") for name, text in _LABELS.items()})
-
-
-_LABELS = {
-    **doubt.LABELS,
-    "fraction": "share of the perturbation's norm inside S_d",
-    "subspace_dimension": "dimension of S_d",
-    "random_fraction": "root mean squared share of a uniformly random direction",
-    "count": "perturbations that are not zero",
-    "zero_count": "perturbations that are zero and left out",
-    "description": "directions of the family",
-    "directions_per_step": "directions that each step of d adds",
-    "mean_fraction": "mean share of the perturbations' norm inside S_d",
-    "fraction_quantile": "quantiles of the share over the perturbations",
-    "d": "number of steps d into the family",
-    "quantile": "quantile over the perturbations",
-}
+        quantiles = samples.quantile(_QUANTILES, "sample")
+    values = {
+        "fraction": fraction,
+        "subspace_dimension": dims,
+        "random_fraction": np.sqrt(dims / dimension),
+        "count": [len(v) - z for v, z in zip(rows.values(), zeros, strict=True)],
+        "zero_count": zeros,
+        "description": [n.description or name for name, n in families.items()],
+        "directions_per_step": [n.width for n in families.values()],
+        **doubt.family_variables(families, dict.fromkeys(families, visited.tolist())),
+        "mean_fraction": samples.mean("sample"),
+        "fraction_quantile": quantiles,
+        "kind": list(rows),
+        "family": list(families),
+        "d": visited,
+        "quantile": list(_QUANTILES),
+    }
+    return described(SCHEMA, values)

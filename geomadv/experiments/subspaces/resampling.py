@@ -17,11 +17,41 @@ from geomadv.errors import InputError
 from geomadv.experiments.smoothing import smoothed_like
 from geomadv.images import ImageSet
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import IMAGE, label_variables
+from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import Subspace
 from geomadv.perturbations import DeepFoolSettings
 from geomadv.perturbations.deepfool import deepfool_by
 from geomadv.perturbations.fooling import NO_LABEL, check_labels, labels_of
+
+_SIZE, _SAMPLE = ("d_low",), ("sample",)
+_RATE, _EACH = (*_SIZE, "factor"), (*_SIZE, *_SAMPLE)
+_NORM, _PREDICTS = "Euclidean norm of", "class that the resampled network predicts at"
+_CHANGES = "DeepFool changes the resampled network's label"
+_CHANGED = "share changed against"
+
+SCHEMA: Schema = {
+    "d_low": (_SIZE, "pixels on the shorter side of the small image", "pixels"),
+    "factor": (("factor",), "factor f on the perturbation", "1"),
+    "label": (_SAMPLE, "true class", "1"),
+    "source": (_SAMPLE, "class that the original network predicts at the clean image", "1"),
+    "norm": (_SAMPLE, f"{_NORM} DeepFool's perturbation of the original network", "image units"),
+    "converged": (_SAMPLE, "DeepFool changes the original network's label", "1"),
+    "image_norm": (_SAMPLE, f"{_NORM} the image", "image units"),
+    "clean_label": (_EACH, f"{_PREDICTS} the clean image", "1"),
+    "perturbed_label": ((*_RATE, *_SAMPLE), f"{_PREDICTS} x + f r", "1"),
+    "resampled_norm": (_EACH, f"{_NORM} the resampled perturbation", "image units"),
+    "resampled_image_norm": (_EACH, f"{_NORM} the resampled image", "image units"),
+    "accuracy": (_SIZE, "accuracy of the resampled network", "1"),
+    "changed_share": (_SIZE, "share of labels that resampling alone changes", "1"),
+    "fooling_rate": (_RATE, f"{_CHANGED} the resampled network's clean label", "1"),
+    "original_fooling_rate": (_RATE, f"{_CHANGED} the original network's clean label", "1"),
+    "error_rate": (_RATE, "share of perturbed images not classified as their true class", "1"),
+    "span_dimension": (_SIZE, "dimension of the span of resampled perturbations", "1"),
+    "confined_norm": (_EACH, f"{_NORM} DeepFool confined to that span", "image units"),
+    "confined_converged": (_EACH, f"confined {_CHANGES}", "1"),
+    "direct_norm": (_EACH, f"{_NORM} DeepFool on the resampled network", "image units"),
+    "direct_converged": (_EACH, _CHANGES, "1"),
+}
 
 
 class Resample(nn.Module):
@@ -188,14 +218,15 @@ def resampling(
         strict=True,
     ):
         rows.append(keep(f"low-{d_low}", partial(row, d_low, network)))
-    ds = xr.concat(rows, "d_low").assign_coords(
-        d_low=np.asarray(low_sizes, dtype=np.int64), factor=np.asarray(factors, dtype=np.float64)
-    )
-    ds["label"] = ("sample", labels)
-    for name in ("source", "norm", "converged"):
-        ds[name] = plain[name]
-    ds["image_norm"] = ("sample", x.flatten(1).norm(dim=1).cpu().numpy())
-    return _labelled(_table(ds))
+    found = xr.concat(rows, "d_low").merge(plain.drop_vars("delta"))
+    found["label"] = ("sample", labels)
+    values: dict[str, Any] = {str(name): v for name, v in found.data_vars.items()}
+    values |= _rates(found) | {
+        "image_norm": x.flatten(1).norm(dim=1),
+        "d_low": np.asarray(low_sizes, dtype=np.int64),
+        "factor": np.asarray(factors, dtype=np.float64),
+    }
+    return described(SCHEMA, values, {"interpolation": "bicubic, antialias"})
 
 
 def _attacked(
@@ -267,51 +298,21 @@ def _direct(
     }
 
 
-def _table(ds: xr.Dataset) -> xr.Dataset:
-    """Adds the shares of images; rates of perturbations are over those that DeepFool found."""
-    ds["accuracy"] = (ds["clean_label"] == ds["label"]).mean("sample")
-    ds["changed_share"] = (ds["clean_label"] != ds["source"]).mean("sample")
-    found = ds["converged"]
-    for name, reference in (
-        ("fooling_rate", "clean_label"),
-        ("original_fooling_rate", "source"),
-        ("error_rate", "label"),
-    ):
-        label = ds["perturbed_label"]
+def _rates(ds: xr.Dataset) -> dict[str, xr.DataArray]:
+    """The shares of images; rates of perturbations are over those that DeepFool found."""
+    label = ds["perturbed_label"]
+
+    def rate(reference: str) -> xr.DataArray:
         changed = (label != ds[reference]) & (label != NO_LABEL)
-        ds[name] = changed.where(found).mean("sample").transpose("d_low", "factor")
-    return ds
+        return changed.where(ds["converged"]).mean("sample")
 
-
-_LABELS = {
-    "d_low": ("pixels on the shorter side of the small image", "pixels"),
-    "factor": ("factor f on the perturbation", "1"),
-    "label": ("true class", "1"),
-    "source": ("class that the original network predicts at the clean image", "1"),
-    "norm": ("Euclidean norm of DeepFool's perturbation of the original network", "image units"),
-    "converged": ("DeepFool changes the original network's label", "1"),
-    "image_norm": ("Euclidean norm of the image", "image units"),
-    "clean_label": ("class that the resampled network predicts at the clean image", "1"),
-    "perturbed_label": ("class that the resampled network predicts at x + f r", "1"),
-    "resampled_norm": ("Euclidean norm of the resampled perturbation", "image units"),
-    "resampled_image_norm": ("Euclidean norm of the resampled image", "image units"),
-    "accuracy": ("accuracy of the resampled network", "1"),
-    "changed_share": ("share of labels that resampling alone changes", "1"),
-    "fooling_rate": ("share changed against the resampled network's clean label", "1"),
-    "original_fooling_rate": ("share changed against the original network's clean label", "1"),
-    "error_rate": ("share of perturbed images not classified as their true class", "1"),
-    "span_dimension": ("dimension of the span of resampled perturbations", "1"),
-    "confined_norm": ("Euclidean norm of DeepFool confined to that span", "image units"),
-    "confined_converged": ("confined DeepFool changes the resampled network's label", "1"),
-    "direct_norm": ("Euclidean norm of DeepFool on the resampled network", "image units"),
-    "direct_converged": ("DeepFool changes the resampled network's label", "1"),
-}
-
-
-def _labelled(ds: xr.Dataset) -> xr.Dataset:
-    label_variables(ds, {name: label for name, label in _LABELS.items() if name in ds.variables})
-    ds.attrs["interpolation"] = "bicubic, antialias"
-    return ds
+    return {
+        "accuracy": (ds["clean_label"] == ds["label"]).mean("sample"),
+        "changed_share": (ds["clean_label"] != ds["source"]).mean("sample"),
+        "fooling_rate": rate("clean_label"),
+        "original_fooling_rate": rate("source"),
+        "error_rate": rate("label"),
+    }
 
 
 def _check(net: Classifier, low_sizes: Sequence[int], factors: Sequence[float]) -> None:

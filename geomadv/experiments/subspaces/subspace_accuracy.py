@@ -24,11 +24,35 @@ from geomadv.experiments.subspaces.sweep import (
 )
 from geomadv.images import ImageSet
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import label_variables
+from geomadv.labels import Schema, described
 from geomadv.linalg import NestedSubspaces
 from geomadv.perturbations.fooling import clean_labels
 
 Array = NDArray[Any]
+
+_FAMILY, _SPLIT, _SAMPLE, _AT = ("family",), ("split",), ("sample",), ("family", "d")
+_CURVE, _NONE = (*_SPLIT, *_AT), "-1 where there is no S_d"
+
+SCHEMA: Schema = {
+    **doubt.FAMILIES,
+    "split": (_SPLIT, "set of images", "1"),
+    "family": (_FAMILY, "family of nested subspaces", "1"),
+    "d": (("d",), "number of steps d into the family", "1"),
+    "accuracy": (_CURVE, "share of projected images with their true class predicted", "1"),
+    "standard_error": (_CURVE, "binomial standard error of the accuracy", "1"),
+    "unchanged_share": (_CURVE, "share of projected images predicted as the image itself", "1"),
+    "prediction": ((*_AT, *_SAMPLE), f"class predicted at the projected image, {_NONE}", "1"),
+    "clean_prediction": (_SAMPLE, "class predicted at the image", "1"),
+    "label": (_SAMPLE, "true class", "1"),
+    "sample_split": (_SAMPLE, "number of the split that the image belongs to", "1"),
+    "subspace_dimension": (_AT, "dimension of S_d", "1"),
+    "plain_accuracy": (_SPLIT, "accuracy of the images themselves", "1"),
+    "constant_accuracy": (_SPLIT, "accuracy of always predicting the most frequent class", "1"),
+    "count": (_SPLIT, "images", "1"),
+    "description": (_FAMILY, "directions of the family", "1"),
+    "directions_per_step": (_FAMILY, "directions that each step of d adds", "1"),
+    "image_dimension": ((), "dimension D of image space", "1"),
+}
 
 
 @torch.no_grad()
@@ -189,45 +213,24 @@ def _dataset(
 
     accuracy = np.where(missing, np.nan, share(swept == labels))
     common = [np.bincount(labels[split_of == i]).max() for i in range(len(splits))]
-    curve, sample = ("split", "family", "d"), ("sample",)
-    ds = xr.Dataset(
-        {
-            "accuracy": (curve, accuracy),
-            "standard_error": (curve, np.sqrt(accuracy * (1 - accuracy) / counts[:, None, None])),
-            "unchanged_share": (curve, np.where(missing, np.nan, share(swept == clean))),
-            "prediction": (("family", "d", "sample"), swept),
-            "clean_prediction": (sample, clean.astype(swept.dtype)),
-            "label": (sample, labels.astype(swept.dtype)),
-            "sample_split": (sample, split_of.astype(np.int8)),
-            "subspace_dimension": (("family", "d"), np.where(missing, np.nan, sizes)),
-            "plain_accuracy": (("split",), share(clean == labels)),
-            "constant_accuracy": (("split",), np.array(common) / counts),
-            "count": (("split",), counts),
-            "description": (("family",), [n.description or name for name, n in families.items()]),
-            "directions_per_step": (("family",), [n.width for n in families.values()]),
-            **doubt.family_variables(families, dict.fromkeys(families, visited.tolist())),
-            "image_dimension": ((), net.dimension),
-        },
-        coords={"split": list(splits), "family": list(families), "d": visited},
-    )
-    return label_variables(ds, {name: (text, "1") for name, text in _LABELS.items()})
-
-
-_LABELS = {
-    **doubt.LABELS,
-    "accuracy": "share of projected images with their true class predicted",
-    "standard_error": "binomial standard error of the accuracy",
-    "unchanged_share": "share of projected images predicted as the image itself",
-    "prediction": "class predicted at the projected image, -1 where there is no S_d",
-    "clean_prediction": "class predicted at the image",
-    "label": "true class",
-    "sample_split": "number of the split that the image belongs to",
-    "subspace_dimension": "dimension of S_d",
-    "plain_accuracy": "accuracy of the images themselves",
-    "constant_accuracy": "accuracy of always predicting the most frequent class",
-    "count": "images",
-    "description": "directions of the family",
-    "directions_per_step": "directions that each step of d adds",
-    "image_dimension": "dimension D of image space",
-    "d": "number of steps d into the family",
-}
+    values = {
+        "accuracy": accuracy,
+        "standard_error": np.sqrt(accuracy * (1 - accuracy) / counts[:, None, None]),
+        "unchanged_share": np.where(missing, np.nan, share(swept == clean)),
+        "prediction": swept,
+        "clean_prediction": clean.astype(swept.dtype),
+        "label": labels.astype(swept.dtype),
+        "sample_split": split_of.astype(np.int8),
+        "subspace_dimension": np.where(missing, np.nan, sizes),
+        "plain_accuracy": share(clean == labels),
+        "constant_accuracy": np.array(common) / counts,
+        "count": counts,
+        "description": [n.description or name for name, n in families.items()],
+        "directions_per_step": [n.width for n in families.values()],
+        **doubt.family_variables(families, dict.fromkeys(families, visited.tolist())),
+        "image_dimension": net.dimension,
+        "split": list(splits),
+        "family": list(families),
+        "d": visited,
+    }
+    return described(SCHEMA, values)

@@ -17,7 +17,8 @@ from geomadv.errors import InputError
 from geomadv.experiments.universality.search import kept_search
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import mean_norm, variable
+from geomadv.labels import Schema, described
+from geomadv.perturbations.balls import mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import check_search
 
@@ -26,6 +27,22 @@ NAMES = {
     2: "adversarial perturbations",
     3: "universal perturbations",
     4: "all perturbations are adversarial",
+}
+
+_RADIUS, _SOUGHT = ("radius",), "the universal perturbation sought"
+
+SCHEMA: Schema = {
+    "radius": (_RADIUS, "Euclidean norm of the perturbation", "image units"),
+    "level": (("level",), "share of images q that counts as fooled", "1"),
+    "adversarial_share": (_RADIUS, "share fooled by some perturbation up to the norm, A", "1"),
+    "universal_share": (_RADIUS, "largest share fooled by one perturbation up to the norm, U", "1"),
+    "random_share": (_RADIUS, "mean share fooled by a random direction of the norm, R", "1"),
+    "category": (("level", "radius"), "category of vulnerability, 1 to 4", "1"),
+    "boundary_distance": (("sample",), "distance to the nearest boundary found", "image units"),
+    "random_fooling_rate": (("radius", "draw"), "share fooled by one random direction", "1"),
+    "search_rate": (_RADIUS, f"share fooled by {_SOUGHT} at this norm", "1"),
+    "prediction": (("sample",), "class predicted at the clean image", "1"),
+    "mean_image_norm": ((), "mean Euclidean norm of the images", "image units"),
 }
 
 
@@ -109,42 +126,21 @@ def categories(
         shares["adversarial"].append(float(reached.mean()))
         shares["universal"].append(best)
         shares["random"].append(float(rates.mean()))
-    ds = _shares(shares, levels)
-    ds["boundary_distance"] = variable(
-        "sample", distance, "distance to the nearest boundary found", "image units"
-    )
-    ds["random_fooling_rate"] = variable(
-        ("radius", "draw"), np.stack(random_rate), "share fooled by one random direction"
-    )
-    ds["search_rate"] = variable(
-        "radius", search_rate, "share fooled by the universal perturbation sought at this norm"
-    )
-    ds["prediction"] = variable("sample", clean, "class predicted at the clean image")
-    ds["mean_image_norm"] = variable(
-        (), mean_norm(x), "mean Euclidean norm of the images", "image units"
-    )
-    ds.coords["radius"] = variable(
-        "radius", np.asarray(radii, np.float64), "Euclidean norm of the perturbation", "image units"
-    )
-    return ds
-
-
-def _shares(shares: Mapping[str, Sequence[float]], levels: Sequence[float]) -> xr.Dataset:
-    """The three curves and the category that they give at each level."""
     level = np.asarray(levels, dtype=np.float64)
     # Each curve that reaches the level moves a network on by one category.
-    category = 1 + sum((np.asarray(c) >= level[:, None]).astype(np.int64) for c in shares.values())
-    meanings = {
-        "adversarial": "share fooled by some perturbation up to the norm, A",
-        "universal": "largest share fooled by one perturbation up to the norm, U",
-        "random": "mean share fooled by a random direction of the norm, R",
+    passed = [np.asarray(curve) >= level[:, None] for curve in shares.values()]
+    values = {f"{name}_share": curve for name, curve in shares.items()} | {
+        "category": 1 + np.sum(passed, axis=0, dtype=np.int64),
+        "boundary_distance": distance,
+        "random_fooling_rate": np.stack(random_rate),
+        "search_rate": search_rate,
+        "prediction": clean,
+        "mean_image_norm": mean_norm(x),
+        "radius": np.asarray(radii, np.float64),
+        "level": level,
     }
-    ds = xr.Dataset(
-        {f"{name}_share": variable("radius", shares[name], meanings[name]) for name in shares}
-    )
-    ds["category"] = variable(("level", "radius"), category, "category of vulnerability, 1 to 4")
+    ds = described(SCHEMA, values)
     ds["category"].attrs |= {f"category_{k}": name for k, name in NAMES.items()}
-    ds.coords["level"] = variable("level", level, "share of images q that counts as fooled")
     return ds
 
 

@@ -17,10 +17,26 @@ from geomadv.experiments.smoothing import smoothed_like, smoothing
 from geomadv.experiments.universality.search import kept_search
 from geomadv.images import ImageSet
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import mean_norm, variable
-from geomadv.perturbations.balls import check_ball
+from geomadv.labels import IMAGE, Schema, described
+from geomadv.perturbations.balls import check_ball, mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import check_search
+
+_MEMBER, _ROUND = ("round", "member"), ("round",)
+
+SCHEMA: Schema = {
+    "round": (_ROUND, "rounds of fine-tuning before", "1"),
+    "fooling_rate": (_MEMBER, "held-out fooling rate of the round's perturbations", "1"),
+    "first_fooling_rate": (_MEMBER, "held-out fooling rate of the first perturbations", "1"),
+    "accuracy": (_ROUND, "accuracy at clean held-out images", "1"),
+    "perturbation": (
+        (*_ROUND, *IMAGE),
+        "first universal perturbation of the round",
+        "image units",
+    ),
+    "radius": ((), "radius of the ball", "image units"),
+    "mean_image_norm": ((), "mean Euclidean norm of the images", "image units"),
+}
 
 
 def finetuning(
@@ -118,30 +134,16 @@ def finetuning(
                     _trained, net, x, labels, pools[-1], epochs, learning_rate, seed + number
                 )
                 net = _with_parameters(net, keep(f"round-{number}-training", train))
-    member = ("round", "member")
-    ds = xr.Dataset(
-        {
-            "fooling_rate": variable(
-                member, torch.stack(fresh), "held-out fooling rate of the round's perturbations"
-            ),
-            "first_fooling_rate": variable(
-                member, torch.stack(first), "held-out fooling rate of the first perturbations"
-            ),
-            "accuracy": variable("round", accuracy, "accuracy at clean held-out images"),
-            "perturbation": variable(
-                ("round", "channel", "row", "column"),
-                torch.stack([deltas[0] for deltas in pools]),
-                "first universal perturbation of the round",
-                "image units",
-            ),
-            "radius": variable((), float(radius), "radius of the ball", "image units"),
-            "mean_image_norm": variable(
-                (), mean_norm(x), "mean Euclidean norm of the images", "image units"
-            ),
-        }
-    )
-    ds.coords["round"] = variable("round", np.arange(rounds + 1), "rounds of fine-tuning before")
-    return ds.assign_attrs(p=f"{p:g}")
+    values = {
+        "fooling_rate": torch.stack(fresh),
+        "first_fooling_rate": torch.stack(first),
+        "accuracy": accuracy,
+        "perturbation": torch.stack([deltas[0] for deltas in pools]),
+        "radius": float(radius),
+        "mean_image_norm": mean_norm(x),
+        "round": np.arange(rounds + 1),
+    }
+    return described(SCHEMA, values, {"p": f"{p:g}"})
 
 
 def _trained(

@@ -10,7 +10,22 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from geomadv.errors import InputError
-from geomadv.labels import variable
+from geomadv.labels import Schema, described
+
+_FROM, _TO = ("from_class",), ("to_class",)
+
+SCHEMA: Schema = {
+    "from_class": (_FROM, "class predicted at the clean image", "1"),
+    "to_class": (_TO, "class predicted under the perturbation", "1"),
+    "share": (("share",), "share of the fooled images", "1"),
+    "count": ((*_FROM, *_TO), "images", "1"),
+    "edge": (_FROM, "class that most fooled images become, or -1", "1"),
+    "edge_share": (_FROM, "share of the class' images on the edge", "1"),
+    "received_share": (_TO, "share of all fooled images that become the class", "1"),
+    "component": (_FROM, "number of the connected component", "1"),
+    "components_with_edges": ((), "connected components that have an edge", "1"),
+    "dominant_labels": (("share",), "labels that receive the share of the fooled images", "1"),
+}
 
 
 def label_graph(
@@ -57,30 +72,20 @@ def label_graph(
     shares = np.array([0.5, 0.8, 0.95])
     # The last sum of shares may round to just below 1.
     dominant = [int((cumulated < s - 1e-12).sum()) + 1 if moved.any() else 0 for s in shares]
-    ds = xr.Dataset(
-        {
-            "count": variable(("from_class", "to_class"), count, "images"),
-            "edge": variable("from_class", edge, "class that most fooled images become, or -1"),
-            "edge_share": variable("from_class", share, "share of the class' images on the edge"),
-            "received_share": variable(
-                "to_class", received, "share of all fooled images that become the class"
-            ),
-            "component": variable(
-                "from_class", component.astype(np.int64), "number of the connected component"
-            ),
-            "components_with_edges": variable(
-                (), len(np.unique(component[starts])), "connected components that have an edge"
-            ),
-            "dominant_labels": variable(
-                "share", dominant, "labels that receive the share of the fooled images"
-            ),
-        }
-    )
     names = np.asarray(list(class_names), dtype=np.str_)
-    ds.coords["from_class"] = variable("from_class", names, "class predicted at the clean image")
-    ds.coords["to_class"] = variable("to_class", names, "class predicted under the perturbation")
-    ds.coords["share"] = variable("share", shares, "share of the fooled images")
-    return ds
+    values = {
+        "from_class": names,
+        "to_class": names,
+        "share": shares,
+        "count": count,
+        "edge": edge,
+        "edge_share": share,
+        "received_share": received,
+        "component": component.astype(np.int64),
+        "components_with_edges": len(np.unique(component[starts])),
+        "dominant_labels": dominant,
+    }
+    return described(SCHEMA, values)
 
 
 def _classes(

@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import mean_norm, variable
+from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import Subspace, uniform_directions
+from geomadv.perturbations.balls import mean_norm
 from geomadv.perturbations.deepfool import DeepFoolResult, deepfool
 from geomadv.perturbations.fgsm import fgsm
 from geomadv.perturbations.fooling import (
@@ -24,6 +25,19 @@ from geomadv.perturbations.fooling import (
     labels_under,
     lost,
 )
+
+_KIND, _EACH = ("kind",), ("kind", "norm", "draw")
+
+SCHEMA: Schema = {
+    "kind": (_KIND, "kind of vector", "1"),
+    "norm": (("norm",), "Euclidean norm of the perturbation", "image units"),
+    "fooling_rate": (_EACH, "fooling rate of one vector on held-out images", "1"),
+    "unlabelled_share": (_EACH, "share of held-out images with scores not finite", "1"),
+    "draws": (_KIND, "vectors tried", "1"),
+    "direction": ((*_KIND, *IMAGE), "unit vector of the first draw", "1"),
+    "deepfool_converged": (("sample",), "whether DeepFool changed the label of the image", "1"),
+    "mean_image_norm": ((), "mean Euclidean norm of the images", "image units"),
+}
 
 
 def norm_comparison(
@@ -112,31 +126,17 @@ def norm_comparison(
             tried += found["fooling_rate"].size
             bar.update(tried - bar.n)
     first = torch.stack([v[0] for v in units.values()]).reshape(-1, *net.input_shape)
-    ds = xr.Dataset(
-        {
-            "fooling_rate": variable(
-                ("kind", "norm", "draw"), rate, "fooling rate of one vector on held-out images"
-            ),
-            "unlabelled_share": variable(
-                ("kind", "norm", "draw"), none, "share of held-out images with scores not finite"
-            ),
-            "draws": variable("kind", [len(v) for v in units.values()], "vectors tried"),
-            "direction": variable(
-                ("kind", "channel", "row", "column"), first, "unit vector of the first draw"
-            ),
-            "deepfool_converged": variable(
-                "sample", walks.converged, "whether DeepFool changed the label of the image"
-            ),
-            "mean_image_norm": variable(
-                (), mean_norm(x), "mean Euclidean norm of the images", "image units"
-            ),
-        }
-    )
-    ds.coords["kind"] = variable("kind", np.asarray(list(units), np.str_), "kind of vector")
-    ds.coords["norm"] = variable(
-        "norm", np.asarray(norms, np.float64), "Euclidean norm of the perturbation", "image units"
-    )
-    return ds
+    values = {
+        "fooling_rate": rate,
+        "unlabelled_share": none,
+        "draws": [len(v) for v in units.values()],
+        "direction": first,
+        "deepfool_converged": walks.converged,
+        "mean_image_norm": mean_norm(x),
+        "kind": list(units),
+        "norm": np.asarray(norms, np.float64),
+    }
+    return described(SCHEMA, values)
 
 
 def _vectors(

@@ -11,9 +11,21 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.experiments.universality.universal import random_perturbations
-from geomadv.labels import variable
+from geomadv.labels import Schema, described
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import check_perturbation, clean_labels, is_fooled, labels_under
+
+_MADE, _NETWORK = ("made_for",), ("network",)
+
+SCHEMA: Schema = {
+    "made_for": (_MADE, "network the perturbation was made for", "1"),
+    "network": (_NETWORK, "network that is to be fooled", "1"),
+    "fooling_rate": ((*_MADE, *_NETWORK), "fooling rate on held-out images", "1"),
+    "random_fooling_rate": ((*_NETWORK, "draw"), "fooling rate of random perturbations", "1"),
+    "norm": (_MADE, "p-norm of the perturbation", "image units"),
+    "label": ((*_MADE, *_NETWORK, "sample"), "class under the perturbation", "1"),
+    "prediction": ((*_NETWORK, "sample"), "class predicted at the clean image", "1"),
+}
 
 
 def transfer(
@@ -81,29 +93,17 @@ def transfer(
             fooled = is_fooled(torch.stack(under[len(nets) :]), clean.cpu())
             random.append(fooled.double().mean(1))
     labels, predictions = torch.stack(label, 1), torch.stack(prediction)
-    ds = xr.Dataset(
-        {
-            "fooling_rate": variable(
-                ("made_for", "network"),
-                is_fooled(labels, predictions).double().mean(2),
-                "fooling rate on held-out images",
-            ),
-            "random_fooling_rate": variable(
-                ("network", "draw"), torch.stack(random), "fooling rate of random perturbations"
-            ),
-            "norm": variable("made_for", norms, "p-norm of the perturbation", "image units"),
-            "label": variable(
-                ("made_for", "network", "sample"), labels, "class under the perturbation"
-            ),
-            "prediction": variable(
-                ("network", "sample"), predictions, "class predicted at the clean image"
-            ),
-        }
-    )
-    names = np.asarray([net.name for net in nets], dtype=np.str_)
-    ds.coords["made_for"] = variable("made_for", names, "network the perturbation was made for")
-    ds.coords["network"] = variable("network", names, "network that is to be fooled")
-    return ds.assign_attrs(p=f"{p:g}")
+    names = [net.name for net in nets]
+    values = {
+        "fooling_rate": is_fooled(labels, predictions).double().mean(2),
+        "random_fooling_rate": torch.stack(random),
+        "norm": norms,
+        "label": labels,
+        "prediction": predictions,
+        "made_for": names,
+        "network": names,
+    }
+    return described(SCHEMA, values, {"p": f"{p:g}"})
 
 
 def _check(nets: Sequence[Classifier], perturbations: Sequence[Any], draws: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -13,11 +14,37 @@ from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.experiments.universality.search import kept_search
 from geomadv.keep import Keep, keep_nothing
-from geomadv.labels import mean_norm, variable
+from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import uniform_directions
-from geomadv.perturbations.balls import ball_norm, check_ball
+from geomadv.perturbations.balls import ball_norm, check_ball, mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import UniversalPerturbation, check_search
+
+_SEARCH, _FOUND = ("size", "repeat"), "class predicted at the held-out image"
+_PASSES, _AFTER = (*_SEARCH, "pass"), "after the pass"
+
+SCHEMA: Schema = {
+    "size": (("size",), "images in the sample set", "1"),
+    "fooling_rate": (_SEARCH, "fooling rate on the sample set", "1"),
+    "held_out_fooling_rate": (_SEARCH, "fooling rate on held-out images", "1"),
+    "norm": (_SEARCH, "p-norm of the perturbation", "image units"),
+    "history": (_PASSES, f"fooling rate on the sample set {_AFTER}", "1"),
+    "held_out_history": (_PASSES, f"fooling rate on held-out images {_AFTER}", "1"),
+    "perturbation": (
+        ("repeat", *IMAGE),
+        "universal perturbation of the largest sample set",
+        "image units",
+    ),
+    "prediction": (("held_out_sample",), _FOUND, "1"),
+    "label": (("repeat", "held_out_sample"), f"{_FOUND} plus the perturbation", "1"),
+    "random_fooling_rate": (
+        ("draw",),
+        "held-out fooling rate of random perturbations of norm radius",
+        "1",
+    ),
+    "radius": ((), "radius of the ball", "image units"),
+    "mean_image_norm": ((), "mean Euclidean norm of the images", "image units"),
+}
 
 
 def universal(
@@ -99,33 +126,18 @@ def universal(
                 )
                 bar.update()
     largest = [found[len(sizes) - 1, repeat].delta for repeat in range(repeats)]
-    ds = _rates(found, sizes, repeats)
-    ds["perturbation"] = variable(
-        ("repeat", "channel", "row", "column"),
-        torch.stack(largest),
-        "universal perturbation of the largest sample set",
-        "image units",
-    )
-    ds["prediction"] = variable("held_out_sample", clean, "class predicted at the held-out image")
-    ds["label"] = variable(
-        ("repeat", "held_out_sample"),
-        torch.stack([labels_under(net, unseen, delta, size) for delta in largest]),
-        "class predicted at the held-out image plus the perturbation",
-    )
     noise = random_perturbations(net, draws, radius, p, seed).to(x)
-    ds["random_fooling_rate"] = variable(
-        "draw",
-        [
-            float(is_fooled(labels_under(net, unseen, v, size), clean).double().mean())
-            for v in noise
-        ],
-        "held-out fooling rate of random perturbations of norm radius",
-    )
-    ds["radius"] = variable((), float(radius), "radius of the ball", "image units")
-    ds["mean_image_norm"] = variable(
-        (), mean_norm(x), "mean Euclidean norm of the images", "image units"
-    )
-    return ds.assign_attrs(p=f"{p:g}")
+    labels = torch.stack([labels_under(net, unseen, v, size) for v in (*largest, *noise)])
+    values = _rates(found, sizes, repeats) | {
+        "perturbation": torch.stack(largest),
+        "prediction": clean,
+        "label": labels[:repeats],
+        "random_fooling_rate": is_fooled(labels[repeats:], clean).double().mean(1),
+        "radius": float(radius),
+        "mean_image_norm": mean_norm(x),
+        "size": np.asarray(sizes),
+    }
+    return described(SCHEMA, values, {"p": f"{p:g}"})
 
 
 def random_perturbations(net: Classifier, draws: int, radius: float, p: float, seed: int) -> Tensor:
@@ -142,7 +154,7 @@ def random_perturbations(net: Classifier, draws: int, radius: float, p: float, s
 
 def _rates(
     found: Mapping[tuple[int, int], UniversalPerturbation], sizes: Sequence[int], repeats: int
-) -> xr.Dataset:
+) -> dict[str, NDArray[np.float64]]:
     """Rates, norms and histories of all searches."""
     passes = max(u.passes for u in found.values())
     shape = (len(sizes), repeats)
@@ -152,20 +164,13 @@ def _rates(
         rate[at], unseen[at], norm[at] = u.fooling_rate, u.held_out_fooling_rate, u.norm
         history[at][: u.passes] = u.history
         held_out[at][: u.passes] = u.held_out_history
-    each, passing = ("size", "repeat"), ("size", "repeat", "pass")
-    ds = xr.Dataset(
-        {
-            "fooling_rate": variable(each, rate, "fooling rate on the sample set"),
-            "held_out_fooling_rate": variable(each, unseen, "fooling rate on held-out images"),
-            "norm": variable(each, norm, "p-norm of the perturbation", "image units"),
-            "history": variable(passing, history, "fooling rate on the sample set after the pass"),
-            "held_out_history": variable(
-                passing, held_out, "fooling rate on held-out images after the pass"
-            ),
-        }
-    )
-    ds.coords["size"] = variable("size", np.asarray(sizes), "images in the sample set")
-    return ds
+    return {
+        "fooling_rate": rate,
+        "held_out_fooling_rate": unseen,
+        "norm": norm,
+        "history": history,
+        "held_out_history": held_out,
+    }
 
 
 def _check(sizes: Sequence[int], n: int, repeats: int, draws: int) -> None:
