@@ -1,4 +1,4 @@
-"""The one error that geomadv raises for what the caller can mend."""
+"""The one error that geomadv raises for what the caller can mend, and the classes of warnings."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message names the argument, says what was expected and what was found, and gives the
     remedy. The scripts print it as one paragraph and exit with status 2.
     """
+
+
+class UnconvergedWarning(UserWarning):
+    """Eigenpairs have residuals above the tolerance; the message says why."""

@@ -29,6 +29,7 @@ from geomadv.experiments.lines.score_curves import score_curves
 from geomadv.experiments.normals.normal_spectrum import normal_spectrum
 from geomadv.experiments.normals.predictions import predictions
 from geomadv.experiments.normals.random_subspace_fooling import random_subspace_fooling
+from geomadv.experiments.schemas import SCHEMAS
 from geomadv.experiments.softmax.feature_collision import CollisionSettings
 from geomadv.experiments.softmax.softmax_directions import softmax_directions
 from geomadv.experiments.subspaces.confined_deepfool import confined_deepfool
@@ -54,6 +55,7 @@ from geomadv.experiments.universality.universal import universal
 from geomadv.keep import Keep, keep_nothing, within
 
 __all__ = [
+    "SCHEMAS",
     "CollisionSettings",
     "CurvatureSettings",
     "Keep",

@@ -9,6 +9,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from geomadv.errors import UnconvergedWarning
 from geomadv.linalg.doubt import NO_EIGENVECTOR, is_no_eigenvector
 from geomadv.linalg.operators import Array, CountedOperator
 from geomadv.linalg.sign import fix_sign
@@ -131,6 +132,7 @@ def _warn(pairs: EigenPairs, tolerance: float, reason: str) -> None:
         warnings.warn(
             f"{failed} of {len(pairs.values)} eigenpairs have residuals above {tolerance:g}, up to "
             f"{float(pairs.residuals.max()):.2g}{above}{reason}.",
+            UnconvergedWarning,
             stacklevel=4,
         )
 
