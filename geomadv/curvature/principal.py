@@ -28,7 +28,7 @@ _DENSE_SHARE = 0.25
 _PROBES = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PrincipalCurvatures(EigenPairs):
     """Eigenpairs of a mean Hessian or shape operator on image space, most positive first.
 

@@ -18,6 +18,7 @@ from geomadv.experiments.curvature.uncertainty import random_subspace_angles
 from geomadv.experiments.linear.normal_tilt import class_centroids, normal_tilt
 from geomadv.experiments.linear.tilting_plane import tilting_plane
 from geomadv.experiments.linear.tilting_toy import tilting_toy, toy_problem
+from geomadv.experiments.linear.two_classes import pair_images
 from geomadv.experiments.lines.class_sweeps import (
     class_direction_sweep,
     class_score_curves,
@@ -83,6 +84,7 @@ __all__ = [
     "norm_fractions",
     "normal_spectrum",
     "normal_tilt",
+    "pair_images",
     "paper_settings",
     "paper_step",
     "predictions",

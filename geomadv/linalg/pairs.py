@@ -48,6 +48,14 @@ class EigenPairs:
         """Whether these are all D eigenpairs."""
         return len(self.values) == self.directions.shape[0]
 
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({len(self.values)} of {len(self.directions)} pairs, values "
+            f"{float(self.values.max()):.3g} to {float(self.values.min()):.3g}, "
+            f"{int(self.converged.sum())} converged, median residual "
+            f"{float(self.residuals.median()):.2g}, {self.products} products)"
+        )
+
 
 def eigenpairs(
     values: Array,
