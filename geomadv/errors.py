@@ -1,4 +1,4 @@
-"""The one error that geomadv raises for what the caller can mend."""
+"""The one error that geomadv raises for what the caller can mend, and the classes of warnings."""
 
 import difflib
 from collections.abc import Sequence
@@ -10,6 +10,10 @@ class InputError(ValueError):
     The message names the argument, says what was expected and what was found, and gives the
     remedy. The command line prints it as one paragraph and exits with status 2.
     """
+
+
+class UnconvergedWarning(UserWarning):
+    """Eigenpairs have residuals above the tolerance; the message says why."""
 
 
 def closest(word: str, known: Sequence[str]) -> str:

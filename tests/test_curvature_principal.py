@@ -7,7 +7,7 @@ import torch
 
 import geomadv as ga
 from geomadv.curvature import PrincipalCurvatures, class_subspace, principal_curvatures
-from geomadv.errors import InputError
+from geomadv.errors import InputError, UnconvergedWarning
 from geomadv.linalg import Subspace
 
 
@@ -63,7 +63,7 @@ def test_few_dimensions_are_solved_in_blocks():
 def test_checkpoint_block_and_limit_are_passed_on(tmp_path):
     matrix = planted(np.linspace(-1, 1, 300))
     file = tmp_path / "state.npz"
-    with pytest.warns(UserWarning, match="30 products were not enough"):
+    with pytest.warns(UnconvergedWarning, match="30 products were not enough"):
         principal_curvatures(matrix, k=3, block=4, max_products=30, checkpoint=file)
     found = principal_curvatures(matrix, k=3, block=4, checkpoint=file)
     assert found.converged.all()
@@ -92,7 +92,7 @@ def test_pairs_of_an_operator_that_is_not_linear_are_measured(which, k):
     points = points[points.converged]
     operator = ga.mean_hessian(net, points, hvp="finite-difference", step=0.5)
     assert not operator.linear
-    with pytest.warns(UserWarning, match="measured with the directions themselves"):
+    with pytest.warns(UnconvergedWarning, match="measured with the directions themselves"):
         found = principal_curvatures(operator, k=k, which=which)
     assert found.products == operator.products
     directions = found.directions.numpy()

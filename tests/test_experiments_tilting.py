@@ -16,7 +16,7 @@ from torch import nn
 
 import geomadv as ga
 from geomadv import ImageSet, InputError
-from geomadv.experiments import tilting_plane
+from geomadv.experiments import pair_images, tilting_plane
 
 D = 12
 SHAPE = (1, 3, 4)
@@ -223,6 +223,10 @@ def test_image_sets_pairs_and_class_names_agree():
     mixed = (np.vstack([x, x + 1]), np.concatenate([y, y + 5]))
     named = tilting_plane(mixed, mixed, LogisticRegression(), classes=(2, 3))
     assert named.sizes["train"] == len(x)
+    pair = pair_images(images, ("dog", 2))
+    assert np.array_equal(pair.images, images[np.isin(y, (2, 3))].images)
+    with pytest.raises(InputError, match="no image of class 1"):
+        pair_images(images, (1, 2))
 
 
 def test_the_space_of_the_extremes_holds_z_and_both_weights():

@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse.linalg import LinearOperator
 from test_linalg_eigen import counting, like_a_mean_hessian, planted
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, UnconvergedWarning
 from geomadv.files import statefile
 from geomadv.linalg import checkpoint, extreme_eigenpairs
 
@@ -75,7 +75,7 @@ def test_the_state_on_disk_is_enough_when_nothing_can_be_written_at_the_end(tmp_
 def test_an_unconverged_solve_goes_on_with_more_products(tmp_path):
     matrix = planted(like_a_mean_hessian(200))
     file = tmp_path / "state.npz"
-    with pytest.warns(UserWarning, match="not enough"):
+    with pytest.warns(UnconvergedWarning, match="not enough"):
         extreme_eigenpairs(matrix, 8, max_products=20, checkpoint=file)
     operator, widths = counting(matrix)
     pairs = extreme_eigenpairs(operator, 8, checkpoint=file)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, UnconvergedWarning
 from geomadv.linalg import EigenPairs, Subspace, all_eigenpairs, extreme_eigenpairs
 
 EPS = np.finfo(np.float64).eps
@@ -248,7 +248,7 @@ def test_asymmetric_operators_are_never_called_converged_wrongly(share):
     norm = np.linalg.norm(symmetric)
     matrix = symmetric + antisymmetric(400, share * norm)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", UnconvergedWarning)
         pairs = extreme_eigenpairs(matrix, 10, tolerance=1e-4)
     true = true_residuals(matrix, pairs)
     # The scale is the largest Ritz value, whose error is second order in the residual.
@@ -264,12 +264,12 @@ def test_asymmetric_operators_are_never_called_converged_wrongly(share):
 def test_the_reason_of_failure_is_said():
     symmetric = planted(like_a_mean_hessian(400))
     noise = antisymmetric(400, 0.1 * np.linalg.norm(symmetric))
-    with pytest.warns(UserWarning, match="is asymmetric by") as caught:
+    with pytest.warns(UnconvergedWarning, match="is asymmetric by") as caught:
         extreme_eigenpairs(symmetric + noise, 10)
     assert caught[0].filename == __file__
-    with pytest.warns(UserWarning, match="asymmetric by 0.1 of its norm"):
+    with pytest.warns(UnconvergedWarning, match="asymmetric by 0.1 of its norm"):
         all_eigenpairs(symmetric + noise)
-    with pytest.warns(UserWarning, match="25 products were not enough; raise max_products"):
+    with pytest.warns(UnconvergedWarning, match="25 products were not enough; raise max_products"):
         pairs = extreme_eigenpairs(symmetric, 10, max_products=25)
     assert pairs.products == 25
     assert not pairs.converged.all()
@@ -302,7 +302,7 @@ def test_full_spectrum_of_zero_and_of_one_dimension():
 def test_full_spectrum_residuals_contain_the_asymmetry():
     symmetric = planted(like_a_mean_hessian(300))
     matrix = symmetric + antisymmetric(300, 0.05 * np.linalg.norm(symmetric))
-    with pytest.warns(UserWarning, match="asymmetric by 0.05 of"):
+    with pytest.warns(UnconvergedWarning, match="asymmetric by 0.05 of"):
         pairs = all_eigenpairs(matrix)
     np.testing.assert_allclose(pairs.values, np.linalg.eigvalsh(symmetric)[::-1], atol=1e-14)
     np.testing.assert_allclose(pairs.residuals, true_residuals(matrix, pairs), rtol=1e-10)

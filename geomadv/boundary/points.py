@@ -74,6 +74,14 @@ class BoundaryPoints:
     def __len__(self) -> int:
         return len(self.distance)
 
+    def __repr__(self) -> str:
+        reached = self.distance[self.converged]
+        middle = f", median distance {float(reached.median()):.3g}" if len(reached) else ""
+        return (
+            f"BoundaryPoints({len(self)} of images {tuple(self.points.shape[1:])}, "
+            f"{len(reached)} converged{middle})"
+        )
+
     def __getitem__(self, index: Any) -> "BoundaryPoints":
         if isinstance(index, Integral):
             index = [index]

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -175,8 +175,7 @@ class Classifier:
 
         x: (N, C, H, W) on the network's device, in its dtype.
         """
-        context = nullcontext() if self._beta is None else SmoothActivations(self._beta)
-        with context, full_precision(x.device.type):
+        with self.smoothing, full_precision(x.device.type):
             result: Tensor = self._engine(x)
         return result
 
@@ -248,8 +247,7 @@ class Classifier:
         """
         if self._second_order_checked or self._engine is self.module:
             return
-        context = nullcontext() if self._beta is None else SmoothActivations(self._beta)
-        with context:
+        with self.smoothing:
             reason = hessian_difference(self._engine, self.module, x, weights, v)
         if reason:
             self._engine = self.module
@@ -340,6 +338,19 @@ class Classifier:
                 "(hvp='finite-difference') instead, or torch's ReLU or max-pooling."
             )
         return self._with_softplus(beta)
+
+    def smoothed_like(self, other: "Classifier") -> "Classifier":
+        """The network with the smoothing of another one, if that has any, under its own name."""
+        if other._beta is None:
+            return self
+        smooth = self.smoothed(other._beta)
+        smooth.name = self.name
+        return smooth
+
+    @property
+    def smoothing(self) -> AbstractContextManager[Any]:
+        """The context in which `module` gives the network's scores, smoothed where they are."""
+        return nullcontext() if self._beta is None else SmoothActivations(self._beta)
 
     def _with_softplus(self, beta: float, dtype: torch.dtype | None = None) -> "Classifier":
         smooth = self.to(dtype=dtype)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.curvature.operators import BoundaryOperator
-from geomadv.errors import InputError
+from geomadv.errors import InputError, UnconvergedWarning
 from geomadv.linalg import EigenPairs, Subspace, all_eigenpairs, extreme_eigenpairs, measured_pairs
 from geomadv.linalg.doubt import CANCEL, cancels, coherence
 from geomadv.linalg.eigen import DENSE_DIMENSION, End, Operator, check_full_spectrum
@@ -24,13 +24,11 @@ Family = Literal["positive", "negative", "both", "flat"]
 # From this share of all pairs on a Krylov space needs nearly D products one after the other: the
 # full spectrum takes D in blocks.
 _DENSE_SHARE = 0.25
-# In the solver's warning of pairs that have not converged.
-_UNCONVERGED = "residuals above"
 # Directions at each end along which the points' own curvatures are compared with their mean.
 _PROBES = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PrincipalCurvatures(EigenPairs):
     """Eigenpairs of a mean Hessian or shape operator on image space, most positive first.
 
@@ -269,7 +267,7 @@ def _nonlinear(
     """Pairs of an operator that is not linear, each measured with a product of its own."""
     d = H.shape[0]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=f".*{_UNCONVERGED}")
+        warnings.simplefilter("ignore", UnconvergedWarning)
         if which == "all":
             check_full_spectrum(d)
             found = replace(krylov(d, "positive", d), which="both")
@@ -282,11 +280,11 @@ def _warn_again(caught: list[warnings.WarningMessage], found: PrincipalCurvature
     """The solver's warnings; the reason it gives is another where the points cancel."""
     for warning in caught:
         text = str(warning.message)
-        if cancels(found.coherence) and _UNCONVERGED in text:
+        if cancels(found.coherence) and issubclass(warning.category, UnconvergedWarning):
             failed = int((~found.converged).sum())
             text = (
-                f"{failed} of {len(found.values)} eigenpairs have {_UNCONVERGED} the tolerance, up "
-                f"to {float(found.residuals.max()):.2g}: {CANCEL} (|mean v'H_i v| is "
+                f"{failed} of {len(found.values)} eigenpairs have residuals above the tolerance, "
+                f"up to {float(found.residuals.max()):.2g}: {CANCEL} (|mean v'H_i v| is "
                 f"{found.coherence:.2g} of mean |v'H_i v|), as those of opposite or mixed pairs of "
                 "classes do, or of a step across many kinks. Take points towards one class, or a "
                 "step below the boundary's distance."

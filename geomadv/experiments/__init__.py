@@ -18,6 +18,7 @@ from geomadv.experiments.curvature.uncertainty import random_subspace_angles
 from geomadv.experiments.linear.normal_tilt import class_centroids, normal_tilt
 from geomadv.experiments.linear.tilting_plane import tilting_plane
 from geomadv.experiments.linear.tilting_toy import tilting_toy, toy_problem
+from geomadv.experiments.linear.two_classes import pair_images
 from geomadv.experiments.lines.class_sweeps import (
     class_direction_sweep,
     class_score_curves,
@@ -29,6 +30,7 @@ from geomadv.experiments.lines.score_curves import score_curves
 from geomadv.experiments.normals.normal_spectrum import normal_spectrum
 from geomadv.experiments.normals.predictions import predictions
 from geomadv.experiments.normals.random_subspace_fooling import random_subspace_fooling
+from geomadv.experiments.schemas import SCHEMAS
 from geomadv.experiments.softmax.feature_collision import CollisionSettings
 from geomadv.experiments.softmax.softmax_directions import softmax_directions
 from geomadv.experiments.subspaces.confined_deepfool import confined_deepfool
@@ -54,6 +56,7 @@ from geomadv.experiments.universality.universal import universal
 from geomadv.keep import Keep, keep_nothing, within
 
 __all__ = [
+    "SCHEMAS",
     "CollisionSettings",
     "CurvatureSettings",
     "Keep",
@@ -81,6 +84,7 @@ __all__ = [
     "norm_fractions",
     "normal_spectrum",
     "normal_tilt",
+    "pair_images",
     "paper_settings",
     "paper_step",
     "predictions",

@@ -9,6 +9,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from geomadv.errors import UnconvergedWarning
 from geomadv.linalg.doubt import NO_EIGENVECTOR, is_no_eigenvector
 from geomadv.linalg.operators import Array, CountedOperator
 from geomadv.linalg.sign import fix_sign
@@ -46,6 +47,14 @@ class EigenPairs:
     def complete(self) -> bool:
         """Whether these are all D eigenpairs."""
         return len(self.values) == self.directions.shape[0]
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({len(self.values)} of {len(self.directions)} pairs, values "
+            f"{float(self.values.max()):.3g} to {float(self.values.min()):.3g}, "
+            f"{int(self.converged.sum())} converged, median residual "
+            f"{float(self.residuals.median()):.2g}, {self.products} products)"
+        )
 
 
 def eigenpairs(
@@ -131,6 +140,7 @@ def _warn(pairs: EigenPairs, tolerance: float, reason: str) -> None:
         warnings.warn(
             f"{failed} of {len(pairs.values)} eigenpairs have residuals above {tolerance:g}, up to "
             f"{float(pairs.residuals.max()):.2g}{above}{reason}.",
+            UnconvergedWarning,
             stacklevel=4,
         )
 

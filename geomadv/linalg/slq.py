@@ -45,6 +45,13 @@ class SpectralDensity:
     dimension: int
     products: int
 
+    def __repr__(self) -> str:
+        probes, steps = self.nodes.shape
+        return (
+            f"SpectralDensity(R^{self.dimension}, eigenvalues {self.grid[0]:.3g} to "
+            f"{self.grid[-1]:.3g} from {probes} probes of {steps} steps, {self.products} products)"
+        )
+
     def moment(self, power: int) -> tuple[float, float]:
         """Estimate of trace(H^power) and its standard error over the probes (NaN for one probe).
 

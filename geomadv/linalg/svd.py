@@ -68,6 +68,14 @@ class NormalSVD:
     skipped: int
     """Rows left out because they contain NaN."""
 
+    def __repr__(self) -> str:
+        s, dimension = self.singular_values, len(self.directions)
+        return (
+            f"NormalSVD(rank {len(s)} of {self.rows} rows in R^{dimension}, {self.skipped} skipped"
+            f", singular values {float(s[0]):.3g} to {float(s[-1]):.3g} within "
+            f"{self.error_bound:.1g}, {self.method})"
+        )
+
     @property
     def effective_rank(self) -> float:
         """Exponential of the entropy of s^2 / sum s^2 (Roy and Vetterli, EUSIPCO 2007, with s^2).

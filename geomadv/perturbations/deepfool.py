@@ -27,6 +27,9 @@ class DeepFoolResult(Perturbations):
     converged: Tensor  # (N,)  bool: label changed (untargeted), label is the target (targeted)
     iterations: Tensor  # (N,)  int64, steps taken
 
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, {int(self.converged.sum())} converged)"
+
 
 def deepfool(
     net: Classifier,

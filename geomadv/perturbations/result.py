@@ -22,6 +22,14 @@ class Perturbations:
     def __len__(self) -> int:
         return len(self.norm)
 
+    def __repr__(self) -> str:
+        changed = self.label != self.source
+        middle = f", median norm {float(self.norm[changed].median()):.3g}" if changed.any() else ""
+        return (
+            f"{type(self).__name__}({len(self)} of images {tuple(self.delta.shape[1:])}, "
+            f"{int(changed.sum())} labels changed{middle})"
+        )
+
 
 def check_classes(name: str, value: int | Tensor | None, n: int, net: Classifier) -> Tensor | None:
     """Classes for n images, one for all or one each, as (n,) int64; None for None.

@@ -68,6 +68,15 @@ class UniversalPerturbation:
         """Passes over the sample set."""
         return len(self.history)
 
+    def __repr__(self) -> str:
+        unseen = self.held_out_fooling_rate
+        held_out = "" if unseen is None else f", {100 * unseen:.1f} % held out"
+        return (
+            f"UniversalPerturbation({tuple(self.delta.shape)}, {self.p:g}-norm {self.norm:.3g} of "
+            f"{self.radius:.3g}, fools {100 * self.fooling_rate:.1f} % of {self.images} "
+            f"images{held_out}, {self.passes} passes)"
+        )
+
 
 @dataclass
 class _State:

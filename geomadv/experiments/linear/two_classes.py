@@ -65,16 +65,28 @@ def two_classes(name: str, data: Any, classes: Any) -> TwoClasses:
     return TwoClasses(rows, labels[kept], (i, j), (str(i), str(j)), shape)
 
 
+def pair_images(images: ImageSet, classes: tuple[int | str, int | str]) -> ImageSet:
+    """The images of two classes, numbers or names, in order.
+
+    Raises:
+        InputError: no labels, not two different classes, or one without images.
+    """
+    return images[np.isin(images.labels.numpy(), _class_numbers("images", images, classes))]
+
+
 def _from_images(name: str, data: ImageSet, classes: Any) -> TwoClasses:
-    labels = data.labels.numpy()
-    if isinstance(classes, tuple | list):
-        numbers = (int(data.of_class(c).labels[0]) if isinstance(c, str) else c for c in classes)
-        classes = tuple(numbers)
-    i, j = _pair(name, labels, classes)
-    pair = data[(labels == i) | (labels == j)]
+    i, j = _class_numbers(name, data, classes)
+    pair = pair_images(data, (i, j))
     x = pair.images.flatten(1).numpy().astype(np.float64)
     names = (data.class_names[i], data.class_names[j])
     return TwoClasses(x, pair.labels.numpy(), (i, j), names, pair.shape)
+
+
+def _class_numbers(name: str, data: ImageSet, classes: Any) -> tuple[int, int]:
+    if isinstance(classes, tuple | list):
+        numbers = (int(data.of_class(c).labels[0]) if isinstance(c, str) else c for c in classes)
+        classes = tuple(numbers)
+    return _pair(name, data.labels.numpy(), classes)
 
 
 def _arrays(name: str, data: Any) -> tuple[Array, NDArray[np.int64]]:

@@ -12,7 +12,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.smoothing import smoothing
 
 # Calls that are linear in each tensor they multiply.
 _PRODUCTS: set[Callable[..., Any]] = {
@@ -135,7 +134,7 @@ class ModuleTap:
 
         handle = self._module.register_forward_pre_hook(hook, with_kwargs=True)
         try:
-            with smoothing(self.net):
+            with self.net.smoothing:
                 scores: Tensor = self.net.module(x)
         finally:
             handle.remove()

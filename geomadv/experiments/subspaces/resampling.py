@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.smoothing import smoothed_like
 from geomadv.images import ImageSet
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
@@ -129,7 +128,7 @@ def resampled(net: Classifier, d_low: int) -> Classifier:
         name=f"{net.name}-resampled{d_low}",
         device=net.device,
     )
-    return smoothed_like(behind, net)
+    return behind.smoothed_like(net)
 
 
 def resampling(

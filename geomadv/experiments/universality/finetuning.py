@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.smoothing import smoothed_like, smoothing
 from geomadv.experiments.universality.search import kept_search
 from geomadv.images import ImageSet
 from geomadv.keep import Keep, keep_nothing
@@ -166,7 +165,7 @@ def _trained(
             share = share * (torch.rand(len(index), generator=generator) < 0.5)
             which = torch.randint(len(deltas), (len(index),), generator=generator)
             moved = x[index] + share.to(x)[:, None, None, None] * deltas[which]
-            with torch.enable_grad(), smoothing(net):
+            with torch.enable_grad(), net.smoothing:
                 loss = F.cross_entropy(module(moved), labels[index])
             optimizer.zero_grad()
             loss.backward()
@@ -185,7 +184,7 @@ def _with_parameters(net: Classifier, trained: xr.Dataset) -> Classifier:
     tuned = Classifier(
         module, net.input_shape, bounds=net.bounds, class_names=net.class_names, name=net.name
     )
-    return smoothed_like(tuned, net)
+    return tuned.smoothed_like(net)
 
 
 def _labels(net: Classifier, name: str, images: ImageSet) -> Tensor:
