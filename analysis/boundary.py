@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from common import Flags, load_images, load_network, main, result_path
+from common import Flags, compute_once, load_images, load_network, main
 
 import geomadv as ga
 
@@ -37,16 +37,18 @@ def run(flags: Boundary) -> None:
         "max_iter": flags.max_iter,
         "candidates": flags.candidates,
     }
-    path = result_path(flags, net, "boundary")
-    ds = ga.collect_boundary_points(
+    # Three image-sized arrays a sample, once in parts and once joined.
+    ga.results.check_writable(flags.results, 2 * 3 * 4 * net.dimension * len(images))
+    ds = compute_once(
+        flags,
         net,
         images,
-        path,
-        settings=settings,
-        batch_size=flags.batch_size,
-        overwrite=flags.overwrite,
+        "boundary",
+        settings,
+        lambda keep: ga.experiments.boundary(
+            net, images, keep=keep, batch_size=flags.batch_size, progress=True, **settings
+        ),
     )
-    print(f"boundary: {path}")
     print(
         f"{int(ds['converged'].sum())} of {ds.sizes['sample']} boundary points converged, "
         f"median distance {float(ds['distance'].where(ds['converged']).median()):.4g} image units"

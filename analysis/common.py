@@ -252,7 +252,7 @@ def compute_once(
     ready = ga.results.reuse(path, experiment=experiment, overwrite=flags.overwrite, **what)
     if ready is None:
         identity = ga.results.identity(experiment, **what)
-        with ga.results.PartStore(path, identity, overwrite=flags.overwrite) as store:
+        with ga.results.Store(path, identity, overwrite=flags.overwrite) as store:
             started = time.perf_counter()
             ds = compute(store)
             seconds = time.perf_counter() - started

@@ -8,6 +8,7 @@ import time
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from common import Flags, load_images, load_network, main, result_path
 import geomadv as ga
 from geomadv import distributed
 from geomadv.experiments import CurvatureSettings
+from geomadv.experiments.principal.all_classes import class_numbers
 
 EXPERIMENT = "curvature"
 
@@ -66,16 +68,17 @@ def run(flags: Curvature) -> None:
         with distributed.main_first():
             net = load_network(flags)
         images = load_images(flags, "train", None)
-        targets = _targets(flags, net)
+        targets = class_numbers(net, flags.classes)
         settings = _settings(flags, net).fitted(net.dimension)
         config: dict[str, Any] = {"preset": flags.preset, "classes": targets, "settings": settings}
         config["seed"] = flags.seed
         path = result_path(flags, net, EXPERIMENT)
+        what: dict[str, Any] = {"net": net, "images": images, "config": config}
         finished = distributed.is_main() and ga.results.reuse(
-            path, config, experiment=EXPERIMENT, net=net, images=images, overwrite=flags.overwrite
+            path, experiment=EXPERIMENT, overwrite=flags.overwrite, **what
         )
         if not distributed.from_main(bool(finished)):
-            _compute(flags, net, images, targets, settings, config)
+            _compute(flags, path, targets, settings, what)
         if distributed.is_main():
             _report(ga.load(path))
             print(f"{EXPERIMENT}: {path}")
@@ -85,88 +88,32 @@ def run(flags: Curvature) -> None:
 
 def _compute(
     flags: Curvature,
-    net: ga.Classifier,
-    images: ga.ImageSet,
+    path: Path,
     targets: list[int],
     settings: CurvatureSettings,
-    config: dict[str, Any],
+    what: dict[str, Any],
 ) -> None:
     """Each class stored as soon as it is done, by the main process; then joined."""
     started = time.perf_counter()
     store = None
     if distributed.is_main():
-        identity = ga.results.identity(EXPERIMENT, net=net, images=images, config=config)
-        path = result_path(flags, net, EXPERIMENT)
-        store = ga.results.ChunkStore(path, identity, len(targets), overwrite=flags.overwrite)
+        identity = ga.results.identity(EXPERIMENT, **what)
+        store = ga.results.Store(path, identity, overwrite=flags.overwrite)
     with store or nullcontext():
-        done = distributed.from_main(store.done() if store else set())
-        for i, target in enumerate(targets):
-            if i in done:
-                continue
-            ds = ga.experiments.class_curvature(
-                net,
-                images,
-                target,
-                settings,
-                batch_size=flags.batch_size,
-                memory=flags.memory,
-                checkpoint=store.folder / f"solve-{i}" if store else None,
-                progress=True,
-            )
-            if store:
-                store.write(i, {str(name): v.to_numpy() for name, v in ds.data_vars.items()})
-                _tell(ds, net.class_names[target])
-        if store:
-            _join(flags, store, net, images, targets, settings, config, started)
-
-
-def _join(
-    flags: Curvature,
-    store: ga.results.ChunkStore,
-    net: ga.Classifier,
-    images: ga.ImageSet,
-    targets: list[int],
-    settings: CurvatureSettings,
-    config: dict[str, Any],
-    started: float,
-) -> None:
-    """All classes in one file, with what takes them together."""
-    blank = ga.experiments.blank_curvature(net, settings)
-    together = _random_angles(net, settings)
-    names = [net.class_names[c] for c in targets]
-    store.assemble(
-        {str(name): ([*map(str, v.dims)], v.attrs) for name, v in blank.data_vars.items()},
-        ga.results.provenance(
-            EXPERIMENT,
-            net=net,
-            images=images,
-            config=config,
-            wall_time_s=time.perf_counter() - started,
-        ),
-        constants={str(name): v for name, v in together.data_vars.items()},
-        coords={str(name): v for name, v in blank.coords.items()} | {"class": names},
-    )
-
-
-def _random_angles(net: ga.Classifier, settings: CurvatureSettings) -> xr.Dataset:
-    angles = ga.experiments.random_subspace_angles(
-        net.dimension, settings.half_dimensions, settings.random_draws, settings.seed
-    )
-    labels = {"long_name": "principal angle between random subspaces", "units": "radian"}
-    return xr.Dataset({"random_angle": (("random", "half_dimension", "angle"), angles, labels)})
-
-
-def _targets(flags: Curvature, net: ga.Classifier) -> list[int]:
-    """The classes of the flags as numbers; names win where a name is a number."""
-    numbers = {str(i): i for i in range(net.num_classes)}
-    numbers |= {name: i for i, name in enumerate(net.class_names)}
-    unknown = [name for name in flags.classes if name not in numbers]
-    if unknown:
-        raise ga.InputError(
-            f"--classes: network {net.name!r} has no class {', '.join(unknown)}; it has "
-            f"{', '.join(net.class_names[:20])}{' ...' if net.num_classes > 20 else ''}."
+        ds = ga.experiments.curvature(
+            what["net"],
+            what["images"],
+            targets,
+            settings,
+            keep=ga.results.SharedKeep(store),
+            memory=flags.memory,
+            batch_size=flags.batch_size,
+            progress=True,
+            tell=_tell,
         )
-    return list(dict.fromkeys(numbers[name] for name in flags.classes)) or [*range(net.num_classes)]
+        if store:
+            seconds = time.perf_counter() - started
+            store.finish(ds, ga.results.provenance(EXPERIMENT, **what, wall_time_s=seconds))
 
 
 def _settings(flags: Curvature, net: ga.Classifier) -> CurvatureSettings:

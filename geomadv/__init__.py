@@ -9,7 +9,6 @@ from importlib.metadata import version
 from geomadv import experiments, plotting, results
 from geomadv.boundary import BoundaryPoints, boundary_points
 from geomadv.classifier import Classifier
-from geomadv.collection import collect_boundary_points
 from geomadv.curvature import (
     PrincipalCurvatures,
     class_subspace,
@@ -50,7 +49,6 @@ __all__ = [
     "accuracy",
     "boundary_points",
     "class_subspace",
-    "collect_boundary_points",
     "deepfool",
     "experiments",
     "fgsm",

@@ -34,8 +34,7 @@ ARROWS: dict[str, set[str]] = {
         *("linalg", "last_layer", "classifier", "images", "perturbations", "boundary"),
         *("curvature", "distributed"),
     },
-    "results": {"files"},
-    "collection": {"classifier", "images", "perturbations", "boundary", "results", "files"},
+    "results": {"files", "distributed"},
     "plotting": {"linalg", "experiments"},
     "claims": {"linalg", "experiments"},
 }

@@ -57,8 +57,8 @@ def identity(
     Returns:
         Plain JSON values under experiment, network, weights_sha256, behaviour, dataset,
         dataset_sha256 (empty where there is none) and config (a nested mapping, in which a result
-        that this one starts from stands by its `digest`). It serves as the `config` of a
-        `ChunkStore`.
+        that this one starts from stands by its `digest`). It serves as the `identity` of a
+        `Store`.
     """
     return {
         "experiment": experiment,

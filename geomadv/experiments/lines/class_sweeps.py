@@ -17,9 +17,9 @@ from geomadv.classifier import Classifier
 from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, chosen_pairs, class_directions
 from geomadv.errors import InputError
-from geomadv.experiments.curvature.doubt import step_distances
 from geomadv.experiments.lines.direction_sweep import direction_sweep
 from geomadv.experiments.lines.score_curves import score_curves
+from geomadv.experiments.principal.doubt import step_distances
 from geomadv.experiments.subspaces.families import random_flat, stored_curvatures
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, label_variables

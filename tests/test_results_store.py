@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from geomadv.errors import InputError
-from geomadv.results import ChunkStore, PartStore, identity, load, provenance, reuse, save
+from geomadv.results import Store, identity, load, provenance, reuse, save
 
 CONFIG = {"seed": 1, "sizes": [10, 30]}
 IDENTITY = identity("universal", config=CONFIG)
@@ -95,10 +95,10 @@ def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
 
 @pytest.mark.parametrize("ds", DATASETS.values(), ids=DATASETS)
 def test_a_part_is_computed_once_and_comes_back_the_same(ds: xr.Dataset, tmp_path: Path) -> None:
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         assert_same(store("part", lambda: ds.copy(deep=True)), ds)
         assert_same(store("part", never), ds)
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         assert_same(store("part", never), ds)
 
 
@@ -113,7 +113,7 @@ def test_every_array_comes_back_bit_for_bit(array: np.ndarray) -> None:
     ds = xr.Dataset({"a": ([f"d{axis}" for axis in range(array.ndim)], array)})
     with (
         tempfile.TemporaryDirectory() as folder,
-        PartStore(Path(folder) / "a.h5", CONFIG) as store,
+        Store(Path(folder) / "a.h5", CONFIG) as store,
     ):
         assert_same(store("part", lambda: ds), ds)
         assert_same(store("part", never), ds)
@@ -128,9 +128,9 @@ def test_what_is_returned_does_not_depend_on_whether_it_was_kept(tmp_path: Path)
             "no text": ("y", np.zeros(0, "U7")),
         }
     )
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         first = store("part", lambda: ds)
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         second = store("part", never)
     assert_same(second, first)
     for name in first.variables:
@@ -143,7 +143,7 @@ def test_what_is_returned_does_not_depend_on_whether_it_was_kept(tmp_path: Path)
 def test_how_a_dataset_was_stored_before_does_not_matter(tmp_path: Path) -> None:
     ds = xr.Dataset({"a": ("x", [0.123456, np.nan, 3.0], LABEL)})
     ds["a"].encoding = {"dtype": "int16", "scale_factor": 0.5, "_FillValue": 9, "chunksizes": (7,)}
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         whole = store("whole", lambda: ds)
         assert_same(whole, ds)
         assert_same(store("half", lambda: whole.isel(x=slice(2))), ds.isel(x=slice(2)))
@@ -151,7 +151,7 @@ def test_how_a_dataset_was_stored_before_does_not_matter(tmp_path: Path) -> None
 
 
 def test_changes_by_the_caller_do_not_reach_the_kept_part(tmp_path: Path) -> None:
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         for _ in range(2):
             found = store("part", lambda: xr.Dataset({"a": ("x", [1.0, 2.0], LABEL)}))
             np.testing.assert_array_equal(found["a"], [1.0, 2.0])
@@ -160,7 +160,7 @@ def test_changes_by_the_caller_do_not_reach_the_kept_part(tmp_path: Path) -> Non
 
 
 def test_parts_may_be_computed_from_parts(tmp_path: Path) -> None:
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         assert store("outer", lambda: store("inner", number) + 1)["a"] == 2
         assert store("inner", never)["a"] == 1
 
@@ -176,14 +176,14 @@ NAMES = [
 
 def test_parts_of_different_names_stay_apart(tmp_path: Path) -> None:
     for compute in (lambda i: number(i), lambda i: never()):
-        with PartStore(tmp_path / "a.h5", CONFIG) as store:
+        with Store(tmp_path / "a.h5", CONFIG) as store:
             for i, name in enumerate(NAMES):
                 assert store(name, partial(compute, i))["a"] == i
             for i, name in enumerate(NAMES):
                 assert store(name, never)["a"] == i
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert {file.parent for file in files} == {store.folder}
-    assert len({file.name for file in files}) == len(NAMES) + 2  # the lock and the manifest
+    assert len({file.name for file in files}) == len(NAMES) + 3  # the lock, its owner, the manifest
     assert all(file.name.isascii() and len(file.name) < 150 for file in files)
 
 
@@ -195,24 +195,24 @@ def test_an_exception_leaves_no_part(tmp_path: Path, error: type[BaseException])
     def fail() -> xr.Dataset:
         raise error("of the computation")
 
-    store = PartStore(tmp_path / "a.h5", CONFIG)
+    store = Store(tmp_path / "a.h5", CONFIG)
     store("earlier", number)
     with store, pytest.raises(error, match=r"^of the computation$"):
         store("part", fail)
     assert sorted(file.name for file in store.folder.glob("part*")) == ["part-earlier.h5"]
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:  # the lock is free
+    with Store(tmp_path / "a.h5", CONFIG) as store:  # the lock is free
         assert store("earlier", never)["a"] == 1
         assert store("part", partial(number, 2))["a"] == 2
 
 
 def test_what_cannot_be_stored_leaves_no_part(tmp_path: Path) -> None:
     stacked = xr.Dataset({"a": (("x", "y"), np.ones((2, 2)))}, {"x": [1, 2], "y": [1, 2]})
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         store("earlier", number)
         with pytest.raises(NotImplementedError):
             store("part", lambda: stacked.stack(z=("x", "y")))
         names = {file.name for file in store.folder.iterdir()}
-        assert names == {"lock", "manifest.json", "part-earlier.h5"}
+        assert names == {"lock", "owner", "manifest.json", "part-earlier.h5"}
         assert store("part", partial(number, 2))["a"] == 2
 
 
@@ -221,7 +221,7 @@ def test_what_cannot_be_stored_leaves_no_part(tmp_path: Path) -> None:
 
 def test_finish_writes_the_result_and_removes_the_area(tmp_path: Path) -> None:
     path = tmp_path / "lenet" / "universal.h5"
-    with PartStore(path, IDENTITY) as store:
+    with Store(path, IDENTITY) as store:
         ds = xr.concat([store(f"row {i}", partial(number, i)) for i in range(3)], "size")
         attrs = provenance("universal", config=CONFIG, wall_time_s=1.5)
         assert store.finish(ds.assign_attrs(title="text"), attrs) == path
@@ -238,7 +238,7 @@ def test_finish_writes_the_result_and_removes_the_area(tmp_path: Path) -> None:
 
 
 def test_a_result_without_parts_is_a_result(tmp_path: Path) -> None:
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         store.finish(number(), {})
     assert load(tmp_path / "a.h5")["a"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["a.h5"]
@@ -246,7 +246,7 @@ def test_a_result_without_parts_is_a_result(tmp_path: Path) -> None:
 
 def test_the_earlier_result_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = save(number(1), tmp_path / "a.h5")
-    with PartStore(path, CONFIG, overwrite=True) as store:
+    with Store(path, CONFIG, overwrite=True) as store:
         ds = store("part", partial(number, 2))
         assert load(path)["a"] == 1
         store.finish(ds, {})
@@ -255,13 +255,13 @@ def test_the_earlier_result_stays_until_the_new_one_is_whole(tmp_path: Path) -> 
 
 def test_a_result_without_labels_is_refused_and_the_parts_remain(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    with PartStore(path, CONFIG) as store:
+    with Store(path, CONFIG) as store:
         ds = store("part", number)
         with pytest.raises(InputError, match="'a' has no units"):
             store.finish(ds.assign(a=((), 1.0, {"long_name": "a"})), {})
         assert store("part", never)["a"] == 1
     assert not path.exists()
-    with PartStore(path, CONFIG) as store:
+    with Store(path, CONFIG) as store:
         store.finish(store("part", never), {})
     assert load(path)["a"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["a.h5"]
@@ -271,12 +271,12 @@ def test_a_refused_result_is_not_taken_for_a_finished_one(tmp_path: Path) -> Non
     """Whoever reads the earlier result must not remove the parts of the one that replaces it."""
     path = save(number(1), tmp_path / "a.h5", provenance("universal", config={"seed": 1}))
     other = identity("universal", config={"seed": 2})
-    with PartStore(path, other, overwrite=True) as store:
+    with Store(path, other, overwrite=True) as store:
         store("part", partial(number, 2))
         with pytest.raises(InputError, match="'a' has no units"):
             store.finish(xr.Dataset({"a": ((), 1.0, {"long_name": "a"})}), {})
     assert reuse(path, {"seed": 1}, experiment="universal") is not None
-    with PartStore(path, other, overwrite=True) as store:
+    with Store(path, other, overwrite=True) as store:
         assert store("part", never)["a"] == 2
 
 
@@ -285,7 +285,7 @@ def test_a_refused_result_is_not_taken_for_a_finished_one(tmp_path: Path) -> Non
 
 def test_another_configuration_is_refused_or_discarded(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    with PartStore(path, CONFIG) as store:
+    with Store(path, CONFIG) as store:
         store("part", number)
         stray = store.folder / "part-half.h5.tmp"
         stray.write_bytes(b"half a part")
@@ -295,27 +295,25 @@ def test_another_configuration_is_refused_or_discarded(tmp_path: Path) -> None:
         r"config\.sizes: \[10, 30\] -> \[10, 31\].*--overwrite"
     )
     with pytest.raises(InputError, match=message):
-        PartStore(path, other)
-    with pytest.raises(InputError, match=r"chunks: \(absent\) -> 3.*--overwrite"):
-        ChunkStore(path, CONFIG, 3)
+        Store(path, other)
     for overwrite in (False, True):
         reordered = dict(reversed(CONFIG.items()))
-        with PartStore(path, reordered, overwrite=overwrite) as store:
+        with Store(path, reordered, overwrite=overwrite) as store:
             assert store("part", never)["a"] == 1
             assert not stray.exists()
-    with PartStore(path, other, overwrite=True) as store:
+    with Store(path, other, overwrite=True) as store:
         assert store("part", partial(number, 2))["a"] == 2
     with pytest.raises(InputError, match=r"config\.seed: 2 -> 1"):
-        PartStore(path, CONFIG)
+        Store(path, CONFIG)
 
 
 def test_a_second_store_of_the_same_process_is_refused(tmp_path: Path) -> None:
-    store = PartStore(tmp_path / "a.h5", CONFIG)
+    store = Store(tmp_path / "a.h5", CONFIG)
     store("part", number)
     with pytest.raises(InputError, match="in use"):
-        PartStore(tmp_path / "a.h5", CONFIG)
+        Store(tmp_path / "a.h5", CONFIG)
     store.close()
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         assert store("part", never)["a"] == 1
         store.finish(number(), {})
-        PartStore(tmp_path / "a.h5", CONFIG).close()  # finish frees it
+        Store(tmp_path / "a.h5", CONFIG).close()  # finish frees it

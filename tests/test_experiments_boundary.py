@@ -1,4 +1,4 @@
-"""Boundary points collected to disk: as one call gives them, resumable, reused or refused."""
+"""Boundary points in chunks: as one call gives them, resumable, named and refused."""
 
 import os
 import signal
@@ -12,8 +12,10 @@ import torch
 import xarray as xr
 from torch import nn
 
-from geomadv import Classifier, ImageSet, InputError, boundary_points, collect_boundary_points
-from geomadv.collection import stored_points
+from geomadv import Classifier, ImageSet, InputError, boundary_points, load
+from geomadv.experiments import boundary
+from geomadv.experiments.normals.boundary import stored_points
+from geomadv.results import Store
 
 
 @pytest.fixture
@@ -26,8 +28,9 @@ def case():
 
 
 def collect(case, path, **options):
-    net, images = case
-    return collect_boundary_points(net, images, path, progress=False, **options)
+    with Store(path, {}) as store:
+        store.finish(boundary(*case, keep=store, **options), {})
+    return load(path)
 
 
 def test_equals_one_call_and_opens_anywhere(case, tmp_path):
@@ -50,39 +53,38 @@ def test_equals_one_call_and_opens_anywhere(case, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(ds["direction"], axis=1), 1, atol=1e-6)
 
 
-def test_a_finished_result_is_reused_and_another_configuration_refused(case, tmp_path):
-    path = tmp_path / "boundary.h5"
-    collect(case, path)
-    stamp = path.stat().st_mtime_ns
-    collect(case, path)
-    assert path.stat().st_mtime_ns == stamp
-    with pytest.raises(InputError, match="overshoot"):
-        collect(case, path, settings={"overshoot": 0.1})
-    ds = collect(case, path, settings={"overshoot": 0.1}, overwrite=True)
-    assert '"overshoot": 0.1' in ds.attrs["config"]
+def test_chunks_may_be_of_another_size_when_it_goes_on(case, tmp_path):
+    """A chunk of another size is not taken for one of the same beginning."""
+    with Store(tmp_path / "a.h5", {}) as store:
+        boundary(*case, keep=store, chunk_size=5)
+        ds = boundary(*case, keep=store, chunk_size=7)
+        assert ds.sizes["sample"] == 23
+        np.testing.assert_array_equal(ds["true_label"], case[1].labels)
 
 
-def test_unknown_settings_are_refused(case, tmp_path):
+def test_unknown_settings_are_refused(case):
     with pytest.raises(InputError, match="max_itr"):
-        collect(case, tmp_path / "boundary.h5", settings={"max_itr": 3})
+        boundary(*case, max_itr=3)
 
 
 _SCRIPT = """
 import sys, time, torch
 from torch import nn
-import geomadv as ga, geomadv.collection as collection
+import geomadv as ga
+from geomadv.experiments.normals import boundary as module
 torch.manual_seed(0)
 net = ga.Classifier(
     nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.Softplus(), nn.Linear(12, 4)),
     (1, 4, 4), name="tiny")
 images = ga.ImageSet(torch.rand(23, 1, 4, 4), torch.arange(23) % 4, name="noise")
-quick = collection.boundary_points
+quick = module.boundary_points
 def slow(*args, **options):
     time.sleep(float(sys.argv[2]))
     return quick(*args, **options)
-collection.boundary_points = slow
+module.boundary_points = slow
 slow.__kwdefaults__ = quick.__kwdefaults__
-ga.collect_boundary_points(net, images, sys.argv[1], chunk_size=4, progress=False)
+with ga.results.Store(sys.argv[1], {}) as store:
+    store.finish(ga.experiments.boundary(net, images, keep=store, chunk_size=4), {})
 """
 
 
@@ -97,12 +99,12 @@ def test_a_killed_run_continues_with_the_same_numbers(tmp_path):
     process = run(killed, 0.3)
     work = tmp_path / "killed.h5.partial"
     deadline = time.monotonic() + 120
-    while len(list(work.glob("chunk-*.h5"))) < 2 and time.monotonic() < deadline:
+    while len(list(work.glob("part-rows-*.h5"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not killed.exists()
-    kept = len(list(work.glob("chunk-*.h5")))
+    kept = len(list(work.glob("part-rows-*.h5")))
     assert kept >= 2
     assert run(killed, 0).wait() == 0
     assert run(whole, 0).wait() == 0

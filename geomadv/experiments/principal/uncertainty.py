@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geomadv.experiments.curvature.layout import CurvatureSettings
+from geomadv.experiments.principal.layout import CurvatureSettings
 from geomadv.linalg import Subspace
 
 Array = NDArray[np.float64]

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import xarray as xr
 from processes_for_tests import FORK, crash_at, die, run, start
-from test_results_parts import CONFIG, IDENTITY, LABEL, never, number
+from test_results_store import CONFIG, IDENTITY, LABEL, never, number
 
 from geomadv.errors import InputError
-from geomadv.results import PartStore, load, provenance, reuse, save
+from geomadv.results import Store, load, provenance, reuse, save
 
 PARTS = 3
 
@@ -43,7 +43,7 @@ def job(path: Path, pause: float = 0.0) -> None:
     if reuse(path, CONFIG, experiment="universal") is not None:
         return
     log = path.with_name("log")
-    with PartStore(path, IDENTITY) as store:
+    with Store(path, IDENTITY) as store:
         rows = [store(f"row-{i}", partial(row, i, log, pause)) for i in range(PARTS)]
         store.finish(xr.concat(rows, "sample"), provenance("universal", config=CONFIG))
 
@@ -108,7 +108,7 @@ def test_a_kill_at_any_change_of_the_folder_loses_no_part(
         assert again == [f"row-{i}" for i in range(PARTS) if f"row-{i}" not in finished]
         leftovers = {file.name for file in path.parent.rglob("*")} - {path.name, "log"}
         # A kill between the removal of the manifest and of the empty folder leaves the latter.
-        assert leftovers <= {"universal.h5.partial", "lock"}
+        assert leftovers <= {"universal.h5.partial", "lock", "owner"}
         count += step
     assert count > 1 + step  # there was at least one kill
 
@@ -161,16 +161,16 @@ def test_an_area_whose_result_is_whole_is_removed_by_reuse(
 def test_an_area_in_work_is_not_removed_by_reuse(tmp_path: Path) -> None:
     """The result of an earlier run is read while parts of its successor wait to be continued."""
     path = save(number(), tmp_path / "a.h5", provenance("universal", config=CONFIG))
-    with PartStore(path, IDENTITY, overwrite=True) as store:
+    with Store(path, IDENTITY, overwrite=True) as store:
         store("part", partial(number, 2))
         assert reuse(path, CONFIG, experiment="universal") is not None
     assert reuse(path, CONFIG, experiment="universal") is not None
-    with PartStore(path, IDENTITY, overwrite=True) as store:
+    with Store(path, IDENTITY, overwrite=True) as store:
         assert store("part", never)["a"] == 2
 
 
 def hold(path: Path, ready: Any) -> None:
-    store = PartStore(path, CONFIG)
+    store = Store(path, CONFIG)
     store("part", number)
     ready.set()
     time.sleep(60)
@@ -182,10 +182,10 @@ def test_a_second_process_is_refused_and_a_dead_one_succeeded(tmp_path: Path) ->
     process = start(hold, path, ready)
     assert ready.wait(30)
     with pytest.raises(InputError, match=f"in use by process {process.pid} on "):
-        PartStore(path, {"seed": 2}, overwrite=True)
+        Store(path, {"seed": 2}, overwrite=True)
     process.kill()
     process.join()
-    with PartStore(path, CONFIG) as store:
+    with Store(path, CONFIG) as store:
         assert store("part", never)["a"] == 1
 
 
@@ -195,7 +195,7 @@ def test_a_second_process_is_refused_and_a_dead_one_succeeded(tmp_path: Path) ->
 def fill_the_disk(path: Path) -> None:
     """Writes against a limit of file size, which refuses inside a write as a full disk does."""
     big = xr.Dataset({"a": (("x", "y"), np.ones((1000, 100)), LABEL)})
-    store = PartStore(path, CONFIG)
+    store = Store(path, CONFIG)
     store("small", number)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     for _ in range(2):
@@ -212,7 +212,7 @@ def test_a_full_disk_loses_no_part(tmp_path: Path) -> None:
     assert run(fill_the_disk, path) == 0  # HDF5 ends the process when it meets a full disk itself
     assert [file.name for file in tmp_path.iterdir()] == ["a.h5.partial"]
     assert not list(tmp_path.rglob("*.tmp"))
-    with PartStore(path, CONFIG) as store:
+    with Store(path, CONFIG) as store:
         assert store("small", never)["a"] == 1
         assert store("big", partial(number, 2))["a"] == 2
         store.finish(store("medium", never), {})
@@ -222,7 +222,7 @@ def test_a_full_disk_loses_no_part(tmp_path: Path) -> None:
 def test_a_place_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="a file stands where a folder is needed"):
-        PartStore(tmp_path / "file" / "a.h5", CONFIG)
+        Store(tmp_path / "file" / "a.h5", CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -239,12 +239,12 @@ def test_a_place_that_is_no_folder_is_refused(tmp_path: Path) -> None:
 )
 def test_a_damaged_part_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     ds = xr.Dataset({"a": ("x", np.arange(100.0), LABEL)})
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         store("part", lambda: ds)
         store("other", number)
     file = store.folder / "part-part.h5"
     file.write_bytes(damage(file.read_bytes()))
-    with PartStore(tmp_path / "a.h5", CONFIG) as store:
+    with Store(tmp_path / "a.h5", CONFIG) as store:
         message = r"a\.h5\.partial.part-part\.h5 is damaged.*delete it and run the same command"
         with pytest.raises(InputError, match=message):
             store("part", never)

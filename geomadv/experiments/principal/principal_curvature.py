@@ -30,14 +30,14 @@ from geomadv.curvature.principal import beside_points
 from geomadv.curvature.shared import SharedMean, solve_on_main
 from geomadv.distributed import from_main, gather_rows, is_main, share
 from geomadv.errors import InputError
-from geomadv.experiments.curvature.layout import (
+from geomadv.experiments.principal.layout import (
     DENSITY_POINTS,
     ENDS,
     KINDS,
     CurvatureSettings,
     blank_curvature,
 )
-from geomadv.experiments.curvature.uncertainty import (
+from geomadv.experiments.principal.uncertainty import (
     bootstrap_interval,
     random_halves,
     sign_shares,
