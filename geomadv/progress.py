@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal and in notebooks they move, in a log file they are a line a minute."""
+"""Progress bars, which move on a terminal and in notebooks; in a log file, a line a minute."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -35,5 +35,5 @@ def tqdm(iterable: Iterable[Any] | None = None, *, disable: bool = False, **how:
     """
     if disable or "ipykernel" in sys.modules or sys.stderr.isatty():
         return automatic.tqdm(iterable, disable=disable, **how)
-    log = {"mininterval": _LOG_INTERVAL, "delay": _LOG_INTERVAL, "miniters": 1, "ncols": 100}
-    return _LogBar(iterable, **log, **how)
+    how |= {"mininterval": _LOG_INTERVAL, "delay": _LOG_INTERVAL, "miniters": 1, "ncols": 100}
+    return _LogBar(iterable, **how)

@@ -17,7 +17,7 @@ from geomadv.claims import judge
 from geomadv.claims.friends import FRIENDS
 from geomadv.curvature import principal_curvatures
 from geomadv.errors import InputError, UnconvergedWarning
-from geomadv.experiments.curvature.uncertainty import sign_shares
+from geomadv.experiments.principal.uncertainty import sign_shares
 from geomadv.linalg.doubt import CANCEL, COARSE, NO_EIGENVECTOR, Doubt, cancels, coherence, doubt_of
 
 IGNORED = "ignore::geomadv.errors.UnconvergedWarning"

@@ -14,7 +14,7 @@ from networks_for_tests import gaussian, perceptron, quadric, sphere
 from test_distributed import torchrun
 
 from geomadv import ImageSet, InputError, experiments, load, load_images, load_network, plotting
-from geomadv.experiments.curvature.uncertainty import bootstrap_interval, random_halves
+from geomadv.experiments.principal.uncertainty import bootstrap_interval, random_halves
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPT = REPOSITORY / "analysis" / "curvature.py"
@@ -140,7 +140,7 @@ def test_products_that_make_no_sense_are_refused_before_boundary_points(monkeypa
     def search(*_, **__):
         raise AssertionError("boundary points were looked for first")
 
-    monkeypatch.setattr("geomadv.experiments.curvature.principal_curvature.boundary_points", search)
+    monkeypatch.setattr("geomadv.experiments.principal.principal_curvature.boundary_points", search)
     net = perceptron(bounds=(-10.0, 10.0))
     images = ImageSet(gaussian(6, *net.input_shape), np.arange(6) % 5, bounds=net.bounds)
     with pytest.raises(InputError, match=words):

@@ -6,6 +6,7 @@ import torch
 
 import geomadv as ga
 from geomadv.errors import InputError
+from geomadv.experiments.principal.layout import blank_curvature
 from geomadv.experiments.subspaces.families import (
     COMPLEMENT,
     curvature_families,
@@ -90,6 +91,6 @@ def test_stored_curvatures_come_back():
     np.testing.assert_array_equal(
         pairs.directions[:, 1].numpy(), ds["hessian_direction"].to_numpy()[0, 1].ravel()
     )
-    blank = ga.experiments.blank_curvature(net, settings)
+    blank = blank_curvature(net, settings)
     with pytest.raises(InputError, match="no class had two boundary points"):
         stored_curvatures(blank)

@@ -11,11 +11,11 @@ from sklearn.svm import LinearSVC
 
 import geomadv as ga
 from geomadv import experiments
-from geomadv.experiments import CollisionSettings, keep_nothing, within
+from geomadv.experiments import CollisionSettings, CurvatureSettings, keep_nothing, within
 from geomadv.keep import KeepNothing
 from geomadv.labels import IMAGE
 from geomadv.linalg import NestedSubspaces
-from geomadv.results import PartStore
+from geomadv.results import Store
 
 SHAPE, D = (1, 8, 8), 64
 
@@ -144,7 +144,21 @@ def softmax(keep):
     return experiments.softmax_directions(net, test, settings, keep=keep)
 
 
+def boundary(keep):
+    net, train, _ = digits()
+    return experiments.boundary(net, train, keep=keep, chunk_size=30)
+
+
+def curvature(keep):
+    net, train, _ = digits()
+    settings = CurvatureSettings(count=12, pairs=2, draws=10, density_steps=5)
+    ds = experiments.curvature(net, train, [3, "8", 1], settings, keep=keep)
+    return ds.drop_vars("wall_time")
+
+
 CASES = {
+    "boundary": boundary,
+    "curvature": curvature,
     "class_direction_sweep": sweep,
     "class_score_curves": curves,
     "random_subspace_fooling": normals,
@@ -167,13 +181,23 @@ class Counting:
         self.keep, self.limit, self.computed = keep, limit, 0
 
     def __call__(self, part, compute):
-        def counted():
-            if self.computed == self.limit:
-                raise KeyboardInterrupt
-            self.computed += 1
-            return compute()
+        return self.keep(part, functools.partial(self.counted, compute))
 
-        return self.keep(part, counted)
+    def rows(self, parts, dim):
+        counted = {part: functools.partial(self.counted, c) for part, c in parts.items()}
+        return self.keep.rows(counted, dim)
+
+    def state(self, name):
+        return self.keep.state(name)
+
+    def counted(self, compute):
+        if self.computed == self.limit:
+            raise KeyboardInterrupt
+        ds = compute()
+        if self.computed == self.limit:  # parts inside this one were the last
+            raise KeyboardInterrupt
+        self.computed += 1
+        return ds
 
 
 def test_every_experiment_that_keeps_parts_is_tried():
@@ -196,9 +220,9 @@ def test_a_stopped_experiment_goes_on_with_the_same_numbers(name, tmp_path):
     assert whole.computed >= 3
     for limit in (1, whole.computed - 1):
         path = tmp_path / f"{limit}.h5"
-        with PartStore(path, {}) as store, pytest.raises(KeyboardInterrupt):
+        with Store(path, {}) as store, pytest.raises(KeyboardInterrupt):
             run(Counting(store, limit))
-        with PartStore(path, {}) as store:
+        with Store(path, {}) as store:
             rest = Counting(store)
             xr.testing.assert_identical(run(rest), expected)
             assert rest.computed == whole.computed - limit

@@ -6,7 +6,6 @@ from scipy.sparse.linalg import LinearOperator
 from test_linalg_eigen import counting, like_a_mean_hessian, planted
 
 from geomadv.errors import InputError, UnconvergedWarning
-from geomadv.files import statefile
 from geomadv.linalg import checkpoint, extreme_eigenpairs
 
 
@@ -112,7 +111,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(statefile.os, "fsync", full)
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
     with pytest.warns(UserWarning, match="not written.*No space left"):
         pairs = extreme_eigenpairs(matrix, 8, checkpoint=tmp_path / "state.npz")
     assert pairs.converged.all()

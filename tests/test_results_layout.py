@@ -5,6 +5,7 @@ its name; a new layout gets a further file beside them, and these are never made
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from geomadv.results import ChunkStore, load, provenance
+from geomadv.results import Store, load, provenance
 
 ARCHIVE = Path(__file__).parent / "archive"
 RELEASED = ["0.1.0", "0.2.0"]
@@ -20,22 +21,28 @@ CONFIG = {"overshoot": 0.02, "seed": 5}
 NORMALS = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 
+def rows(i: int) -> xr.Dataset:
+    """Two samples, and what all samples share."""
+    pure = {"units": "1"}
+    return xr.Dataset(
+        {
+            "normal": (
+                ("sample", "pixel"),
+                NORMALS[2 * i : 2 * i + 2],
+                {"long_name": "unit boundary normal", **pure},
+            ),
+            "converged": ("sample", [True, False], {"long_name": "label changed", **pure}),
+        },
+        {"class": ("class", ["zero", "one"], {"long_name": "class name", **pure})},
+    )
+
+
 def make(path: Path) -> None:
     """A small result with every feature of the layout."""
-    pure = {"units": "1"}
-    with ChunkStore(path, CONFIG, chunks=2) as store:
-        for i in range(2):
-            rows = slice(2 * i, 2 * i + 2)
-            store.write(i, {"normal": NORMALS[rows], "converged": np.array([True, False])})
-        store.assemble(
-            {
-                "normal": (("sample", "pixel"), {"long_name": "unit boundary normal", **pure}),
-                "converged": (("sample",), {"long_name": "label changed", **pure}),
-            },
-            provenance("boundary", config=CONFIG, wall_time_s=0.5),
-            constants={"step": ((), 0.25, {"long_name": "step", "units": "image units"})},
-            coords={"class": ("class", ["zero", "one"], {"long_name": "class name", **pure})},
-        )
+    with Store(path, CONFIG) as store:
+        ds = store.rows({str(i): partial(rows, i) for i in range(2)}, "sample")
+        ds["step"] = ((), 0.25, {"long_name": "step", "units": "image units"})
+        store.finish(ds, provenance("boundary", config=CONFIG, wall_time_s=0.5))
 
 
 def archived(version: str) -> Path:

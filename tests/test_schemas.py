@@ -15,15 +15,17 @@ from geomadv import experiments
 from geomadv.experiments import SCHEMAS, CurvatureSettings, keep_nothing
 from geomadv.labels import described
 
-# What takes all classes together is added to those of the single classes.
-OF_ALL_CLASSES = {"curvature": {"class", "random_angle"}}
-
 SCALES = np.linspace(-4, 4, 9)
 
 
 def predictions() -> Iterator[xr.Dataset]:
     net, _, test = small.digits()
     yield experiments.predictions(net, test)
+
+
+def points() -> Iterator[xr.Dataset]:
+    net, _, test = small.digits()
+    yield experiments.boundary(net, test)
 
 
 def spectrum() -> Iterator[xr.Dataset]:
@@ -37,12 +39,12 @@ def curvatures() -> list[xr.Dataset]:
     net, _, _ = small.digits()
     images = ga.load_images("digits", split="train")
     settings = [CurvatureSettings(count=12, pairs=pairs, draws=5) for pairs in (None, 2)]
-    return [experiments.class_curvature(net, images, 3, one) for one in settings]
+    return [experiments.curvature(net, images, [3], one) for one in settings]
 
 
 @cache
 def curved() -> xr.Dataset:
-    return experiments.curved_directions(curvatures()[1].assign_coords({"class": ["3"]}), 1)
+    return experiments.curved_directions(curvatures()[1], 1)
 
 
 def curves() -> Iterator[xr.Dataset]:
@@ -90,6 +92,7 @@ def case(name: str) -> Callable[[], Iterator[xr.Dataset]]:
 RUNS: dict[str, Callable[[], Iterator[xr.Dataset]]] = {
     **{name: case(name) for name in SCHEMAS if name in small.CASES},
     "train": predictions,
+    "boundary": points,
     "normal_svd": spectrum,
     "direction_svd": spectrum,
     "curvature": lambda: iter(curvatures()),
@@ -119,7 +122,7 @@ def test_a_result_holds_what_the_table_says(name):
             assert (values.attrs["long_name"], values.attrs["units"]) == (long_name, units)
             assert (variable in ds.coords) == (dims == (variable,))
         produced |= set(ds.variables)
-    assert set(schema) - produced == OF_ALL_CLASSES.get(name, set())
+    assert set(schema) == produced
 
 
 # described

@@ -1,6 +1,7 @@
-"""Universal perturbations: balls, closed forms, properties, checkpoints, bad input."""
+"""Universal perturbations: balls, closed forms, properties, kept passes, bad input."""
 
 import math
+from contextlib import nullcontext
 
 import networks_for_tests as nets
 import numpy as np
@@ -20,6 +21,7 @@ from geomadv import (
 )
 from geomadv.linalg import uniform_directions
 from geomadv.perturbations.balls import ball_norm, project_ball
+from geomadv.results import Store
 
 D = 6
 METHODS = ("batched", "sequential")
@@ -229,45 +231,42 @@ def test_vanishing_gradients_leave_zero():
     assert u.steps.tolist() == [0, 0]
 
 
-# Checkpoints
+# Kept passes
 
 
+class Stopping:
+    """A store of a run that is killed when the pass of this number would begin."""
+
+    def __init__(self, store, number):
+        self.store, self.number, self.computed = store, number, []
+
+    def __call__(self, part, compute):
+        def counted():
+            if part == f"pass-{self.number}":
+                raise KeyboardInterrupt
+            self.computed.append(part)
+            return compute()
+
+        return self.store(part, counted)
+
+
+@pytest.mark.parametrize("held_out", [None, images(20, seed=9)], ids=["alone", "held out"])
 @pytest.mark.parametrize("method", METHODS)
-def test_continues_from_a_checkpoint_with_the_same_numbers(method, tmp_path, monkeypatch):
-    net, x, file = nets.perceptron(), images(60), tmp_path / "new" / "state.npz"
-    arguments = {"target_rate": 1.0, "passes": 4, "method": method, "held_out": images(20, seed=9)}
+def test_goes_on_pass_by_pass_with_the_same_numbers(method, held_out, tmp_path):
+    net, x = nets.perceptron(), images(60)
+    arguments = {"target_rate": 1.0, "passes": 4, "method": method, "held_out": held_out}
     whole = universal_perturbation(net, x, 1.0, **arguments)
-
-    from geomadv.perturbations import universal
-
-    passes = universal._one_pass
-
-    def stopping(problem, state, *rest):
-        if len(state.history) == 2:
-            raise KeyboardInterrupt
-        passes(problem, state, *rest)
-
-    monkeypatch.setattr(universal, "_one_pass", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        universal_perturbation(net, x, 1.0, checkpoint=file, **arguments)
-    assert file.exists()
-    monkeypatch.setattr(universal, "_one_pass", passes)
-    with pytest.raises(InputError, match=r"checkpoint.*radius 1\.0.*expected.*radius 2\.0"):
-        universal_perturbation(net, x, 2.0, checkpoint=file, **arguments)
-    again = universal_perturbation(net, x, 1.0, checkpoint=file, **arguments)
+    for number in (1, 2, 3, 4):
+        with Store(tmp_path / "a.h5", {}) as store:
+            keep = Stopping(store, number)
+            with nullcontext() if number == 4 else pytest.raises(KeyboardInterrupt):
+                again = universal_perturbation(net, x, 1.0, keep=keep, **arguments)
+        assert keep.computed == [f"pass-{number - 1}"]
     assert torch.equal(again.delta, whole.delta)
     for name in ("history", "held_out_history", "steps"):
-        assert torch.equal(getattr(again, name), getattr(whole, name))
-    assert not file.exists()
-
-
-def test_damaged_checkpoint(tmp_path):
-    file = tmp_path / "state.npz"
-    file.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="cannot be read"):
-        universal_perturbation(nets.perceptron(), images(5), 1.0, checkpoint=file)
-    with pytest.raises(InputError, match="cannot write"):
-        universal_perturbation(nets.perceptron(), images(5), 1.0, checkpoint=tmp_path)
+        one, two = getattr(again, name), getattr(whole, name)
+        assert (one is None and two is None) or torch.equal(one, two)
+    assert again.held_out_fooling_rate == whole.held_out_fooling_rate
 
 
 # Bad input

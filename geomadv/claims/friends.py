@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from geomadv.claims.claim import Claim, Measured, NotMeasured
-from geomadv.experiments.curvature.doubt import family_doubt, line_doubt
+from geomadv.experiments.principal.doubt import family_doubt, line_doubt
 from geomadv.linalg.doubt import Doubt
 
 _PAPER = "Jetley et al. 2018"

@@ -1,20 +1,6 @@
 """The experiments of the literature: plain functions, arrays in, xarray.Dataset out."""
 
 from geomadv.curvature.choice import paper_step
-from geomadv.experiments.curvature.doubt import (
-    bracketed,
-    cancellation,
-    class_doubt,
-    family_doubt,
-    line_doubt,
-)
-from geomadv.experiments.curvature.layout import (
-    CurvatureSettings,
-    blank_curvature,
-    paper_settings,
-)
-from geomadv.experiments.curvature.principal_curvature import class_curvature
-from geomadv.experiments.curvature.uncertainty import random_subspace_angles
 from geomadv.experiments.linear.normal_tilt import class_centroids, normal_tilt
 from geomadv.experiments.linear.tilting_plane import tilting_plane
 from geomadv.experiments.linear.tilting_toy import tilting_toy, toy_problem
@@ -27,9 +13,24 @@ from geomadv.experiments.lines.class_sweeps import (
 )
 from geomadv.experiments.lines.direction_sweep import direction_sweep
 from geomadv.experiments.lines.score_curves import score_curves
+from geomadv.experiments.normals.boundary import boundary
 from geomadv.experiments.normals.normal_spectrum import normal_spectrum
 from geomadv.experiments.normals.predictions import predictions
 from geomadv.experiments.normals.random_subspace_fooling import random_subspace_fooling
+from geomadv.experiments.principal.all_classes import class_numbers, curvature
+from geomadv.experiments.principal.doubt import (
+    bracketed,
+    cancellation,
+    class_doubt,
+    family_doubt,
+    line_doubt,
+)
+from geomadv.experiments.principal.layout import (
+    CurvatureSettings,
+    paper_settings,
+)
+from geomadv.experiments.principal.principal_curvature import class_curvature
+from geomadv.experiments.principal.uncertainty import random_subspace_angles
 from geomadv.experiments.schemas import SCHEMAS
 from geomadv.experiments.softmax.feature_collision import CollisionSettings
 from geomadv.experiments.softmax.softmax_directions import softmax_directions
@@ -60,7 +61,7 @@ __all__ = [
     "CollisionSettings",
     "CurvatureSettings",
     "Keep",
-    "blank_curvature",
+    "boundary",
     "bracketed",
     "cancellation",
     "categories",
@@ -70,8 +71,10 @@ __all__ = [
     "class_curvature",
     "class_direction_sweep",
     "class_doubt",
+    "class_numbers",
     "class_score_curves",
     "confined_deepfool",
+    "curvature",
     "curvature_families",
     "curved_directions",
     "direction_sweep",

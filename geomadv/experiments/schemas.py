@@ -1,9 +1,14 @@
 """The layout of every experiment's result, by the name of the experiment."""
 
-from geomadv.experiments.curvature import layout
 from geomadv.experiments.linear import normal_tilt, tilting_plane, tilting_toy
 from geomadv.experiments.lines import class_sweeps
-from geomadv.experiments.normals import normal_spectrum, predictions, random_subspace_fooling
+from geomadv.experiments.normals import (
+    boundary,
+    normal_spectrum,
+    predictions,
+    random_subspace_fooling,
+)
+from geomadv.experiments.principal import layout
 from geomadv.experiments.softmax import softmax_directions
 from geomadv.experiments.subspaces import (
     confined_deepfool,
@@ -23,6 +28,7 @@ from geomadv.labels import Schema
 
 SCHEMAS: dict[str, Schema] = {
     "train": predictions.SCHEMA,
+    "boundary": boundary.SCHEMA,
     "normal_svd": normal_spectrum.SCHEMA,
     "direction_svd": normal_spectrum.SCHEMA,
     "random_subspace_fooling": random_subspace_fooling.SCHEMA,

@@ -2,12 +2,10 @@
 
 from geomadv.files.locking import FolderLock
 from geomadv.files.places import cache_dir, data_dir
-from geomadv.files.statefile import StateFile
 from geomadv.files.writing import check_writable, disk_error, refusals, replacing
 
 __all__ = [
     "FolderLock",
-    "StateFile",
     "cache_dir",
     "check_writable",
     "data_dir",

@@ -1,10 +1,15 @@
 """The state of a long eigensolve on disk: whole or not at all, and only for the same solve."""
 
+import os
 import time
+import warnings
+import zipfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from geomadv.errors import InputError
-from geomadv.files.statefile import StateFile
 from geomadv.linalg.lanczos import KrylovSpace
 
 # Seconds between two writes, and the least share of the time between them spent without writing.
@@ -28,8 +33,15 @@ class Checkpoint:
 
     def __init__(self, path: Path, settings: str) -> None:
         self._path = path
-        self._file = StateFile(path, settings)
+        self._settings = settings
         self._due = time.monotonic() + _INTERVAL
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writable = os.access(path.parent, os.W_OK) and not path.is_dir()
+        except OSError:
+            writable = False
+        if not writable:
+            raise InputError(f"checkpoint: cannot write {path}. Choose a file in another folder.")
 
     def load_into(self, space: KrylovSpace) -> None:
         """Restores the space from the file, if there is one.
@@ -37,15 +49,17 @@ class Checkpoint:
         Raises:
             InputError: the file is damaged, or of a solve with other settings or operator.
         """
-        state = self._file.load()
-        if state is None:
+        if not self._path.exists():
             return
         try:
-            size = state["projected"].shape[1]
-        except (KeyError, IndexError) as error:
+            with np.load(self._path, allow_pickle=False) as file:
+                state: dict[str, Any] = dict(file)
+            found, size = str(state.pop("settings")), state["projected"].shape[1]
+        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"checkpoint: {self._path} cannot be read ({error}). Remove it to start anew."
             ) from error
+        self._refuse_unless(found == self._settings, f"of {found}", self._settings)
         fits = size <= space.capacity
         self._refuse_unless(fits, f"of {size} products", f"at most {space.capacity}")
         space.restore(state)
@@ -64,13 +78,24 @@ class Checkpoint:
     def save(self, space: KrylovSpace) -> None:
         """Writes the state; a disk that refuses costs a warning, not the solve."""
         start = time.monotonic()
-        self._file.save(space.state())
+        state: dict[str, Any] = space.state()
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                np.savez(file, settings=np.array(self._settings), **state)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path)
+        except OSError as error:
+            warnings.warn(f"checkpoint {self._path} not written: {error}.", stacklevel=2)
+        finally:
+            temporary.unlink(missing_ok=True)
         now = time.monotonic()
         self._due = now + max(_INTERVAL, _SPARE * (now - start))
 
     def remove(self) -> None:
         """Removes the file: the solve is done."""
-        self._file.remove()
+        self._path.unlink(missing_ok=True)
 
     def _refuse_unless(self, condition: bool, found: str, expected: str) -> None:
         if not condition:

@@ -1,14 +1,14 @@
 """Universal perturbations: one vector that changes the label of most images."""
 
-import hashlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -16,7 +16,8 @@ from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.classifier.precision import computes
 from geomadv.errors import InputError
-from geomadv.files.statefile import StateFile
+from geomadv.keep import Keep, keep_nothing
+from geomadv.labels import IMAGE
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import (
     check_labels,
@@ -78,31 +79,29 @@ class UniversalPerturbation:
         )
 
 
-@dataclass
+@dataclass(frozen=True)
 class _State:
-    """What goes from pass to pass, and into the checkpoint."""
+    """What goes from pass to pass, by way of what keeps it."""
 
     v: Tensor
     best: Tensor
-    history: list[float] = field(default_factory=list)
-    held_out: list[float] = field(default_factory=list)
-    steps: list[int] = field(default_factory=list)
+    history: list[float]
+    held_out: list[float]
+    steps: list[int]
 
-    def arrays(self) -> dict[str, Any]:
-        return {
-            "v": self.v.cpu().numpy(),
-            "best": self.best.cpu().numpy(),
-            "history": np.array(self.history),
-            "held_out": np.array(self.held_out),
-            "steps": np.array(self.steps),
+    def stored(self) -> xr.Dataset:
+        images = {name: (IMAGE, getattr(self, name).cpu().numpy()) for name in ("v", "best")}
+        numbers = {
+            name: (f"{name}_pass", np.array(getattr(self, name)))
+            for name in ("history", "held_out", "steps")
         }
+        return xr.Dataset(images | numbers)
 
-    def restore(self, arrays: dict[str, Any]) -> None:
-        self.v = torch.from_numpy(arrays["v"]).to(self.v)
-        self.best = torch.from_numpy(arrays["best"]).to(self.v)
-        self.history = arrays["history"].tolist()
-        self.held_out = arrays["held_out"].tolist()
-        self.steps = arrays["steps"].tolist()
+    def restored(self, ds: xr.Dataset) -> "_State":
+        """The state of another pass, where this one's tensors are."""
+        v, best = (torch.from_numpy(ds[name].to_numpy()).to(self.v) for name in ("v", "best"))
+        numbers = (ds[name].to_numpy().tolist() for name in ("history", "held_out", "steps"))
+        return _State(v, best, *numbers)
 
 
 @computes
@@ -119,7 +118,7 @@ def universal_perturbation(
     deepfool: DeepFoolSettings = _DEEPFOOL,
     block: int = _BLOCK,
     held_out: Any = None,
-    checkpoint: str | Path | None = None,
+    keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
 ) -> UniversalPerturbation:
@@ -150,8 +149,8 @@ def universal_perturbation(
         block: images per DeepFool call of the batched method. Larger blocks are faster on a GPU,
             smaller ones follow the sequential algorithm more closely.
         held_out: further images whose fooling rate is recorded; they do not change the result.
-        checkpoint: file that keeps the state after each pass; the same call continues from it with
-            the same numbers. It is removed at the end.
+        keep: what keeps finished passes, for the same images and settings; default nothing. See
+            `Keep`. A search of more passes may go on from them.
         batch_size: images per forward pass; default from memory. It changes results by rounding
             only.
         progress: show a progress bar.
@@ -160,7 +159,7 @@ def universal_perturbation(
         UniversalPerturbation. On one machine the same seed gives the same perturbation.
 
     Raises:
-        InputError: images or settings that cannot be used, a checkpoint of another computation.
+        InputError: images or settings that cannot be used.
     """
     x = net.check_images(images).detach()
     unseen = None if held_out is None else net.check_images(held_out).detach()
@@ -169,28 +168,23 @@ def universal_perturbation(
     clean, margin = _clean(net, x, size)
     problem = Problem(net, x, clean, margin, radius, p, deepfool, block, size)
     unseen_clean = None if unseen is None else clean_labels(net, unseen, size)
-    settings = _settings(problem, method, seed, unseen)
-    state = _State(torch.zeros_like(x[0]), torch.zeros_like(x[0]))
-    file = None if checkpoint is None else StateFile(checkpoint, settings)
-    if file is not None and (stored := file.load()) is not None:
-        state.restore(stored)
+    state = _State(torch.zeros_like(x[0]), torch.zeros_like(x[0]), [], [], [])
     with tqdm(
-        total=passes * len(x),
-        initial=len(state.history) * len(x),
-        desc="universal perturbation",
-        unit="image",
-        disable=not progress,
+        total=passes * len(x), desc="universal perturbation", unit="image", disable=not progress
     ) as bar:
-        while len(state.history) < passes and max(state.history, default=0.0) < target_rate:
-            _one_pass(problem, state, method, seed, bar)
+
+        def one_pass(before: _State) -> xr.Dataset:
+            after = _one_pass(problem, before, method, seed, bar)
             if unseen is not None and unseen_clean is not None:
-                labels = labels_under(net, unseen, state.v, size)
-                state.held_out.append(_share(is_fooled(labels, unseen_clean)))
+                labels = labels_under(net, unseen, after.v, size)
+                after.held_out.append(_share(is_fooled(labels, unseen_clean)))
+            return after.stored()
+
+        while len(state.history) < passes and max(state.history, default=0.0) < target_rate:
+            number = len(state.history)
+            state = state.restored(keep(f"pass-{number}", partial(one_pass, state)))
+            bar.update((number + 1) * len(x) - bar.n)  # where the pass was kept
             bar.set_postfix(fooled=f"{100 * max(state.history):.1f} %")
-            if file is not None:
-                file.save(state.arrays())
-    if file is not None:
-        file.remove()
     return _result(state, problem)
 
 
@@ -204,22 +198,21 @@ def _clean(net: Classifier, x: Tensor, size: int) -> tuple[Tensor, float]:
     return clean, -float(margin.double().mean()) or 1.0
 
 
-def _one_pass(problem: Problem, state: _State, method: str, seed: int, bar: Any) -> None:
+def _one_pass(problem: Problem, state: _State, method: str, seed: int, bar: Any) -> _State:
     """Moves v once through all images; records its fooling rate, and v if it is the best."""
     number = len(state.history)
     # Each pass has its own random stream, so that a continued run sees the same ones.
     shuffled = np.random.default_rng([seed, number]).permutation(len(problem.x))
     order = torch.from_numpy(shuffled).to(problem.x.device)
     if method == "sequential":
-        state.v, taken = sequential_pass(problem, state.v, order, bar.update)
+        v, taken = sequential_pass(problem, state.v, order, bar.update)
     else:
         watched = watched_images(order, [seed, number, 1])
-        state.v, taken = batched_pass(problem, state.v, order, watched, bar.update)
-    rate = _share(problem.fooled(order, state.v))
-    if not state.history or rate > max(state.history):
-        state.best = state.v
-    state.history.append(rate)
-    state.steps.append(taken)
+        v, taken = batched_pass(problem, state.v, order, watched, bar.update)
+    rate = _share(problem.fooled(order, v))
+    best = v if not state.history or rate > max(state.history) else state.best
+    history, steps = [*state.history, rate], [*state.steps, taken]
+    return _State(v, best, history, list(state.held_out), steps)
 
 
 def _share(fooled: Tensor) -> float:
@@ -241,21 +234,6 @@ def _result(state: _State, problem: Problem) -> UniversalPerturbation:
         else None,
         steps=torch.tensor(state.steps, dtype=torch.int64),
         images=len(problem.x),
-    )
-
-
-def _settings(problem: Problem, method: str, seed: int, unseen: Tensor | None) -> str:
-    """What makes two computations the same, for the checkpoint; passes may be added later."""
-    sample, others = (
-        "none" if t is None else hashlib.sha256(t.cpu().numpy().tobytes()).hexdigest()[:16]
-        for t in (problem.x, unseen)
-    )
-    network = problem.net.weights_sha256[:16]
-    block = problem.block if method == "batched" else 1
-    return (
-        f"a universal perturbation (network {network}, images {sample}, held-out {others}, radius "
-        f"{problem.radius!r}, p {problem.p}, {method}, block {block}, seed {seed}, "
-        f"{problem.search!r})"
     )
 
 

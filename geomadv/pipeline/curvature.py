@@ -11,7 +11,6 @@ import xarray as xr
 
 import geomadv as ga
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
 from geomadv.experiments import CurvatureSettings
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 
@@ -80,19 +79,8 @@ def resolve(s: Curvature, net: Classifier) -> Measured:
         settings = ga.experiments.paper_settings(net, **given)
     else:
         settings = CurvatureSettings(**given)
-    return Measured(classes=_numbers(s.classes, net), settings=settings.fitted(net.dimension))
-
-
-def _numbers(classes: tuple[str, ...], net: Classifier) -> tuple[int, ...]:
-    """The classes as numbers; names win where a name is a number."""
-    numbers = {str(i): i for i in range(net.num_classes)}
-    numbers |= {name: i for i, name in enumerate(net.class_names)}
-    if unknown := [name for name in classes if name not in numbers]:
-        raise InputError(
-            f"classes: network {net.name!r} has no class {', '.join(unknown)}; it has "
-            f"{', '.join(net.class_names[:20])}{' ...' if net.num_classes > 20 else ''}."
-        )
-    return tuple(dict.fromkeys(numbers[c] for c in classes)) or tuple(range(net.num_classes))
+    classes = tuple(ga.experiments.class_numbers(net, s.classes))
+    return Measured(classes=classes, settings=settings.fitted(net.dimension))
 
 
 def curvature(run: Run, s: Measured, images: ga.ImageSet) -> xr.Dataset:

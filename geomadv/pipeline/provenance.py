@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from geomadv import results
 from geomadv.images import ImageSet
 from geomadv.pipeline.experiment import Experiment
-from geomadv.pipeline.identity import Identity
 from geomadv.pipeline.settings import differing
 from geomadv.pipeline.study import Study
-from geomadv.results.identity import plain
-from geomadv.results.provenance import complete_attrs
+from geomadv.results.identity import Identity, plain
 
 
 @dataclass(frozen=True)
@@ -47,22 +45,18 @@ def provenance(
     """Root attributes of a result file; the first images are the data set that figures name."""
     net, first = study.net, next((part for part in images.values() if part is not None), None)
     named = {role: part.name for role, part in images.items() if part is not None}
-    return complete_attrs(
-        {
-            "experiment": experiment.name,
-            "command": command(study, experiment, asked),
-            "config": json.dumps(asked.config, sort_keys=True),
-            "identity": json.dumps(identity, sort_keys=True),
-            "network": net.name,
-            "weights_sha256": net.weights_sha256,
-            "images": json.dumps(named, sort_keys=True),
-            "inputs": json.dumps(identity["inputs"], sort_keys=True),
-            "dataset": "" if first is None else first.name,
-            "dataset_sha256": "" if first is None else first.sha256,
-            "seed": asked.seed,
-            "device": str(net.device),
-            "dtype": str(net.dtype).removeprefix("torch."),
-        }
+    return results.provenance(
+        identity,
+        command=command(study, experiment, asked),
+        config=asked.config,
+        network=net.name,
+        weights_sha256=net.weights_sha256,
+        images=named,
+        inputs=identity["inputs"],
+        dataset="" if first is None else first.name,
+        dataset_sha256="" if first is None else first.sha256,
+        device=str(net.device),
+        dtype=str(net.dtype).removeprefix("torch."),
     )
 
 

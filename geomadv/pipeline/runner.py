@@ -16,13 +16,12 @@ from geomadv.classifier import Classifier
 from geomadv.errors import InputError, closest
 from geomadv.images import ImageSet
 from geomadv.pipeline.experiment import Experiment, Run
-from geomadv.pipeline.identity import Identity, changes, digest, identity
+from geomadv.pipeline.identity import identity
 from geomadv.pipeline.provenance import Asked, provenance
 from geomadv.pipeline.settings import differing, field_names, normalised, with_given
 from geomadv.pipeline.study import Study
 from geomadv.results.files import read_attrs
-from geomadv.results.identity import plain
-from geomadv.results.shared import SharedKeep
+from geomadv.results.identity import Identity, plain
 
 Say = Callable[[str], None]
 Attrs = dict[str, Any]
@@ -107,7 +106,7 @@ class Runner:
         path = self.study.path(name)
         if path.exists():
             return dict(json.loads(str(read_attrs(path).get("config", "{}"))))
-        return dict((results.unfinished(path) or {}).get("config", {}))
+        return dict(results.unfinished(path) or {})
 
     def _refuse_others(
         self, name: str, other: Mapping[str, Any], before: Any, seeds: tuple[int | None, int]
@@ -130,7 +129,7 @@ class Runner:
         images = self._images(name, asked)
         beside = experiment.networks(asked.settings, study) if experiment.networks else ()
         networks = (study.net, *beside)
-        before = {i: digest(known) for i, known in inputs.items()}
+        before = {i: results.digest(known) for i, known in inputs.items()}
         formed = identity(experiment, asked.settings, asked.seed, networks, images, before)
         return _Plan(experiment, asked, networks, images, formed)
 
@@ -139,16 +138,6 @@ class Runner:
             role: self.study.sample(sample, asked.settings, asked.seed)
             for role, sample in self.find(name).images.items()
         }
-
-    def _stored_identity(self, name: str) -> Identity:
-        attrs = read_attrs(self.study.path(name))
-        if "identity" not in attrs:
-            raise InputError(
-                f"{self.study.path(name)} was written by geomadv {attrs['geomadv_version']}, whose "
-                "files do not say all that makes a result the same result: use --overwrite to "
-                "compute it anew, or another --results folder to keep it."
-            )
-        return dict(json.loads(str(attrs["identity"])))
 
     def exists(self, name: str) -> bool:
         """Whether there is a finished result, of whatever identity."""
@@ -169,11 +158,11 @@ class Runner:
         if broken:
             return Status("stale", tuple(f"{i} is {state}" for i, state in broken.items()))
         try:
-            stored = self._stored_identity(name)
+            stored = results.stored_identity(path)
         except InputError as error:
             return Status("stale", (str(error),))
-        plan = self._plan(name, {i: self._stored_identity(i) for i in inputs})
-        found = tuple(changes(stored, plan.identity))
+        plan = self._plan(name, {i: results.stored_identity(self.study.path(i)) for i in inputs})
+        found = tuple(results.differences(stored, plan.identity))
         return Status("stale" if found else "done", found)
 
     # Running
@@ -213,24 +202,11 @@ class Runner:
         self.say(self.find(needed).tell(self.run(needed, anew=False)))
 
     def _needs_computing(self, plan: _Plan) -> bool:
-        name, refresh = plan.experiment.name, self.study.place.refresh
-        if not self.study.path(name).exists():
-            return True
-        found = changes(self._stored_identity(name), plan.identity)
+        name, place = plan.experiment.name, self.study.place
         # An input whose settings were given is meant to be replaced by them.
-        meant = self.study.place.overwrite and bool(self.study.given.get(name))
-        if found and not (refresh or meant):
-            raise InputError(
-                f"{self.study.path(name)} is stale, since what it was computed from has changed: "
-                f"{'; '.join(found)}. Use --refresh to compute it anew, or another --results "
-                "folder to keep both."
-            )
-        if not found:
-            results.discard_assembled(self.study.path(name), self._manifest(plan))
-        return bool(found)
-
-    def _manifest(self, plan: _Plan) -> dict[str, Any]:
-        return {**plan.identity, "config": plan.asked.config}
+        meant = place.overwrite and bool(self.study.given.get(name))
+        path = self.study.path(name)
+        return results.reuse(path, plan.identity, refresh=place.refresh or meant) is None
 
     def _compute(self, plan: _Plan, overwrite: bool) -> None:
         study, experiment = self.study, plan.experiment
@@ -240,9 +216,9 @@ class Runner:
         path, store = study.path(experiment.name), None
         if distributed.is_main():
             study.check_writable()
-            store = results.Store(path, self._manifest(plan), overwrite=overwrite)
+            store = results.Store(path, plan.identity, memo=plan.asked.config, overwrite=overwrite)
         with store or nullcontext():
-            keep = store if store and distributed.size() == 1 else SharedKeep(store)
+            keep = store if store and distributed.size() == 1 else results.SharedKeep(store)
             place = study.place
             pace = {"batch_size": place.batch_size, "progress": place.progress}
             run = Run(study.net, plan.asked.seed, keep, pace, plan.networks, place.memory, self.say)

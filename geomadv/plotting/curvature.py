@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
-from geomadv.experiments.curvature.doubt import cancellation, class_doubt
+from geomadv.experiments.principal.doubt import cancellation, class_doubt
 from geomadv.linalg.doubt import NO_EIGENVECTOR, is_no_eigenvector
 from geomadv.plotting.curvature_parts import (
     any_none,

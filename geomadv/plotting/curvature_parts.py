@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from geomadv.errors import InputError
-from geomadv.experiments.curvature.doubt import cancellation, class_doubt
+from geomadv.experiments.principal.doubt import cancellation, class_doubt
 from geomadv.linalg.doubt import NO_EIGENVECTOR, is_no_eigenvector
 from geomadv.plotting.style import BLUE, GREEN, GREY, HOLLOW, ORANGE, PURPLE, SKY, VERMILION
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
-from geomadv.experiments.curvature.doubt import line_doubt
+from geomadv.experiments.principal.doubt import line_doubt
 from geomadv.linalg.doubt import is_no_eigenvector
 from geomadv.plotting.style import (
     BLUE,

@@ -1,29 +1,30 @@
 """Result files: one HDF5/netCDF-4 file per experiment and network, atomic, resumable, labelled.
 
 Any of ``h5py.File(path)``, ``xarray.open_dataset(path)`` and HDFView opens them. A final name never
-denotes an incomplete file: small results are written by `save`, matrices that take long to compute
-grow chunk by chunk in a `ChunkStore`, and a `PartStore` keeps the parts of any other long result.
-The root attributes (`provenance`) say how the numbers came about, and `reuse` decides from them
-whether an existing file answers the present question.
+denotes an incomplete file: small results are written by `save`, and a `Store` keeps the parts of
+those that take long. The root attributes (`provenance`) say how the numbers came about, and `reuse`
+decides from them whether an existing file answers the present question.
 """
 
 from geomadv.files.writing import check_writable
-from geomadv.results.chunks import ChunkStore
 from geomadv.results.files import load, save
-from geomadv.results.identity import digest, identity, is_of_network
-from geomadv.results.parts import PartStore
+from geomadv.results.identity import differences, digest
 from geomadv.results.provenance import provenance
-from geomadv.results.reuse import reuse
+from geomadv.results.reuse import reuse, stored_identity
+from geomadv.results.shared import SharedKeep
+from geomadv.results.store import Store
+from geomadv.results.workarea import unfinished
 
 __all__ = [
-    "ChunkStore",
-    "PartStore",
+    "SharedKeep",
+    "Store",
     "check_writable",
+    "differences",
     "digest",
-    "identity",
-    "is_of_network",
     "load",
     "provenance",
     "reuse",
     "save",
+    "stored_identity",
+    "unfinished",
 ]

@@ -15,10 +15,11 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from geomadv.errors import InputError
-from geomadv.files.writing import refusals, replacing
+from geomadv.files.writing import OutputFile, refusals, replacing
 from geomadv.results.provenance import complete_attrs, storable
 
 _IN_MEMORY_BYTES = 256 * 2**20
+_BLOCK_BYTES = 16 * 2**20
 
 
 def save(
@@ -57,14 +58,38 @@ def write_prepared(prepared: xr.Dataset, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_strays(path)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-    with replacing(path, temporary) as output, h5netcdf.File(output, "w") as file:
-        write_netcdf(prepared, file)
+    with replacing(path, temporary) as output:
+        write_netcdf(prepared, output)
     return path
 
 
-def write_netcdf(ds: xr.Dataset, file: h5netcdf.File) -> None:
-    """Adds the dataset to an open netCDF-4 file."""
-    ds.dump_to_store(H5NetCDFStore(file, lock=False))
+def write_netcdf(ds: xr.Dataset, output: OutputFile) -> None:
+    """Writes a dataset as netCDF-4; of large variables one block of rows is in memory at a time."""
+    large = [
+        name
+        for name, variable in ds.data_vars.items()
+        if variable.nbytes > _BLOCK_BYTES and variable.dtype.kind in "biuf"
+    ]
+    with h5netcdf.File(output, "w") as file:
+        ds.drop_vars(large).dump_to_store(H5NetCDFStore(file, lock=False))
+        for name in large:
+            _write_blocks(str(name), ds[name].variable, file, output)
+
+
+def _write_blocks(name: str, data: xr.Variable, file: h5netcdf.File, output: OutputFile) -> None:
+    for dim, length in data.sizes.items():
+        if dim not in file.dimensions:
+            file.dimensions[dim] = length
+    # netCDF has no boolean type; by this mark xarray knows one again.
+    marks, dtype = ({"dtype": "bool"}, np.int8) if data.dtype == bool else ({}, data.dtype)
+    target = file.create_variable(name, data.dims, dtype)
+    for key, value in (data.attrs | marks).items():
+        target.attrs[key] = value
+    step = max(1, _BLOCK_BYTES * len(data) // data.nbytes)
+    for start in range(0, len(data), step):
+        rows = slice(start, start + step)
+        target[rows] = data[rows].to_numpy().astype(dtype, copy=False)
+        output.check()
 
 
 def prepare(ds: xr.Dataset, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:

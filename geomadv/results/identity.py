@@ -1,4 +1,8 @@
-"""What makes two results the same result: equal identities must give equal numbers."""
+"""What makes two results the same result: equal identities give equal numbers.
+
+An identity is a nested mapping of JSON values. `geomadv.pipeline.identity` forms those of the
+experiments; here they are compared.
+"""
 
 from __future__ import annotations
 
@@ -6,70 +10,16 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+Identity = dict[str, Any]
 
-class NetworkLike(Protocol):
-    """What provenance reads of a `geomadv.Classifier`."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def weights_sha256(self) -> str: ...  # noqa: D102
-    @property
-    def behaviour(self) -> Sequence[float]: ...  # noqa: D102
-    @property
-    def device(self) -> Any: ...  # noqa: D102
-    @property
-    def dtype(self) -> Any: ...  # noqa: D102
-
-
-class ImagesLike(Protocol):
-    """What provenance reads of a `geomadv.ImageSet`."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def sha256(self) -> str: ...  # noqa: D102
-
-
-_IDENTITY = ("experiment", "network", "weights_sha256", "dataset", "dataset_sha256")
-
-
-def identity(
-    experiment: str,
-    *,
-    net: NetworkLike | None = None,
-    images: ImagesLike | None = None,
-    config: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What makes two runs the same run: equal identities must give equal numbers.
-
-    Args:
-        experiment: name of the experiment, as in the file name.
-        net: the network, if one takes part.
-        images: the images, if any take part.
-        config: every setting that can change the numbers, the seed included.
-
-    Returns:
-        Plain JSON values under experiment, network, weights_sha256, behaviour, dataset,
-        dataset_sha256 (empty where there is none) and config (a nested mapping, in which a result
-        that this one starts from stands by its `digest`). It serves as the `config` of a
-        `ChunkStore`.
-    """
-    return {
-        "experiment": experiment,
-        "network": "" if net is None else net.name,
-        "weights_sha256": "" if net is None else net.weights_sha256,
-        # What a forward computes beyond its weights: another activation, another stride.
-        "behaviour": [] if net is None else list(net.behaviour),
-        "dataset": "" if images is None else images.name,
-        "dataset_sha256": "" if images is None else images.sha256,
-        "config": plain(config),
-    }
+# What a network computes: numbers with rounding.
+BEHAVIOUR = "behaviour"
 
 
 def plain(value: Any) -> Any:
@@ -91,12 +41,19 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def stored_identity(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """The `identity` that the root attributes of a file tell."""
-    found: dict[str, Any] = {name: str(attrs.get(name, "")) for name in _IDENTITY}
-    found["behaviour"] = json.loads(str(attrs.get("behaviour", "[]")))
-    found["config"] = json.loads(str(attrs.get("config", "{}")))
-    return found
+def digest(identity: Mapping[str, Any]) -> str:
+    """Checksum of an identity, which stands for it in the identities of what starts from it.
+
+    What networks compute has rounding and is left out: each result compares it by itself.
+    """
+    exact = json.dumps(_exact(identity), sort_keys=True)
+    return hashlib.sha256(exact.encode()).hexdigest()
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _exact(item) for key, item in value.items() if key != BEHAVIOUR}
+    return value
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -106,7 +63,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         before, after = old.get(key, _MISSING), new.get(key, _MISSING)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             lines += differences(before, after, f"{prefix}{key}.")
-        elif before != after and not (key == "behaviour" and _alike(before, after)):
+        elif before != after and not (key == BEHAVIOUR and _alike(before, after)):
             lines.append(f"{prefix}{key}: {_short(before)} -> {_short(after)}")
     return lines
 
@@ -123,28 +80,13 @@ def _alike(before: Any, after: Any) -> bool:
     return bool(np.all(np.abs(old - new) <= 1e-4 * np.abs(old).max(initial=0.0)))
 
 
-def is_of_network(attrs: Mapping[str, Any], net: NetworkLike) -> bool:
-    """Whether a stored result is of this network: the same weights, computing the same."""
-    stored = stored_identity(attrs)
-    behaviour = _alike(stored["behaviour"], list(net.behaviour))
-    return bool(stored["weights_sha256"] == net.weights_sha256) and behaviour
-
-
-def digest(attrs: Mapping[str, Any]) -> str:
-    """Checksum of the identity of a stored result, for the identities of what starts from it.
-
-    As its own identity holds the digests of its inputs, it stands for all results before it. The
-    behaviour of the network has rounding and is left out: each result compares it by itself.
-    """
-    known = {name: value for name, value in stored_identity(attrs).items() if name != "behaviour"}
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-
-
 _MISSING = object()
 
 
 def _short(value: Any, limit: int = 60) -> str:
     if value is _MISSING:
         return "(absent)"
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return f"{value[:8]}..."
     text = json.dumps(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

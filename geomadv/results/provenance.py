@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from geomadv.results.identity import ImagesLike, NetworkLike, identity, plain
+from geomadv.results.identity import plain
 
 # Values that stand for "there is none": netCDF attributes cannot be null, and a reader should find
 # the same attributes in every file.
@@ -24,7 +24,6 @@ _ABSENT: dict[str, Any] = {
     "config": "{}",
     "network": "",
     "weights_sha256": "",
-    "behaviour": "[]",
     "dataset": "",
     "dataset_sha256": "",
     "seed": -1,
@@ -34,40 +33,20 @@ _ABSENT: dict[str, Any] = {
 }
 
 
-def provenance(
-    experiment: str,
-    *,
-    net: NetworkLike | None = None,
-    images: ImagesLike | None = None,
-    config: Mapping[str, Any],
-    seed: int | None = None,
-    wall_time_s: float | None = None,
-) -> dict[str, Any]:
+def provenance(identity: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """Root attributes of a result file.
 
     Args:
-        experiment: name of the experiment, as in the file name.
-        net: the network, if one takes part.
-        images: the images, if any take part.
-        config: every setting that can change the numbers; stored as JSON with sorted keys.
-        seed: seed of the random choices; None: ``config["seed"]``.
-        wall_time_s: duration of the computation, in seconds.
+        identity: what makes the result the same result, see `geomadv.results.identity`.
+        **more: further attributes, of any type that JSON has.
 
     Returns:
         The attributes named in the format description. Where there is none of a thing, texts are
         empty, seed is -1 and wall_time_s is NaN.
     """
-    attrs = identity(experiment, net=net, images=images, config=config)
-    attrs["config"] = json.dumps(attrs["config"], sort_keys=True)
-    attrs["behaviour"] = json.dumps(attrs["behaviour"])
-    chosen = config.get("seed") if seed is None else seed
-    if chosen is not None:
-        attrs["seed"] = int(chosen)
-    if net is not None:
-        attrs |= {"device": str(net.device), "dtype": str(net.dtype).removeprefix("torch.")}
-    if wall_time_s is not None:
-        attrs["wall_time_s"] = float(wall_time_s)
-    return complete_attrs(attrs)
+    exact = plain(identity)
+    told = {name: exact[name] for name in ("experiment", "seed") if name in exact}
+    return complete_attrs({"identity": json.dumps(exact, sort_keys=True), **told, **more})
 
 
 def complete_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,34 +12,36 @@ import xarray as xr
 
 from geomadv.errors import InputError
 from geomadv.results.files import load, read_attrs
-from geomadv.results.identity import (
-    ImagesLike,
-    NetworkLike,
-    differences,
-    identity,
-    stored_identity,
-)
+from geomadv.results.identity import Identity, differences
 from geomadv.results.workarea import discard_assembled
 
 
+def stored_identity(path: str | os.PathLike[str]) -> Identity:
+    """The identity of a result file.
+
+    Raises:
+        InputError: no complete result file, or one that does not say all that makes a result the
+            same result, as those of geomadv 0.1.
+    """
+    attrs = read_attrs(Path(path))
+    if "identity" not in attrs:
+        raise InputError(
+            f"{path} was written by geomadv {attrs['geomadv_version']}, whose files do not say all "
+            "that makes a result the same result: use --overwrite to compute it anew, or another "
+            "--results folder to keep it."
+        )
+    return dict(json.loads(str(attrs["identity"])))
+
+
 def reuse(
-    path: str | os.PathLike[str],
-    config: Mapping[str, Any],
-    *,
-    experiment: str,
-    net: NetworkLike | None = None,
-    images: ImagesLike | None = None,
-    overwrite: bool = False,
+    path: str | os.PathLike[str], identity: Mapping[str, Any], *, refresh: bool = False
 ) -> xr.Dataset | None:
-    """The existing result of the same experiment, network, images and configuration, if any.
+    """The existing result of an identity, if any.
 
     Args:
         path: the result file.
-        config: as given to `provenance`; the seed belongs to it.
-        experiment: name of the experiment.
-        net: the network, if one takes part.
-        images: the images, if any take part.
-        overwrite: compute anew whatever exists.
+        identity: of the result that is wanted.
+        refresh: give up a result of another identity instead of refusing it.
 
     Returns:
         The dataset, or None where it is to be computed.
@@ -48,14 +51,15 @@ def reuse(
             or is no complete geomadv result.
     """
     path = Path(path)
-    if overwrite or not path.exists():
+    if not path.exists():
         return None
-    wanted = identity(experiment, net=net, images=images, config=config)
-    changed = differences(stored_identity(read_attrs(path)), wanted)
+    changed = differences(stored_identity(path), identity)
+    if changed and refresh:
+        return None
     if changed:
         raise InputError(
-            f"{path} holds another result ({'; '.join(changed)}): use --overwrite to replace it, "
-            "or another --results folder to keep both."
+            f"{path} is stale, since what it was computed from has changed ({'; '.join(changed)}): "
+            "use --refresh to compute it anew, or another --results folder to keep both."
         )
-    discard_assembled(path, wanted)
+    discard_assembled(path, identity)
     return load(path)

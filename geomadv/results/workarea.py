@@ -11,33 +11,45 @@ from types import TracebackType
 from typing import Any, Self
 
 from geomadv.errors import InputError
-from geomadv.files.locking import LOCK, FolderLock
+from geomadv.files.locking import LOCK, OWNER, FolderLock
 from geomadv.files.writing import refusals, replacing
-from geomadv.results.identity import differences
+from geomadv.results.identity import differences, plain
+from geomadv.results.provenance import program_version
 
 _MANIFEST = "manifest.json"
+_NOTHING_KEPT = (_MANIFEST, LOCK, OWNER)
 
 
 class WorkArea:
     """The folder ``<path>.partial/``, locked against a second process until `close`.
 
+    Its manifest holds the identity of the result under ``config``, and the version of the program:
+    what a part holds is the program's own affair, and may change with its version.
+
     Args:
         path: the final file.
-        manifest: what fixes the content, in JSON terms.
-        overwrite: discard an area of another configuration instead of refusing it. One of the same
-            configuration is continued in either case.
+        identity: what fixes the content, in JSON terms.
+        memo: what else `unfinished` shall tell of the area; it makes no difference.
+        overwrite: discard an area of another identity instead of refusing it. One of the same
+            identity is continued in either case.
 
     Raises:
-        InputError: the area belongs to another configuration (the message lists the differences),
+        InputError: the area is of another identity or version (the message lists the differences),
             another process works in it, or the disk refuses.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], manifest: Mapping[str, Any], overwrite: bool
+        self,
+        path: str | os.PathLike[str],
+        identity: Mapping[str, Any],
+        *,
+        memo: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.path = Path(path)
         self.folder = _work_area(self.path)
-        self._manifest = dict(manifest)
+        self._memo = plain(memo or {})
+        self._manifest = {"config": plain(identity), "geomadv_version": program_version()}
         with refusals(self.folder):
             self._lock = FolderLock(self.folder)
         try:
@@ -49,8 +61,9 @@ class WorkArea:
     def _open(self, overwrite: bool) -> None:
         found = _read_manifest(self.folder)
         assembled = found.pop("assembled", False)
+        found.pop("memo", None)
         changed = differences(found, self._manifest) if found else []
-        if changed and not overwrite and not self._is_empty():
+        if changed and not overwrite and not _is_empty(self.folder):
             raise InputError(
                 f"the work area {self.folder} is of another configuration "
                 f"({'; '.join(changed)}): run with that configuration to finish it, use "
@@ -68,7 +81,8 @@ class WorkArea:
     def _write_manifest(self, **extra: Any) -> None:
         target = self.folder / _MANIFEST
         with replacing(target, target.with_name(f"{_MANIFEST}.tmp")) as output:
-            text = json.dumps({**self._manifest, **extra}, sort_keys=True, indent=1)
+            content = {**self._manifest, "memo": self._memo, **extra}
+            text = json.dumps(content, sort_keys=True, indent=1)
             output.write(text.encode())
 
     def _mark_assembled(self) -> None:
@@ -92,14 +106,9 @@ class WorkArea:
         An empty one, as of a computation that was refused at once, is removed.
         """
         with contextlib.suppress(OSError):  # where it cannot be removed, it does no harm
-            if self._lock.held and self._is_empty():
-                _remove(self.folder)
+            if self._lock.held and _is_empty(self.folder):
+                _remove(self.folder, self._lock)
         self._lock.release()
-
-    def _is_empty(self) -> bool:
-        """Whether nothing is kept yet; what a killed process was writing does not count."""
-        files = [file.name for file in self.folder.iterdir()]
-        return all(name in (_MANIFEST, LOCK) or name.endswith(".tmp") for name in files)
 
     def _check_open(self) -> None:
         if not self._lock.held:
@@ -110,23 +119,41 @@ class WorkArea:
     def _remove(self) -> None:
         """Removes the area: its content is in the final file."""
         with refusals(self.folder):
-            _remove(self.folder)
-        self._lock.release()
+            _remove(self.folder, self._lock)
 
 
-def discard_assembled(path: Path, config: Mapping[str, Any]) -> None:
+def unfinished(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What was noted of the result whose parts lie in the work area of a path, if any are kept.
+
+    Args:
+        path: the final file.
+
+    Returns:
+        The memo that the store was given; None without a work area, or with an empty one.
+
+    Raises:
+        InputError: the manifest of the area is damaged.
+    """
+    folder = _work_area(Path(path))
+    manifest = _read_manifest(folder)
+    return dict(manifest.get("memo", {})) if manifest and not _is_empty(folder) else None
+
+
+def discard_assembled(path: Path, identity: Mapping[str, Any]) -> None:
     """Removes a work area whose process was killed after the final file had appeared.
 
     That of another configuration than the file's stays: its own file had not appeared yet.
     """
     folder = _work_area(path)
     manifest = _read_manifest(folder)
-    if not manifest.get("assembled") or manifest.get("config") != config:
+    if not manifest.get("assembled") or differences(manifest.get("config", {}), identity):
         return
     with contextlib.suppress(InputError, OSError):  # in use, or read-only: it does no harm
         lock = FolderLock(folder)
-        _remove(folder)
-        lock.release()
+        try:
+            _remove(folder, lock)
+        finally:
+            lock.release()
 
 
 def _work_area(path: Path) -> Path:
@@ -147,15 +174,20 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         ) from error
 
 
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing is kept yet; what a killed process was writing does not count."""
+    files = [file.name for file in folder.iterdir()]
+    return all(name in _NOTHING_KEPT or name.endswith(".tmp") for name in files)
+
+
 def _clear(folder: Path) -> None:
     """Removes all but the lock; the manifest last, so that what is left tells whose it is."""
     for file in folder.iterdir():
-        if file.name not in (_MANIFEST, LOCK):
+        if file.name not in _NOTHING_KEPT:
             file.unlink()
     (folder / _MANIFEST).unlink(missing_ok=True)
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, lock: FolderLock) -> None:
     _clear(folder)
-    (folder / LOCK).unlink()
-    folder.rmdir()
+    lock.remove()

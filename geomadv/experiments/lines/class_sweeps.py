@@ -17,10 +17,10 @@ from geomadv.classifier import Classifier
 from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, chosen_pairs, class_directions
 from geomadv.errors import InputError
-from geomadv.experiments.curvature.doubt import step_distances
-from geomadv.experiments.curvature.layout import HESSIAN_UNITS
 from geomadv.experiments.lines import direction_sweep as sweep
 from geomadv.experiments.lines import score_curves as curves
+from geomadv.experiments.principal.doubt import step_distances
+from geomadv.experiments.principal.layout import HESSIAN_UNITS
 from geomadv.experiments.subspaces.families import random_flat, stored_curvatures
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described

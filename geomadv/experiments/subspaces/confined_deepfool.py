@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.curvature import doubt
+from geomadv.experiments.principal import doubt
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import NestedSubspaces

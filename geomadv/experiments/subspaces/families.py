@@ -12,7 +12,7 @@ import xarray as xr
 from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, class_directions, class_residuals
 from geomadv.errors import InputError
-from geomadv.experiments.curvature.doubt import step_distances
+from geomadv.experiments.principal.doubt import step_distances
 from geomadv.linalg import NestedSubspaces, Subspace, normal_svd
 from geomadv.linalg.doubt import doubt_of
 

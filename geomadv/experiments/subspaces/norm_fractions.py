@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.errors import InputError
-from geomadv.experiments.curvature import doubt
+from geomadv.experiments.principal import doubt
 from geomadv.experiments.subspaces.sweep import (
     Families,
     check_families,

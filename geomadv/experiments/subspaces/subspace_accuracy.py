@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.curvature import doubt
+from geomadv.experiments.principal import doubt
 from geomadv.experiments.subspaces.sweep import (
     Families,
     check_families,

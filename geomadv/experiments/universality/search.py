@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 
 from geomadv.classifier import Classifier
-from geomadv.keep import Keep
+from geomadv.keep import Keep, within
 from geomadv.labels import IMAGE
 from geomadv.perturbations.universal import UniversalPerturbation, universal_perturbation
 
@@ -19,8 +19,12 @@ def kept_search(
     keep: Keep, part: str, net: Classifier, images: Any, radius: float, **settings: Any
 ) -> UniversalPerturbation:
     """`universal_perturbation` with these arguments, or what `keep` has of it under this name."""
-    stored = keep(part, lambda: _stored(universal_perturbation(net, images, radius, **settings)))
-    return _restored(stored, net)
+
+    def search() -> xr.Dataset:
+        passes = within(keep, part)
+        return _stored(universal_perturbation(net, images, radius, keep=passes, **settings))
+
+    return _restored(keep(part, search), net)
 
 
 def _stored(found: UniversalPerturbation) -> xr.Dataset:

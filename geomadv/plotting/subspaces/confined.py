@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
-from geomadv.experiments.curvature.doubt import families_doubt, family_doubt
+from geomadv.experiments.principal.doubt import families_doubt, family_doubt
 from geomadv.plotting.style import (
     BLUE,
     GREY,

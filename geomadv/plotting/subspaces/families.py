@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from geomadv.experiments.curvature.doubt import families_doubt, family_doubt
+from geomadv.experiments.principal.doubt import families_doubt, family_doubt
 from geomadv.plotting.style import (
     BLUE,
     COLUMN,

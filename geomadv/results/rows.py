@@ -1,0 +1,123 @@
+"""Rows that lie in several files, one below the other, read when they are used."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from geomadv.errors import InputError
+
+# How netCDF-4 marks a dimension that has no coordinate.
+_NO_VARIABLE = "not a netCDF variable"
+
+
+@contextlib.contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Names the part whose file cannot be read inside the block in an `InputError`."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise InputError(
+            f"the part {file} is damaged ({error}): delete it and run the same command again; "
+            "only this part is computed anew."
+        ) from error
+
+
+def joined_rows(files: Sequence[Path], dim: str) -> xr.Dataset:
+    """The datasets of the files, joined along `dim`, whose variables are read when they are used.
+
+    Raises:
+        InputError: a file is damaged, or holds other variables than the first, of other types or
+            sizes, texts, or rows that are not along the first axis.
+    """
+    with (
+        readable(files[0]),
+        xr.open_dataset(files[0], engine="h5netcdf", decode_times=False) as first,
+    ):
+        blank = first.isel({dim: slice(0)}).load()
+    rows = {str(name): v for name, v in blank.variables.items() if dim in v.dims}
+    for name, v in rows.items():
+        if v.dims[0] != dim or v.dtype.kind not in "biuf":
+            raise InputError(
+                f"variable {name!r} of {files[0]} has dimensions {v.dims} and type {v.dtype}: rows "
+                f"are booleans and numbers with {dim!r} as their first dimension."
+            )
+    layouts = [_layout(file, set(rows)) for file in files]
+    for file, layout in zip(files, layouts, strict=True):
+        if changed := {name for name, found in layouts[0][1].items() ^ layout[1].items()}:
+            raise InputError(
+                f"the part {file} does not fit the first one of the rows, {files[0]}, in "
+                f"{', '.join(sorted(changed))}: all but the number of rows must agree."
+            )
+    starts = np.cumsum([0, *(count for count, _ in layouts)])
+    joined = {
+        name: xr.Variable(v.dims, _lazy(_Rows(name, files, starts, v)), v.attrs, fastpath=True)
+        for name, v in rows.items()
+    }
+    variables = {str(name): joined.get(str(name), v) for name, v in blank.variables.items()}
+    coords = {str(name): variables.pop(str(name)) for name in blank.coords}
+    return xr.Dataset(variables, coords, blank.attrs).drop_encoding()
+
+
+def _lazy(rows: _Rows) -> Any:
+    lazy: Any = indexing.LazilyIndexedArray(rows)
+    return indexing.CopyOnWriteArray(lazy)
+
+
+def _layout(file: Path, rows: set[str]) -> tuple[int, dict[str, str]]:
+    """How many rows a file has, and what of it must be the same in all files."""
+    counts, layout = set(), {}
+    with readable(file), h5py.File(file, "r") as stored:
+        for name, data in stored.items():
+            if name in rows:
+                counts.add(data.shape[0])
+                layout[name] = f"{data.shape[1:]} {data.dtype}"
+            elif _NO_VARIABLE not in str(data.attrs.get("NAME", "")):
+                layout[name] = repr(data[()].tolist())
+    return counts.pop() if counts else 0, layout
+
+
+class _Rows(BackendArray):
+    """One variable of all files."""
+
+    def __init__(self, name: str, files: Sequence[Path], starts: Any, blank: xr.Variable) -> None:
+        self._name, self._files, self._starts = name, files, starts
+        self.shape = (int(starts[-1]), *blank.shape[1:])
+        self.dtype = blank.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        support = indexing.IndexingSupport.OUTER_1VECTOR
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        """The rows of a key, whose indices ascend; the other axes are chosen by HDF5."""
+        wanted = np.arange(self.shape[0])[key[0]]
+        places = np.atleast_1d(wanted)
+        cuts = np.searchsorted(places, self._starts)
+        found: Any = None
+        for file, start, (low, high) in zip(
+            self._files, self._starts, pairwise(cuts), strict=False
+        ):
+            if low < high or found is None:
+                block = self._block(file, places[low:high] - start, key[1:])
+                if found is None:
+                    found = np.empty((len(places), *block.shape[1:]), self.dtype)
+                found[low:high] = block
+                del block  # before the next one is read
+        return found if np.ndim(wanted) else found[0]
+
+    def _block(self, file: Path, rows: Any, rest: tuple[Any, ...]) -> Any:
+        """The rows of one file, with all between the first and the last of them in memory."""
+        span = slice(rows[0], rows[-1] + 1) if len(rows) else slice(0)
+        with readable(file), h5py.File(file, "r") as stored:
+            block = stored[self._name][(span, *rest)]
+        return block if len(block) == len(rows) else block[rows - rows[0]]

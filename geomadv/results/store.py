@@ -1,0 +1,123 @@
+"""Results that take long: what is computed is kept, so that a killed run does not repeat it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from geomadv.files.writing import check_writable, replacing
+from geomadv.keep import Compute
+from geomadv.results.files import prepare, storable_dataset, write_netcdf
+from geomadv.results.rows import joined_rows, readable
+from geomadv.results.workarea import WorkArea
+
+
+class Store(WorkArea):
+    """Keeps named parts of a result in the work area ``<path>.partial/`` until it is whole.
+
+    Called with a name and a function, it returns what that function returned when it was first
+    called under the name, in this process or an earlier one. Every part is one small HDF5 file
+    that appeared by rename: a process killed at any moment loses at most the part in work. The
+    area is locked against a second process until `finish`, `close` or the end of a ``with`` block.
+    Experiments take a store as their argument `keep`::
+
+        with Store(path, identity) as store:
+            ds = ga.experiments.universal(net, images, held_out, radius, keep=store)
+            store.finish(ds, provenance(identity))
+
+    Args:
+        path: the final file.
+        identity: everything that fixes the numbers, in JSON terms.
+        memo: what else `unfinished` shall tell of the area; it makes no difference.
+        overwrite: discard a work area of another identity instead of refusing it. One of the
+            same identity is continued in either case.
+
+    Raises:
+        InputError: the area is of another identity or version (the message lists the differences),
+            another process works in it, or the disk refuses.
+    """
+
+    def has(self, part: str) -> bool:
+        """Whether a part is kept."""
+        return self._file(part).is_file()
+
+    def __call__(self, part: str, compute: Compute) -> xr.Dataset:
+        """The dataset of a part: the kept one, else what `compute` returns, which is then kept.
+
+        Raises:
+            InputError: the file of the part is damaged, or the disk refuses.
+        """
+        file = self._kept(part, compute)
+        with (
+            readable(file),
+            xr.open_dataset(file, engine="h5netcdf", decode_times=False) as ds,
+        ):
+            return ds.load()
+
+    def rows(self, parts: Mapping[str, Compute], dim: str) -> xr.Dataset:
+        """All parts joined along `dim`, computed one by one; variables are read when used.
+
+        Coordinates without the dimension are those of every part, attributes those of the first.
+
+        Raises:
+            InputError: the file of a part is damaged, the parts do not fit each other, or the disk
+                refuses.
+        """
+        return joined_rows([self._kept(part, compute) for part, compute in parts.items()], dim)
+
+    def state(self, name: str) -> Path:
+        """A file of the work area, which disappears with it."""
+        self._check_open()
+        return self.folder / f"state-{_file_name(name)}"
+
+    def finish(self, ds: xr.Dataset, attrs: Mapping[str, Any]) -> Path:
+        """Writes the final file, which appears by rename, and removes the work area.
+
+        Large variables, those of `rows` above all, are read and written in blocks of rows, and lie
+        contiguously in the file (no HDF5 chunks).
+
+        Args:
+            ds: the result, labelled as for `save`.
+            attrs: root attributes, see `provenance`.
+
+        Returns:
+            The path of the final file.
+
+        Raises:
+            InputError: labels are missing, a part is damaged, or the disk refuses; the parts then
+                remain.
+        """
+        self._check_open()
+        prepared = prepare(ds, attrs)
+        check_writable(self.path.parent, prepared.nbytes)
+        with replacing(self.path, self.folder / "assembled.h5.tmp") as output:
+            write_netcdf(prepared, output)
+            output.check()
+            self._mark_assembled()
+        self._remove()
+        return self.path
+
+    def _file(self, part: str) -> Path:
+        return self.folder / f"part-{_file_name(part)}.h5"
+
+    def _kept(self, part: str, compute: Compute) -> Path:
+        """The file of a part, which is computed if there is none."""
+        self._check_open()
+        file = self._file(part)
+        if not file.is_file():
+            ds = storable_dataset(compute())
+            with replacing(file, file.with_suffix(".h5.tmp")) as output:
+                write_netcdf(ds, output)
+        return file
+
+
+def _file_name(part: str) -> str:
+    """A file name for any text; names stay apart where files are told by small letters alone."""
+    allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", part)[:100]
+    digest = hashlib.sha256(part.encode(errors="surrogatepass")).hexdigest()[:8]
+    return allowed if allowed.lower() == part else f"{allowed}-{digest}"
