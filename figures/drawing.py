@@ -11,7 +11,6 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import geomadv as ga
-from geomadv.plotting.style import style
 
 
 @dataclass(kw_only=True)
@@ -22,16 +21,13 @@ class Flags:
     """Folder of one network's results, for example results/digits-cnn."""
 
 
-def draw(folder: Path, experiment: str, name: str, plot: Callable[[xr.Dataset], Figure]) -> None:
-    """Draws one figure from one result file to <folder>/figures/<name>.pdf and .png."""
+def draw(
+    folder: Path, experiment: str, name: str, plot: Callable[[xr.Dataset], Figure | str]
+) -> None:
+    """Draws one figure from one result file to <folder>/figures/<name>.pdf and .png, or .html."""
     figure = plot(ga.load(folder / f"{experiment}.h5"))
     target = ga.results.check_writable(folder / "figures")
-    for suffix in ("pdf", "png"):
-        # Without the date in it, the same result gives the same file.
-        metadata = {"CreationDate": None} if suffix == "pdf" else None
-        with style():
-            figure.savefig(target / f"{name}.{suffix}", metadata=metadata)
-    print(target / f"{name}.pdf")
+    print(ga.plotting.save_figure(figure, target, name))
 
 
 def main(draw_figure: Callable[[Path], None]) -> None:

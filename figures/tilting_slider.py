@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from drawing import main
+from drawing import draw, main
 
 import geomadv as ga
 
@@ -11,10 +11,7 @@ EXPERIMENT = "tilting_plane"
 
 def draw_figure(folder: Path) -> None:
     """Writes it for the network whose results lie in the folder."""
-    page = ga.plotting.tilting_slider(ga.load(folder / f"{EXPERIMENT}.h5"))
-    path = ga.results.check_writable(folder / "figures") / "tilting_slider.html"
-    path.write_text(page, encoding="utf-8")
-    print(path)
+    draw(folder, EXPERIMENT, "tilting_slider", ga.plotting.tilting_slider)
 
 
 if __name__ == "__main__":
