@@ -7,8 +7,8 @@ from geomadv.plotting.curvature import (
     sharedness,
     spectral_density,
 )
-from geomadv.plotting.linear.slider import tilting_slider
-from geomadv.plotting.linear.tilting import (
+from geomadv.plotting.figure import save_figure
+from geomadv.plotting.linear import (
     normal_tilt,
     tilting_images,
     tilting_plane,
@@ -27,15 +27,23 @@ from geomadv.plotting.normals import (
     normal_spectrum,
     random_subspace_fooling,
 )
+from geomadv.plotting.slider import tilting_slider
 from geomadv.plotting.softmax import (
     feature_collisions,
     softmax_boundary_angles,
     softmax_null_space,
 )
-from geomadv.plotting.subspaces.confined import confined_deepfool, confined_examples, resampling
-from geomadv.plotting.subspaces.families import first_order_twin, norm_fractions, subspace_accuracy
-from geomadv.plotting.universality.categories import categories
-from geomadv.plotting.universality.universal import (
+from geomadv.plotting.style import use_style
+from geomadv.plotting.subspaces import (
+    confined_deepfool,
+    confined_examples,
+    first_order_twin,
+    norm_fractions,
+    resampling,
+    subspace_accuracy,
+)
+from geomadv.plotting.universality import (
+    categories,
     finetuning,
     label_graph,
     norm_comparison,
@@ -62,6 +70,7 @@ __all__ = [
     "normal_tilt",
     "random_subspace_fooling",
     "resampling",
+    "save_figure",
     "scale_sweep",
     "score_curve_measures",
     "score_curves",
@@ -78,4 +87,5 @@ __all__ = [
     "tilting_toy",
     "transfer",
     "universal",
+    "use_style",
 ]

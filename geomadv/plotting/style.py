@@ -1,92 +1,79 @@
-"""How all figures look: readable at column width, colour-blind-safe, black on white."""
+"""How all figures look: a style file of ours, or what the user puts in its place."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
-import xarray as xr
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import matplotlib as mpl
+from matplotlib import style as styles
 
-# Okabe and Ito's palette, distinguishable with every common colour-vision deficiency.
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#666666",
-)
+from geomadv.errors import InputError
 
 # Widths of one and two columns of a conference paper, in inches.
 COLUMN, PAGE = 3.3, 6.9
 
+# Baselines and bounds, in every figure; series have the colours C0, C1, ... of the style.
+GREY = "#666666"
+
 # What is not what it is called, such as a value along a direction that is no eigenvector.
 HOLLOW: Any = {"linestyle": "", "marker": "o", "markersize": 3, "markerfacecolor": "white"}
 
-_RC: Any = {
-    "figure.dpi": 150,
-    "savefig.dpi": 300,
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "legend.fontsize": 7,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "lines.linewidth": 1.2,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,
-    "image.interpolation": "nearest",
-}
+Look = Mapping[Any, Any]
+
+_OURS = "geomadv"
+# Points of ordinary text in our style, on which sizes in figures are given.
+_TEXT = 8.0
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """The settings of all figures, for the time of the block: for drawing and for saving."""
-    with plt.rc_context(_RC):
-        yield
+def use_style(look: str | os.PathLike[str] | Look | None = _OURS) -> None:
+    """Sets the look of the figures drawn from now on.
 
+    A figure that is drawn into axes of the caller's (`ax=`) has their look in any case.
 
-def title(ds: xr.Dataset) -> str:
-    """Network and data set of a result, as figures name them."""
-    network, dataset = ds.attrs.get("network", ""), ds.attrs.get("dataset", "")
-    return " on ".join(part for part in (network, dataset) if part)
+    Args:
+        look: a style of matplotlib by name, the path of a style file, rcParams, or None for
+            matplotlib's rcParams as they are when a figure is drawn; "geomadv" is the default.
 
-
-def show_direction(
-    axes: Axes, direction: np.ndarray[tuple[int, ...], np.dtype[np.floating]]
-) -> None:
-    """One signed direction (C, H, W) as an image, grey or RGB channel by channel.
-
-    Zero is mid-grey, the largest magnitude black or white.
+    Raises:
+        InputError: no such style, or settings that matplotlib does not know.
     """
-    image = 0.5 + 0.5 * direction / np.abs(direction).max()
-    if len(image) == 3:
-        axes.imshow(image.transpose(1, 2, 0))
-    else:
-        axes.imshow(image[0], cmap="gray", vmin=0, vmax=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_linewidth(0.4)
+    global _look
+    _look = _read(look)
 
 
-def cross_out(axes: Axes) -> None:
-    """A thin diagonal across the panel and a dashed frame: not what its place says."""
-    axes.plot([0, 1], [0, 1], color=VERMILION, linewidth=0.6, transform=axes.transAxes)
-    for spine in axes.spines.values():
-        spine.set_linestyle((0, (2, 1)))
-        spine.set_edgecolor(VERMILION)
-        spine.set_linewidth(0.8)
+def current_look() -> Look:
+    """The rcParams that `use_style` has chosen."""
+    return _look
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, independent of pyplot's list of open figures."""
-    return Figure(figsize=(width, height), layout="constrained")
+def style(look: Look | None = None) -> AbstractContextManager[None]:
+    """The settings of all figures, or those given, for the time of the block."""
+    settings: Any = _look if look is None else look
+    return mpl.rc_context(settings)
+
+
+def scaled(points: float) -> float:
+    """A size of text that is `points` where ordinary text has 8, as in our style."""
+    return points / _TEXT * float(mpl.rcParams["font.size"])
+
+
+def _read(look: str | os.PathLike[str] | Look | None) -> Look:
+    if look is None:
+        return {}
+    try:
+        if isinstance(look, Mapping):
+            return mpl.RcParams(look)
+        if str(look) in styles.library:
+            return styles.library[str(look)]
+        path = Path(__file__).with_name("geomadv.mplstyle") if look == _OURS else look
+        return mpl.rc_params_from_file(path, use_default_template=False)
+    except (KeyError, ValueError, OSError) as error:
+        raise InputError(
+            f"use_style({look!r}): expected the name of a style of matplotlib, the path of a style "
+            f"file, a mapping of its rcParams, or None; {error}."
+        ) from error
+
+
+_look = _read(_OURS)

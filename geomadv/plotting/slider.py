@@ -10,8 +10,10 @@ import numpy as np
 import xarray as xr
 
 from geomadv.errors import InputError
+from geomadv.plotting.figure import figure
 
 
+@figure("tilting_plane", "C", "angle", "weight", "trace_direction", "example_image", "test_n")
 def tilting_slider(ds: xr.Dataset, points: int = 300, seed: int = 0) -> str:
     """A web page on which one moves the regularisation and sees points, boundary and image move.
 
@@ -41,7 +43,7 @@ def tilting_slider(ds: xr.Dataset, points: int = 300, seed: int = 0) -> str:
     title = f"The tilting boundary: {names} of {ds.attrs.get('dataset', 'the images')}"
     # In a script element of type JSON only "<" could end it early.
     data = json.dumps(_contents(ds, points, seed), allow_nan=False).replace("<", "\\u003c")
-    template = resources.files("geomadv.plotting.linear").joinpath("tilting_slider.html")
+    template = resources.files("geomadv.plotting").joinpath("tilting_slider.html")
     page = template.read_text(encoding="utf-8").replace("__TITLE__", html.escape(title))
     return page.replace("__DATA__", data)
 

@@ -1,0 +1,210 @@
+"""What every figure shares: check of the dataset, panels, heading, legend, file."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numpy as np
+import xarray as xr
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from geomadv.errors import InputError
+from geomadv.plotting.style import current_look, style
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Axes of the caller's to draw into.
+Given = Axes | Sequence[Axes] | NDArray[Any] | None
+
+
+class Drawing(Figure):
+    """A matplotlib figure that keeps the look it was drawn with, and that notebooks show.
+
+    It is independent of pyplot's list of open figures.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._look = current_look()
+
+    def draw(self, renderer: Any) -> None:
+        """Draws it: ticks and colours of a cycle are settled only then."""
+        with style(self._look):
+            super().draw(renderer)
+
+    def savefig(self, fname: Any, **kwargs: Any) -> None:
+        """Writes it, as `matplotlib.figure.Figure.savefig`."""
+        with style(self._look):
+            super().savefig(fname, **kwargs)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi="figure")
+        return buffer.getvalue()
+
+
+def figure(experiment: str, *needs: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Marks a function that draws a figure of an experiment's result, its first argument.
+
+    needs: variables, coordinates and dimensions without which there is no such figure. The function
+    runs in the style of all figures, with `ax` in that of the axes given.
+    """
+
+    def decorate(draw: Callable[P, R]) -> Callable[P, R]:
+        @wraps(draw)
+        def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+            require(args[0] if args else kwargs.get("ds"), draw.__name__, experiment, *needs)
+            with style() if kwargs.get("ax") is None else nullcontext():
+                return draw(*args, **kwargs)
+
+        return drawn
+
+    return decorate
+
+
+def require(ds: object, name: str, experiment: str, *needs: str) -> None:
+    """Makes sure that a dataset can be drawn by the figure of this name.
+
+    Raises:
+        InputError: it is none, or lacks what the figure needs.
+    """
+    if not isinstance(ds, xr.Dataset):
+        raise InputError(
+            f"{name} draws a dataset, not a {type(ds).__name__}: read the result file with "
+            "geomadv.load first."
+        )
+    missing = [need for need in needs if need not in ds.variables and need not in ds.sizes]
+    if missing:
+        known = ds.attrs.get("experiment")
+        origin = f"of the experiment {known!r}" if known else "of unknown origin"
+        raise InputError(
+            f"{name} draws results of the experiment {experiment!r}; this dataset ({origin}) has "
+            f"no variable {', '.join(missing)}: load the right file or run that experiment."
+        )
+
+
+def new_figure(width: float, height: float) -> Drawing:
+    """An empty figure of this size, in inches."""
+    return Drawing(figsize=(width, height), layout="constrained")
+
+
+def panels(
+    ax: Given, width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any
+) -> list[Axes]:
+    """The panels to draw into, row by row: those given, or those of a new figure.
+
+    Raises:
+        InputError: others are given than a figure of so many panels takes.
+    """
+    if ax is None:
+        drawing = new_figure(width, height)
+        made = drawing.subplots(rows, columns, squeeze=False, **grid).ravel().tolist()
+        return cast(list[Axes], made)
+    given = np.asarray(ax, dtype=object).ravel().tolist()
+    if len(given) != rows * columns or not all(isinstance(axes, Axes) for axes in given):
+        raise InputError(
+            f"ax={ax!r}: this figure has {rows * columns} panel{'s' * (rows * columns > 1)}; give "
+            "as many matplotlib Axes, or leave ax out for a figure of its own."
+        )
+    return given
+
+
+def panel(ax: Axes | None, width: float, height: float) -> Axes:
+    """The only panel of a figure: the one given, or that of a new figure."""
+    return panels(ax, width, height)[0]
+
+
+def whole(axes: Axes) -> Figure:
+    """The figure in which axes are, whatever parts of it lie between."""
+    return axes.figure.figure
+
+
+def heading(first: Axes, *parts: str) -> Figure:
+    """Titles the figure, in the caller's axes the first panel; returns the figure.
+
+    parts: the lines; empty ones are left out.
+    """
+    drawing = whole(first)
+    if isinstance(drawing, Drawing):
+        drawing.suptitle(lines(*parts))
+    else:
+        first.set_title(lines(*parts, first.get_title()))
+    return drawing
+
+
+def legend(
+    axes: Axes,
+    columns: int = 1,
+    handles: Sequence[Any] | None = None,
+    drop: float | None = None,
+    **looks: Any,
+) -> None:
+    """A legend below the figure or `drop` axes' heights below axes; inside those of the caller's.
+
+    handles: what it names; default what the axes hold.
+    """
+    named = axes.get_legend_handles_labels()[0] if handles is None else handles
+    drawing = whole(axes)
+    if not isinstance(drawing, Drawing):
+        axes.legend(handles=named)
+    elif drop is None:
+        drawing.legend(
+            **{"loc": "outside lower center", "ncols": columns, "handles": named} | looks
+        )
+    else:
+        looks |= {"loc": "upper center", "bbox_to_anchor": (0.5, -drop), "ncols": columns}
+        axes.legend(handles=named, **looks)
+
+
+def lines(*parts: str) -> str:
+    """Lines of text, without the empty ones."""
+    return "\n".join(filter(None, parts))
+
+
+def save_figure(drawing: Figure | str, folder: str | Path, name: str) -> Path:
+    """Writes a figure as <name>.pdf and <name>.png, a page of text as <name>.html.
+
+    The same result gives the same files: there is no date in them.
+
+    Args:
+        drawing: what a function of this package returns.
+        folder: where to; created if it is not there.
+        name: of the files, without a suffix.
+
+    Returns:
+        Path of the PDF or HTML file.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(drawing, str):
+        page = folder / f"{name}.html"
+        page.write_text(drawing, encoding="utf-8")
+        return page
+    path = folder / f"{name}.pdf"
+    with _laid_out(drawing):
+        drawing.savefig(path.with_suffix(".png"))
+        drawing.savefig(path, metadata={"CreationDate": None})
+    return path
+
+
+@contextmanager
+def _laid_out(drawing: Figure) -> Iterator[None]:
+    """Lays a figure out once: saving would do so, with a trial drawing, for every file."""
+    engine = drawing.get_layout_engine()
+    if engine is None:
+        yield
+        return
+    engine.execute(drawing)
+    with rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        drawing.set_layout_engine(None)
+    try:
+        yield
+    finally:
+        drawing.set_layout_engine(engine)

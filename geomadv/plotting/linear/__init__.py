@@ -1,1 +1,0 @@
-"""Figures of linear boundaries and of the tilt of deep networks."""

@@ -1,1 +1,0 @@
-"""Figures of accuracy, norms and confined attacks on subspaces."""

@@ -1,1 +1,0 @@
-"""Figures of universal perturbations and of the four categories."""
