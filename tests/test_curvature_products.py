@@ -172,6 +172,17 @@ def test_a_network_that_cannot_be_traced_is_differentiated_twice_and_noted() -> 
     assert worst(operator.dense(), dense(net, points)[0].mean(0)) < 1e-12
 
 
+def test_operators_over_other_points_share_the_traces_of_their_network() -> None:
+    net, points = smooth()
+    first = mean_hessian(net, points[:4], hvp="exact")
+    again, fewer = (mean_hessian(net, points[i], hvp="exact") for i in (slice(3, 7), slice(3)))
+    stems = [operator._products.stem for operator in (first, again, fewer)]
+    assert stems[0] is stems[1]
+    assert stems[0] is not stems[2]
+    assert worst(again.dense(), dense(net, points[3:7])[0].mean(0)) < 1e-12
+    assert not net.to(dtype=torch.float64).traces
+
+
 class _OnceDifferentiable(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -144,6 +144,8 @@ class Classifier:
         gradient = find_gradient(self.module, probes[: Probes.GENERIC], scores, self.name)
         self._engine, self._engine_note = fast_engine(self.module, probes, scores, gradient)
         self._second_order_checked = False
+        # Whoever traces this form of the network may keep the trace here.
+        self.traces: dict[Any, Any] = {}
         if check:
             check_derivative(self._engine, self.module, gradient, scores, self.name)
 
@@ -252,6 +254,7 @@ class Classifier:
         if reason:
             self._engine = self.module
             self._engine_note = f"evaluated as the plain module ({reason})"
+            self.traces.clear()
         self._second_order_checked = True
 
     @property

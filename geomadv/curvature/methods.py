@@ -1,7 +1,8 @@
 """Which way of applying Hessians works for a network; a fast one is checked before it is used."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,10 @@ from geomadv.errors import InputError
 # Two orders of the same sums in float32 differ by some 1e-6 of the largest entry; a trace that
 # missed something is off by the size of that.
 _AGREES = {torch.float32: 1e-3, torch.float64: 1e-8}
+# Sizes of batches differ between the classes and the halves of their points.
+_MOST_TRACES = 12
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ def _noted(method: Method, *notes: str) -> Method:
 def _exact(net: Classifier, batches: Sequence[Batch], choice: Choice) -> Method:
     vector, plain = _probe(net), DoubleBackward()
     try:
-        stem = TracedStem(net, batches[0].x)
-        traced = Traced(stem, batches[0])
+        stem = _stem(net, batches[0])
+        traced = _once(net, ("exact", len(batches[0].x)), lambda: Traced(stem, batches[0]))
         for batch in _first_and_last(batches):
             found = stem.pull(traced(stem, batch).apply(stem.push(vector)))
             _check(found, plain(NoStem(net), batch).apply(vector))
@@ -96,7 +101,7 @@ def _finite_difference(net: Classifier, batches: Sequence[Batch], choice: Choice
     lineariser = FiniteDifference(choice.step)
     vector = _probe(net)
     try:
-        stem = TracedStem(net, batches[0].x)
+        stem = _stem(net, batches[0])
         for batch in _first_and_last(batches):
             found = stem.pull(lineariser.gradient(stem, stem.enter(batch.x), batch.weights))
             _check(found, lineariser.gradient(NoStem(net), batch.x, batch.weights))
@@ -105,6 +110,21 @@ def _finite_difference(net: Classifier, batches: Sequence[Batch], choice: Choice
     except Exception:
         return Method(choice, NoStem(net), lineariser)
     return Method(choice, stem, lineariser)
+
+
+def _stem(net: Classifier, batch: Batch) -> TracedStem:
+    return _once(net, ("stem", len(batch.x)), lambda: TracedStem(net, batch.x))
+
+
+def _once(net: Classifier, key: tuple[str, int], make: Callable[[], T]) -> T:
+    """A trace of the network for batches of one size, whatever their points."""
+    traces = net.traces
+    if key not in traces:
+        while len(traces) >= _MOST_TRACES:
+            del traces[next(iter(traces))]
+        traces[key] = make()
+    made: T = traces[key]
+    return made
 
 
 def _first_and_last(batches: Sequence[Batch]) -> Sequence[Batch]:
