@@ -8,7 +8,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Files of minutes, first: the processes that share the files then end together.
-LONG = ("test_scripts", "test_experiments_curvature", "test_scripts_subspaces", "test_distributed")
+LONG = ("test_pipeline_edges", "test_experiments_curvature", "test_cli", "test_wheel")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

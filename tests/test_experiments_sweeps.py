@@ -1,8 +1,5 @@
-"""Direction sweeps where the answer is known; all classes, scripts and figures of both."""
+"""Direction sweeps where the answer is known; all classes, and figures of both."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +8,7 @@ import torch
 import xarray as xr
 from networks_for_tests import SHAPE, gaussian, linear, orthogonal_frame, perceptron, sphere
 
-from geomadv import InputError, experiments, plotting, results
+from geomadv import InputError, experiments, plotting
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 D = int(np.prod(SHAPE))
@@ -200,35 +197,6 @@ def test_reach_doubles_until_half_of_the_images_are_in():
     expected = next(s for s in 0.3 * 2.0 ** np.arange(10) if taken(s) >= 0.5)
     assert reach == pytest.approx(min(1.5 * expected, 2.0))
     assert reach < 2.0
-
-
-# Scripts
-
-
-def script(name, *flags):
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "analysis" / name), *map(str, flags)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def test_scripts_need_the_curvature_of_the_same_network(tmp_path):
-    done = script("score_curves.py", "--results", tmp_path)
-    assert done.returncode == 2
-    assert "run analysis/curvature.py" in done.stderr.strip().splitlines()[-1]
-    foreign = curvature_result(perceptron(classes=3), D)
-    for variable in foreign.variables.values():
-        variable.attrs.setdefault("long_name", "made up")
-        variable.attrs.setdefault("units", "1")
-    attrs = {"weights_sha256": "0", "network": "tanh", "dataset": "digits-train"}
-    results.save(foreign, tmp_path / "digits-cnn" / "curvature.h5", attrs)
-    done = script("direction_sweep.py", "--results", tmp_path)
-    assert done.returncode == 2
-    message = done.stderr.strip().splitlines()[-1]
-    assert message.startswith("error: ")
-    assert "'tanh' with other weights" in message
 
 
 # Bad input

@@ -21,17 +21,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from geomadv.errors import InputError
-from geomadv.results import check_writable, identity, load, provenance, reuse, save
+from geomadv.results import check_writable, digest, load, provenance, reuse, save
 
-NET = SimpleNamespace(
-    name="lenet",
-    weights_sha256="ab" * 32,
-    behaviour=(1.0, -2.0),
-    device=torch.device("cpu"),
-    dtype=torch.float32,
-)
-IMAGES = SimpleNamespace(name="digits", sha256="cd" * 32)
-CONFIG = {"seed": 3, "overshoot": 0.02, "candidates": 10}
+NETWORK = {"weights": "ab" * 32, "behaviour": [1.0, -2.0]}
+SETTINGS = {"overshoot": 0.02, "candidates": 10}
+IDENTITY = {"experiment": "boundary", "network": NETWORK, "seed": 3, "settings": SETTINGS}
+TOLD = {
+    "config": {**SETTINGS, "seed": 3},
+    "network": "lenet",
+    "dataset": "digits",
+    "device": "cpu",
+    "dtype": "float32",
+}
 
 
 def label(name: str, units: str = "1") -> dict[str, str]:
@@ -51,8 +52,7 @@ def ds() -> xr.Dataset:
 
 
 def attrs(**changes: object) -> dict[str, object]:
-    given = {"net": NET, "images": IMAGES, "config": CONFIG, **changes}
-    return provenance("boundary", **given)  # type: ignore[arg-type]
+    return provenance(IDENTITY, **{**TOLD, **changes})
 
 
 def test_what_is_saved_is_loaded(ds: xr.Dataset, tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_the_root_says_where_the_numbers_come_from(ds: xr.Dataset, tmp_path: Pat
     root = load(save(ds, tmp_path / "a.h5", attrs(wall_time_s=1.5))).attrs
     assert root["experiment"] == "boundary"
     assert root["network"] == "lenet"
-    assert root["weights_sha256"] == NET.weights_sha256
-    assert (root["dataset"], root["dataset_sha256"]) == ("digits", IMAGES.sha256)
+    assert (root["dataset"], root["dataset_sha256"]) == ("digits", "")
+    assert json.loads(root["identity"]) == IDENTITY
     assert (root["seed"], root["device"], root["dtype"]) == (3, "cpu", "float32")
     assert (root["wall_time_s"], root["complete"]) == (1.5, 1)
-    assert root["config"] == json.dumps(CONFIG, sort_keys=True)
+    assert root["config"] == json.dumps(TOLD["config"], sort_keys=True)
     assert root["torch_version"] == torch.__version__
     assert not root["command"].startswith("/")
     assert datetime.fromisoformat(root["created"]).utcoffset() == timedelta(0)
@@ -119,14 +119,14 @@ def test_attributes_of_any_type_are_stored(ds: xr.Dataset, tmp_path: Path) -> No
     assert root["nested"] == '{"a": null, "b": [1]}'
 
 
-def test_config_holds_what_scripts_pass() -> None:
+def test_an_identity_holds_settings_of_any_type() -> None:
     @dataclass
     class Settings:
         radii: tuple[float, ...] = (0.5, float("inf"))
         folder: Path = Path("weights")
 
-    config = {"settings": Settings(), "n": np.int64(2), "x": torch.ones(2), "s": {2, 1}}
-    assert json.loads(provenance("e", config=config)["config"]) == {
+    identity = {"settings": Settings(), "n": np.int64(2), "x": torch.ones(2), "s": {2, 1}}
+    assert json.loads(provenance(identity)["identity"]) == {
         "settings": {"radii": [0.5, "inf"], "folder": "weights"},
         "n": 2,
         "x": [1.0, 1.0],
@@ -245,43 +245,58 @@ def test_large_files_are_read_on_demand(
 
 
 def test_nothing_to_reuse_yet(tmp_path: Path) -> None:
-    assert reuse(tmp_path / "a.h5", CONFIG, experiment="boundary") is None
+    assert reuse(tmp_path / "a.h5", IDENTITY) is None
 
 
 def test_the_same_question_is_answered_from_the_file(ds: xr.Dataset, tmp_path: Path) -> None:
     path = save(ds, tmp_path / "a.h5", attrs())
-    found = reuse(path, CONFIG, experiment="boundary", net=NET, images=IMAGES)
+    found = reuse(path, IDENTITY)
     assert found is not None
     xr.testing.assert_equal(found, ds)
-    again = reuse(path, CONFIG, experiment="boundary", net=NET, images=IMAGES, overwrite=True)
-    assert again is None
-    assert path.exists()
+
+
+def other_identity() -> dict[str, object]:
+    settings = {"overshoot": 0.02, "tol": 1e-6}
+    network = {"weights": "ef" * 32, "behaviour": [1.0, -2.0]}
+    return {**IDENTITY, "seed": 4, "settings": settings, "network": network}
 
 
 def test_another_question_is_refused_with_the_differences(ds: xr.Dataset, tmp_path: Path) -> None:
     path = save(ds, tmp_path / "a.h5", attrs())
-    other = SimpleNamespace(**{**vars(NET), "weights_sha256": "ef" * 32})
-    config = {"seed": 4, "overshoot": 0.02, "tol": 1e-6}
     with pytest.raises(InputError) as refusal:
-        reuse(path, config, experiment="boundary", net=other, images=IMAGES)
+        reuse(path, other_identity())
     message = str(refusal.value)
     for part in (
-        "config.seed: 3 -> 4",
-        "config.candidates: 10 -> (absent)",
-        "config.tol: (absent) -> 1e-06",
-        "weights_sha256: ",
-        "--overwrite",
+        "seed: 3 -> 4",
+        "settings.candidates: 10 -> (absent)",
+        "settings.tol: (absent) -> 1e-06",
+        "network.weights: abababab... -> efefefef...",
+        "--refresh",
         "--results",
     ):
         assert part in message
     assert "overshoot" not in message
-    assert "dataset" not in message
+    assert "behaviour" not in message
+    assert reuse(path, other_identity(), refresh=True) is None
+    assert path.exists()
 
 
-def test_identity_ignores_order_and_number_types() -> None:
-    one = identity("e", config={"a": (1, 2), "b": np.float64(0.5)})
-    two = identity("e", config={"b": 0.5, "a": [1, 2]})
-    assert one == two
+@pytest.mark.parametrize(("change", "same"), [(1e-6, True), (1e-2, False)])
+def test_what_a_network_computes_is_compared_up_to_rounding(
+    ds: xr.Dataset, tmp_path: Path, change: float, same: bool
+) -> None:
+    path = save(ds, tmp_path / "a.h5", attrs())
+    behaviour = [1.0 + change, -2.0]
+    identity = {**IDENTITY, "network": {**NETWORK, "behaviour": behaviour}}
+    assert (reuse(path, identity, refresh=True) is not None) == same
+    # Of what it is an input to, the digest says nothing of rounding.
+    assert digest(identity) == digest(IDENTITY)
+
+
+def test_a_digest_ignores_order_but_no_value() -> None:
+    turned = dict(reversed(IDENTITY.items()))
+    assert digest(turned) == digest(IDENTITY)
+    assert digest(other_identity()) != digest(IDENTITY)
 
 
 # --- disks that refuse ------------------------------------------------------------------------

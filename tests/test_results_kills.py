@@ -40,12 +40,12 @@ def row(i: int, log: Path, pause: float) -> xr.Dataset:
 
 def job(path: Path, pause: float = 0.0) -> None:
     """What a script of analysis/ does."""
-    if reuse(path, CONFIG, experiment="universal") is not None:
+    if reuse(path, IDENTITY) is not None:
         return
     log = path.with_name("log")
     with Store(path, IDENTITY) as store:
         rows = [store(f"row-{i}", partial(row, i, log, pause)) for i in range(PARTS)]
-        store.finish(xr.concat(rows, "sample"), provenance("universal", config=CONFIG))
+        store.finish(xr.concat(rows, "sample"), provenance(IDENTITY))
 
 
 def computed(path: Path) -> list[str]:
@@ -153,18 +153,18 @@ def test_an_area_whose_result_is_whole_is_removed_by_reuse(
     assert run(crash_after_the_final_file, path) == -signal.SIGKILL
     assert kept(path) == {f"row-{i}" for i in range(PARTS)}
     assert values(path) == uninterrupted
-    assert reuse(path, CONFIG, experiment="universal") is not None
+    assert reuse(path, IDENTITY) is not None
     assert {file.name for file in tmp_path.iterdir()} == {"universal.h5", "log"}
     assert values(path) == uninterrupted
 
 
 def test_an_area_in_work_is_not_removed_by_reuse(tmp_path: Path) -> None:
     """The result of an earlier run is read while parts of its successor wait to be continued."""
-    path = save(number(), tmp_path / "a.h5", provenance("universal", config=CONFIG))
+    path = save(number(), tmp_path / "a.h5", provenance(IDENTITY))
     with Store(path, IDENTITY, overwrite=True) as store:
         store("part", partial(number, 2))
-        assert reuse(path, CONFIG, experiment="universal") is not None
-    assert reuse(path, CONFIG, experiment="universal") is not None
+        assert reuse(path, IDENTITY) is not None
+    assert reuse(path, IDENTITY) is not None
     with Store(path, IDENTITY, overwrite=True) as store:
         assert store("part", never)["a"] == 2
 

@@ -42,7 +42,8 @@ def make(path: Path) -> None:
     with Store(path, CONFIG) as store:
         ds = store.rows({str(i): partial(rows, i) for i in range(2)}, "sample")
         ds["step"] = ((), 0.25, {"long_name": "step", "units": "image units"})
-        store.finish(ds, provenance("boundary", config=CONFIG, wall_time_s=0.5))
+        identity = {"experiment": "boundary", **CONFIG}
+        store.finish(ds, provenance(identity, config=CONFIG, wall_time_s=0.5))
 
 
 def archived(version: str) -> Path:

@@ -17,10 +17,11 @@ from processes_for_tests import crash_at, run, start
 
 from geomadv.errors import InputError
 from geomadv.keep import keep_nothing
-from geomadv.results import Store, identity, load, provenance, reuse, save
+from geomadv.results import Store, load, provenance, reuse, save
 
 PARTS = 5
 CONFIG = {"seed": 1, "batch": 7}
+IDENTITY = {"experiment": "boundary", **CONFIG}
 LABEL = {"long_name": "test variable", "units": "1"}
 ROWS = ("normal", "source", "converged")
 
@@ -58,17 +59,17 @@ def never() -> xr.Dataset:
 
 def job(path: Path, pause: float = 0.0) -> None:
     """What the run of an experiment does."""
-    if reuse(path, CONFIG, experiment="boundary") is not None:
+    if reuse(path, IDENTITY) is not None:
         return
 
     def slow(i: int) -> xr.Dataset:
         time.sleep(pause)
         return part(i)
 
-    with Store(path, identity("boundary", config=CONFIG)) as store:
+    with Store(path, IDENTITY) as store:
         ds = store.rows({f"rows-{i}": partial(slow, i) for i in range(PARTS)}, "sample")
         ds["mean"] = ("pixel", np.arange(600.0), LABEL)
-        store.finish(ds, provenance("boundary", config=CONFIG))
+        store.finish(ds, provenance(IDENTITY))
 
 
 def values(path: Path) -> dict[str, bytes]:

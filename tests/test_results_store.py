@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from geomadv.errors import InputError
-from geomadv.results import Store, identity, load, provenance, reuse, save
+from geomadv.results import Store, load, provenance, reuse, save
 
 CONFIG = {"seed": 1, "sizes": [10, 30]}
-IDENTITY = identity("universal", config=CONFIG)
+IDENTITY = {"experiment": "universal", **CONFIG}
 LABEL = {"long_name": "test variable", "units": "1"}
 
 
@@ -223,7 +223,7 @@ def test_finish_writes_the_result_and_removes_the_area(tmp_path: Path) -> None:
     path = tmp_path / "lenet" / "universal.h5"
     with Store(path, IDENTITY) as store:
         ds = xr.concat([store(f"row {i}", partial(number, i)) for i in range(3)], "size")
-        attrs = provenance("universal", config=CONFIG, wall_time_s=1.5)
+        attrs = provenance(IDENTITY, wall_time_s=1.5)
         assert store.finish(ds.assign_attrs(title="text"), attrs) == path
     found = load(path)
     np.testing.assert_array_equal(found["a"], [0, 1, 2])
@@ -232,7 +232,7 @@ def test_finish_writes_the_result_and_removes_the_area(tmp_path: Path) -> None:
     assert {key: found.attrs[key] for key in expected} == expected
     assert found.attrs["seed"] == CONFIG["seed"]
     assert [file.name for file in path.parent.iterdir()] == ["universal.h5"]
-    again = reuse(path, CONFIG, experiment="universal")
+    again = reuse(path, IDENTITY)
     assert again is not None
     xr.testing.assert_identical(again, found)
 
@@ -269,13 +269,13 @@ def test_a_result_without_labels_is_refused_and_the_parts_remain(tmp_path: Path)
 
 def test_a_refused_result_is_not_taken_for_a_finished_one(tmp_path: Path) -> None:
     """Whoever reads the earlier result must not remove the parts of the one that replaces it."""
-    path = save(number(1), tmp_path / "a.h5", provenance("universal", config={"seed": 1}))
-    other = identity("universal", config={"seed": 2})
+    path = save(number(1), tmp_path / "a.h5", provenance({"experiment": "universal", "seed": 1}))
+    other = {"experiment": "universal", "seed": 2}
     with Store(path, other, overwrite=True) as store:
         store("part", partial(number, 2))
         with pytest.raises(InputError, match="'a' has no units"):
             store.finish(xr.Dataset({"a": ((), 1.0, {"long_name": "a"})}), {})
-    assert reuse(path, {"seed": 1}, experiment="universal") is not None
+    assert reuse(path, {"experiment": "universal", "seed": 1}) is not None
     with Store(path, other, overwrite=True) as store:
         assert store("part", never)["a"] == 2
 

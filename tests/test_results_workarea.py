@@ -9,10 +9,10 @@ import pytest
 import xarray as xr
 
 from geomadv import InputError
-from geomadv.results import Store, identity, provenance, reuse, save, unfinished
+from geomadv.results import Store, provenance, reuse, save, unfinished
 from geomadv.results.store import _file_name
 
-CONFIG = identity("e", config={"seed": 1})
+CONFIG = {"experiment": "e", "seed": 1}
 LABEL = {"long_name": "number", "units": "1"}
 
 
@@ -62,16 +62,16 @@ def test_a_run_killed_before_its_result_appeared_goes_on_with_its_parts(tmp_path
     with Store(path, CONFIG) as store:
         assert float(store("part", never)["a"][0]) == 1.0
     # The mark is gone: a result of the same name that appears by other means takes no part along.
-    save(number(), path, provenance("e", config={"seed": 1}))
-    assert reuse(path, {"seed": 1}, experiment="e") is not None
+    save(number(), path, provenance(CONFIG))
+    assert reuse(path, CONFIG) is not None
     assert folder.is_dir()
 
 
 def test_another_result_does_not_remove_the_area_of_this_one(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    save(number(), path, provenance("e", config={"seed": 2}))
+    save(number(), path, provenance(CONFIG | {"seed": 2}))
     folder = leave_assembled(path, CONFIG).folder
-    assert reuse(path, {"seed": 2}, experiment="e") is not None
+    assert reuse(path, CONFIG | {"seed": 2}) is not None
     assert folder.is_dir()
 
 
@@ -85,7 +85,7 @@ def test_an_area_in_which_nothing_is_kept_is_in_nobodys_way(tmp_path: Path) -> N
     store = Store(path, CONFIG)
     store._lock.release()  # as the system does after a kill
     assert store.folder.is_dir()
-    with Store(path, identity("e", config={"seed": 2})) as other:
+    with Store(path, CONFIG | {"seed": 2}) as other:
         other("part", number)
     with pytest.raises(InputError, match=r"seed: 2 -> 1.*--overwrite"):
         Store(path, CONFIG)
@@ -126,15 +126,15 @@ def test_names_stay_apart_where_the_disk_does_not_tell_capitals() -> None:
     assert len({_file_name(name).lower() for name in names}) == len(names)
 
 
-def test_an_unfinished_result_tells_its_identity(tmp_path: Path) -> None:
+def test_an_unfinished_result_tells_its_memo(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     assert unfinished(path) is None
-    with Store(path, CONFIG) as store:
+    with Store(path, CONFIG, memo={"count": 3}) as store:
         assert not store.has("part")
         store("part", number)
         assert store.has("part")
-        assert unfinished(path) == CONFIG
-    assert unfinished(path) == CONFIG
+        assert unfinished(path) == {"count": 3}
+    assert unfinished(path) == {"count": 3}
     with Store(path, CONFIG) as store:
         store.finish(store("part", never), {})
     assert unfinished(path) is None

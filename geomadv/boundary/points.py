@@ -7,7 +7,6 @@ from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.boundary.guides import guided
 from geomadv.boundary.nearest import nearest_crossing
@@ -20,6 +19,7 @@ from geomadv.linalg.rows import unit_rows
 from geomadv.perturbations.deepfool import DeepFoolResult, deepfool_by
 from geomadv.perturbations.result import check_classes
 from geomadv.perturbations.settings import DeepFoolChanges, DeepFoolSettings
+from geomadv.progress import tqdm
 
 # |f| at a refined point, relative to |f| at the clean image: so the distance is right to that
 # share. Far above the rounding of a network's forward pass in float64, near it in float32.

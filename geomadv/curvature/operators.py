@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.boundary import BoundaryPoints, boundary_gradient
 from geomadv.classifier import Classifier
@@ -19,6 +18,7 @@ from geomadv.curvature.methods import Method, method_for
 from geomadv.curvature.products import Products, batches_of, check_points
 from geomadv.curvature.tangent import ExactTangent, FiniteDifferenceTangent, Tangent
 from geomadv.errors import InputError
+from geomadv.progress import tqdm
 
 # Bytes of vectors in flight behind the stem; larger blocks are cut.
 _BLOCK_BYTES = 2**26

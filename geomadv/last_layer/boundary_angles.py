@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
 from geomadv.last_layer.adversarial_space import Array
+from geomadv.progress import tqdm
 
 # The two kinds of boundary pairs: (i, j) with (i, k), and four different classes.
 RELATIONS = ("shared class", "four classes")

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
-from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
 from geomadv.last_layer.adversarial_space import AdversarialSpace, Array, check_weight
+from geomadv.progress import tqdm
 
 # How a class's recession cone was decided, in the order of `ClassRegions.test`.
 TESTS = ("rank", "centre-direction", "linear-programme")

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator
-from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
 from geomadv.linalg.checkpoint import Checkpoint
 from geomadv.linalg.lanczos import KrylovSpace, RitzPairs
 from geomadv.linalg.operators import CountedOperator, check_at_least
 from geomadv.linalg.pairs import EigenPairs, eigenpairs, relative, warn_of_unconverged
+from geomadv.progress import tqdm
 
 End = Literal["both", "positive", "negative"]
 Operator: TypeAlias = LinearOperator | NDArray[Any]

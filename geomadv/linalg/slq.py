@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
-from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
 from geomadv.linalg.eigen import Operator
 from geomadv.linalg.operators import Array, CountedOperator, check_at_least
+from geomadv.progress import tqdm
 
 # Width of the Gaussians relative to the spectral range, and how many of them the grid overlaps.
 _RELATIVE_WIDTH = 0.01

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
 from geomadv.linalg.blocks import Array, BlockReader
@@ -24,6 +23,7 @@ from geomadv.linalg.gram import (
 )
 from geomadv.linalg.randomized import krylov_basis
 from geomadv.linalg.sign import fix_sign
+from geomadv.progress import tqdm
 
 Method = Literal["auto", "exact", "covariance", "gram", "randomized"]
 
@@ -302,7 +302,8 @@ class _Job:
 
     def _rows(self, name: str) -> Iterable[Array]:
         count, blocks = self.reader.rows()
-        return tqdm(blocks, desc=name, total=count, disable=not self.progress)
+        shown: Iterable[Array] = tqdm(blocks, desc=name, total=count, disable=not self.progress)
+        return shown
 
     def _columns(self, name: str) -> Iterable[Array]:
         """Blocks of columns, transposed: the rows of A^T."""

@@ -1,10 +1,9 @@
 """How often a network is right."""
 
-from tqdm.auto import tqdm
-
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.images import ImageSet
+from geomadv.progress import tqdm
 
 
 def accuracy(

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from geomadv.images import ImageSet, load_images
 from geomadv.networks.spec import NetworkSpec, Recipe
+from geomadv.progress import tqdm
 
 
 def _normalise(images: Tensor, spec: NetworkSpec) -> Tensor:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
@@ -33,6 +32,7 @@ from geomadv.perturbations.universal_pass import (
     sequential_pass,
     watched_images,
 )
+from geomadv.progress import tqdm
 
 # Images in one DeepFool call of the batched variant. On a CPU 16 cost half as much an image as one
 # alone, 32 a tenth less again; v is older for the later ones.

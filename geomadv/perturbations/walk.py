@@ -4,7 +4,6 @@ import math
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction, drowned
@@ -12,6 +11,7 @@ from geomadv.errors import InputError
 from geomadv.linalg.rows import unit_rows
 from geomadv.perturbations.rivals import Rivals
 from geomadv.perturbations.settings import DeepFoolSettings
+from geomadv.progress import tqdm
 
 # Rounding of a difference of two scores, in units of their last place, and of the sums over pixels
 # that the gradient weighs (see `geomadv.boundary.points`).

@@ -12,7 +12,7 @@ from geomadv import results
 from geomadv.errors import InputError, closest
 from geomadv.pipeline.experiment import Drawing, Experiment
 from geomadv.pipeline.table import EXPERIMENTS
-from geomadv.plotting.saving import save_figure
+from geomadv.plotting.figure import save_figure
 
 Say = Callable[[str], None]
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
-from geomadv.experiments.curvature.doubt import families_doubt, family_doubt
+from geomadv.experiments.principal.doubt import families_doubt, family_doubt
 from geomadv.plotting.figure import (
     Given,
     figure,

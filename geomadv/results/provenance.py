@@ -21,7 +21,10 @@ from geomadv.results.identity import plain
 # the same attributes in every file.
 _ABSENT: dict[str, Any] = {
     "experiment": "",
+    "identity": "{}",
     "config": "{}",
+    "images": "{}",
+    "inputs": "{}",
     "network": "",
     "weights_sha256": "",
     "dataset": "",

@@ -24,13 +24,14 @@ def stored_identity(path: str | os.PathLike[str]) -> Identity:
             same result, as those of geomadv 0.1.
     """
     attrs = read_attrs(Path(path))
-    if "identity" not in attrs:
+    known = dict(json.loads(str(attrs.get("identity", "{}"))))
+    if not known:
         raise InputError(
             f"{path} was written by geomadv {attrs['geomadv_version']}, whose files do not say all "
             "that makes a result the same result: use --overwrite to compute it anew, or another "
             "--results folder to keep it."
         )
-    return dict(json.loads(str(attrs["identity"])))
+    return known
 
 
 def reuse(

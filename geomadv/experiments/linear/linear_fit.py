@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
-from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
 from geomadv.experiments.linear.hyperplanes import CONVERGED, Hyperplane
@@ -23,6 +22,7 @@ from geomadv.experiments.linear.minimise import minimise
 from geomadv.experiments.linear.objectives import objective_of
 from geomadv.experiments.linear.two_classes import TwoClasses
 from geomadv.keep import Keep
+from geomadv.progress import tqdm
 
 # Scores as our hyperplane and as the classifier computes them differ by rounding of the weights,
 # float32 at worst: labels may differ only where the score is below this share of the largest.

@@ -11,7 +11,6 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.curvature import PrincipalCurvatures
@@ -24,6 +23,7 @@ from geomadv.experiments.principal.layout import HESSIAN_UNITS
 from geomadv.experiments.subspaces.families import random_flat, stored_curvatures
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
+from geomadv.progress import tqdm
 
 _ENDS: tuple[Family, ...] = ("positive", "negative")
 _NAMES = {"positive": "most positive curvature", "negative": "most negative curvature"}

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.labels import Schema
+from geomadv.progress import tqdm
 
 # Perturbed images are made in blocks of about so many numbers, several batches if these are small:
 # the handful of operations around the network then costs little even for the smallest networks.

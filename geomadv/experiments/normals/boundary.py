@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.boundary import BoundaryPoints, boundary_points
 from geomadv.classifier import Classifier
@@ -17,6 +16,7 @@ from geomadv.images import ImageSet
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
 from geomadv.perturbations import DeepFoolSettings
+from geomadv.progress import tqdm
 
 _CHUNK_BYTES, _CHUNK_IMAGES = 2**26, 512
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
@@ -17,6 +16,7 @@ from geomadv.labels import Schema, described
 from geomadv.linalg import Subspace, uniform_directions
 from geomadv.perturbations.balls import mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under, lost
+from geomadv.progress import tqdm
 
 _RATE, _PER_IMAGE = "fooling rate of one perturbation", "share of draws that fool the image"
 _NONE = "share of images whose scores are not finite"

@@ -12,13 +12,13 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.errors import InputError
 from geomadv.experiments.softmax.last_layer import LastLayer
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE
 from geomadv.perturbations.fooling import check_labels, labels_of
+from geomadv.progress import tqdm
 
 # From radii that nobody sees on natural images to those of another image.
 _RELATIVE_EPSILONS = (0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)

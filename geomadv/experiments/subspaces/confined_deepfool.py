@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
@@ -21,6 +20,7 @@ from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import NestedSubspaces
 from geomadv.perturbations import DeepFoolSettings
 from geomadv.perturbations.deepfool import deepfool_by
+from geomadv.progress import tqdm
 
 RANDOM = "random"
 

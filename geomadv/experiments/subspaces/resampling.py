@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
@@ -21,6 +20,7 @@ from geomadv.linalg import Subspace
 from geomadv.perturbations import DeepFoolSettings
 from geomadv.perturbations.deepfool import deepfool_by
 from geomadv.perturbations.fooling import NO_LABEL, check_labels, labels_of
+from geomadv.progress import tqdm
 
 _SIZE, _SAMPLE = ("d_low",), ("sample",)
 _RATE, _EACH = (*_SIZE, "factor"), (*_SIZE, *_SAMPLE)

@@ -11,7 +11,6 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
@@ -27,6 +26,7 @@ from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import Schema, described
 from geomadv.linalg import NestedSubspaces
 from geomadv.perturbations.fooling import clean_labels
+from geomadv.progress import tqdm
 
 Array = NDArray[Any]
 

@@ -9,7 +9,6 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.boundary import boundary_points
 from geomadv.classifier import Classifier
@@ -21,6 +20,7 @@ from geomadv.labels import Schema, described
 from geomadv.perturbations.balls import mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import check_search
+from geomadv.progress import tqdm
 
 NAMES = {
     1: "no adversarial perturbations",

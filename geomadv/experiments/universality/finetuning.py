@@ -9,7 +9,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
@@ -20,6 +19,7 @@ from geomadv.labels import IMAGE, Schema, described
 from geomadv.perturbations.balls import check_ball, mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import check_search
+from geomadv.progress import tqdm
 
 _MEMBER, _ROUND = ("round", "member"), ("round",)
 

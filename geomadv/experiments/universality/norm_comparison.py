@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
@@ -25,6 +24,7 @@ from geomadv.perturbations.fooling import (
     labels_under,
     lost,
 )
+from geomadv.progress import tqdm
 
 _KIND, _EACH = ("kind",), ("kind", "norm", "draw")
 

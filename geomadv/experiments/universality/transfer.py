@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
@@ -14,6 +13,7 @@ from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.labels import Schema, described
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import check_perturbation, clean_labels, is_fooled, labels_under
+from geomadv.progress import tqdm
 
 _MADE, _NETWORK = ("made_for",), ("network",)
 

@@ -8,7 +8,6 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
@@ -19,6 +18,7 @@ from geomadv.linalg import uniform_directions
 from geomadv.perturbations.balls import ball_norm, check_ball, mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import UniversalPerturbation, check_search
+from geomadv.progress import tqdm
 
 _SEARCH, _FOUND = ("size", "repeat"), "class predicted at the held-out image"
 _PASSES, _AFTER = (*_SEARCH, "pass"), "after the pass"
