@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from networks_for_tests import gaussian, perceptron
 
 from geomadv import boundary_points, distributed
 from geomadv.curvature import mean_hessian
+from geomadv.results import SharedKeep, Store
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
@@ -40,6 +42,16 @@ def test_one_process_needs_no_setting_up(monkeypatch):
     with distributed.main_first():
         pass
     distributed.stop()
+
+
+def test_on_one_process_a_shared_store_is_the_store(tmp_path):
+    with Store(tmp_path / "a.h5", {}) as store:
+        keep = SharedKeep(store)
+        rows = {"one": lambda: xr.Dataset({"a": ("x", [1.0])})}
+        xr.testing.assert_identical(keep.rows(rows, "x").load(), keep("one", xr.Dataset))
+        assert store.has("one")
+        assert keep.state("solve") == store.state("solve")
+    assert SharedKeep(None).state("solve") is None
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

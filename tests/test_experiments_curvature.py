@@ -14,6 +14,7 @@ from test_distributed import torchrun
 
 from geomadv import ImageSet, InputError, experiments, load, load_images, load_network, plotting
 from geomadv.experiments.principal.uncertainty import bootstrap_interval, random_halves
+from geomadv.results import Store
 
 SETTINGS = experiments.CurvatureSettings(count=40, tolerance=1e-8, draws=200)
 
@@ -189,6 +190,32 @@ def without_classes(ds, skipped):
     blank = {name: v.where(~skipped).transpose(*v.dims) for name, v in per_class.items()}
     blank["kind"] = ds["kind"].where(~skipped, -1).assign_attrs(ds["kind"].attrs)
     return ds.assign({n: v.assign_attrs(ds[n].attrs) for n, v in blank.items()})
+
+
+def test_classes_are_joined_named_and_told_once_they_are_kept(tmp_path):
+    net, images = load_network("digits-cnn"), load_images("digits", split="train").sample(60, 0)
+    settings = experiments.CurvatureSettings(count=12, pairs=2, draws=10, density_steps=5)
+    told = []
+
+    with Store(tmp_path / "a.h5", {}) as store:
+
+        def tell(ds, name):
+            assert store.has(f"class-{name}")
+            told.append((name, int(ds["target"][0])))
+
+        for _ in range(2):
+            ds = experiments.curvature(
+                net, images, ["8", 3, "3"], settings, keep=store, tell=tell
+            ).load()
+    assert told == [("8", 8), ("3", 3)]
+    assert ds["class"].to_numpy().tolist() == ["8", "3"]
+    for i, target in enumerate((8, 3)):
+        one = experiments.class_curvature(net, images, target, settings)
+        rest = ds.isel({"class": [i]}).drop_vars(["class", "random_angle", "wall_time"])
+        xr.testing.assert_equal(rest, one.drop_vars("wall_time"))
+    assert "note" not in ds.attrs
+    with pytest.raises(InputError, match=r"classes: .* has no class cat, 10; it has 0, 1"):
+        experiments.curvature(net, images, ["cat", 10])
 
 
 # The script

@@ -49,11 +49,7 @@ def save(
     path = Path(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists: pass overwrite=True or choose another path.")
-    return write_prepared(prepare(ds, attrs), path)
-
-
-def write_prepared(prepared: xr.Dataset, path: Path) -> Path:
-    """Writes what `prepare` gave; the file appears whole or not at all."""
+    prepared = prepare(ds, attrs)
     with refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_strays(path)

@@ -32,6 +32,13 @@ def readable(file: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[xr.Dataset]:
+    """The dataset of a part."""
+    with readable(file), xr.open_dataset(file, engine="h5netcdf", decode_times=False) as ds:
+        yield ds
+
+
 def joined_rows(files: Sequence[Path], dim: str) -> xr.Dataset:
     """The datasets of the files, joined along `dim`, whose variables are read when they are used.
 
@@ -39,10 +46,7 @@ def joined_rows(files: Sequence[Path], dim: str) -> xr.Dataset:
         InputError: a file is damaged, or holds other variables than the first, of other types or
             sizes, texts, or rows that are not along the first axis.
     """
-    with (
-        readable(files[0]),
-        xr.open_dataset(files[0], engine="h5netcdf", decode_times=False) as first,
-    ):
+    with opened(files[0]) as first:
         blank = first.isel({dim: slice(0)}).load()
     rows = {str(name): v for name, v in blank.variables.items() if dim in v.dims}
     for name, v in rows.items():
@@ -51,14 +55,7 @@ def joined_rows(files: Sequence[Path], dim: str) -> xr.Dataset:
                 f"variable {name!r} of {files[0]} has dimensions {v.dims} and type {v.dtype}: rows "
                 f"are booleans and numbers with {dim!r} as their first dimension."
             )
-    layouts = [_layout(file, set(rows)) for file in files]
-    for file, layout in zip(files, layouts, strict=True):
-        if changed := {name for name, found in layouts[0][1].items() ^ layout[1].items()}:
-            raise InputError(
-                f"the part {file} does not fit the first one of the rows, {files[0]}, in "
-                f"{', '.join(sorted(changed))}: all but the number of rows must agree."
-            )
-    starts = np.cumsum([0, *(count for count, _ in layouts)])
+    starts = np.cumsum([0, *_row_counts(files, set(rows))])
     joined = {
         name: xr.Variable(v.dims, _lazy(_Rows(name, files, starts, v)), v.attrs, fastpath=True)
         for name, v in rows.items()
@@ -73,17 +70,29 @@ def _lazy(rows: _Rows) -> Any:
     return indexing.CopyOnWriteArray(lazy)
 
 
+def _row_counts(files: Sequence[Path], rows: set[str]) -> list[int]:
+    """How many rows each file has, where all agree in everything else."""
+    counts, layouts = zip(*(_layout(file, rows) for file in files), strict=True)
+    for file, layout in zip(files, layouts, strict=True):
+        if changed := {name for name, _ in layouts[0].items() ^ layout.items()}:
+            raise InputError(
+                f"the part {file} does not fit the first one of the rows, {files[0]}, in "
+                f"{', '.join(sorted(changed))}: all but the number of rows must agree."
+            )
+    return list(counts)
+
+
 def _layout(file: Path, rows: set[str]) -> tuple[int, dict[str, str]]:
     """How many rows a file has, and what of it must be the same in all files."""
-    counts, layout = set(), {}
+    count, layout = 0, {}
     with readable(file), h5py.File(file, "r") as stored:
         for name, data in stored.items():
             if name in rows:
-                counts.add(data.shape[0])
+                count = data.shape[0]
                 layout[name] = f"{data.shape[1:]} {data.dtype}"
             elif _NO_VARIABLE not in str(data.attrs.get("NAME", "")):
                 layout[name] = repr(data[()].tolist())
-    return counts.pop() if counts else 0, layout
+    return count, layout
 
 
 class _Rows(BackendArray):

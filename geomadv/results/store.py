@@ -13,7 +13,7 @@ import xarray as xr
 from geomadv.files.writing import check_writable, replacing
 from geomadv.keep import Compute
 from geomadv.results.files import prepare, storable_dataset, write_netcdf
-from geomadv.results.rows import joined_rows, readable
+from geomadv.results.rows import joined_rows, opened
 from geomadv.results.workarea import WorkArea
 
 
@@ -52,11 +52,7 @@ class Store(WorkArea):
         Raises:
             InputError: the file of the part is damaged, or the disk refuses.
         """
-        file = self._kept(part, compute)
-        with (
-            readable(file),
-            xr.open_dataset(file, engine="h5netcdf", decode_times=False) as ds,
-        ):
+        with opened(self._kept(part, compute)) as ds:
             return ds.load()
 
     def rows(self, parts: Mapping[str, Compute], dim: str) -> xr.Dataset:
