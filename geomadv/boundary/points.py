@@ -275,7 +275,7 @@ class _Piece:
         wanted = scores.gather(1, margin.far[:, None])
         reach = torch.maximum(self.tolerance, _SCORE_ROUNDINGS * _eps(scores) * wanted[:, 0].abs())
         tied = ((wanted - others).abs() <= reach[:, None]).to(torch.uint8)
-        return torch.where(tied.any(1), tied.argmax(1), margin.near), margin.far
+        return torch.where(tied.any(1).bool(), tied.argmax(1), margin.near), margin.far
 
 
 def _eps(t: Tensor) -> float:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.classifier.precision import computes
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.files.statefile import StateFile
 from geomadv.perturbations.balls import ball_norm, check_ball
 from geomadv.perturbations.fooling import (
@@ -294,6 +294,4 @@ def _check(
         raise InputError(f"method={method!r} must be 'batched' or 'sequential'.")
     if not isinstance(deepfool, DeepFoolSettings):
         raise InputError(f"deepfool={deepfool!r} must be a DeepFoolSettings.")
-    for name, value in (("passes", passes), ("block", block), ("max_iter", deepfool.max_iter)):
-        if value < 1:
-            raise InputError(f"{name}={value} must be at least 1.")
+    check_counts(passes=passes, block=block, max_iter=deepfool.max_iter)
