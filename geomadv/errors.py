@@ -12,6 +12,13 @@ class InputError(ValueError):
     """
 
 
+def check_counts(**counts: int) -> None:
+    """Raises an `InputError` for the first number, by the name of its argument, that is below 1."""
+    for name, value in counts.items():
+        if value < 1:
+            raise InputError(f"{name}={value} must be at least 1.")
+
+
 class UnconvergedWarning(UserWarning):
     """Eigenpairs have residuals above the tolerance; the message says why."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.classifier.precision import computes
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE
 from geomadv.perturbations.balls import ball_norm, check_ball
@@ -272,6 +272,4 @@ def _check(
         raise InputError(f"method={method!r} must be 'batched' or 'sequential'.")
     if not isinstance(deepfool, DeepFoolSettings):
         raise InputError(f"deepfool={deepfool!r} must be a DeepFoolSettings.")
-    for name, value in (("passes", passes), ("block", block), ("max_iter", deepfool.max_iter)):
-        if value < 1:
-            raise InputError(f"{name}={value} must be at least 1.")
+    check_counts(passes=passes, block=block, max_iter=deepfool.max_iter)

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.experiments.linear.hyperplanes import (
     Hyperplane,
     nearest_centroid,
@@ -291,5 +291,4 @@ def _check_sets(train: TwoClasses, test: TwoClasses, examples: int) -> None:
             f"train: the centroids of classes {train.names[0]} and {train.names[1]} are equal, so "
             "no direction leads from one to the other. Give classes that differ in mean."
         )
-    if examples < 1:
-        raise InputError(f"examples={examples} must be at least 1.")
+    check_counts(examples=examples)

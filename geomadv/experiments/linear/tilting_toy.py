@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.experiments.linear import tilting_plane
 from geomadv.labels import Schema, described
 
@@ -60,8 +60,7 @@ def toy_problem(
     """
     if dimension < 2 or dimension % 2:
         raise InputError(f"dimension={dimension} must be an even number of pixels, at least 2.")
-    if samples < 1:
-        raise InputError(f"samples={samples} must be at least 1.")
+    check_counts(samples=samples)
     labels = np.tile([0, 1], samples)
     noise = np.random.default_rng(seed).standard_normal((2 * samples, 2))
     side = 2 * labels - 1

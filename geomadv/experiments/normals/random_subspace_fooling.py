@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import Schema, described
 from geomadv.linalg import Subspace, uniform_directions
@@ -149,5 +149,4 @@ def _check(
         )
     if not norms or not all(np.isfinite(n) and n > 0 for n in norms):
         raise InputError(f"norms={list(norms)} must be positive numbers, in image units.")
-    if draws < 1:
-        raise InputError(f"draws={draws} must be at least 1.")
+    check_counts(draws=draws)

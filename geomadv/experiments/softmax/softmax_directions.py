@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.experiments.softmax.feature_collision import (
     CollisionSettings,
     feature_collisions,
@@ -152,8 +152,7 @@ def softmax_directions(
     factors = np.asarray(displacements, dtype=np.float64)
     if factors.ndim != 1 or len(factors) == 0 or not (np.isfinite(factors) & (factors > 0)).all():
         raise InputError(f"displacements={list(displacements)} must be finite and positive.")
-    if angle_sample < 1:
-        raise InputError(f"angle_sample={angle_sample} must be at least 1.")
+    check_counts(angle_sample=angle_sample)
     x = net.check_images(images)
     size = net.batch_size(batch_size)
     if net.num_classes < 3:

@@ -13,7 +13,7 @@ import xarray as xr
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.experiments.principal import doubt
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
@@ -30,7 +30,8 @@ _GRID = 10
 
 # What an attack measures of each image, and what it shows of the examples.
 _SHOWN = ("perturbation", "projection")
-_MEASURED = ("norm", "converged", "label", "iterations", *_SHOWN)
+_PARTS = ("norm", "converged", "label", "iterations", *_SHOWN)
+_MEASURED = {f"example_{name}" if name in _SHOWN else name: name for name in _PARTS}
 
 _AT, _EXAMPLE = ("family", "d"), ("example", *IMAGE)
 _EACH, _SAMPLE = (*_AT, "sample"), ("sample",)
@@ -129,8 +130,8 @@ def confined_deepfool(
     groups = {name: [_Group(torch.arange(len(x)), nested)] for name, nested in families.items()}
     groups[RANDOM] = _random_groups(len(x), net.dimension, max(dims), draws, seed)
     plain = deepfool_by(deepfool, net, x, batch_size=size)
-    result = _Arrays(x, list(groups), dims, min(examples, len(x)))
-    attack = partial(_attack, net, x, centre, len(result.image), deepfool, size)
+    result = _Arrays(x, list(groups), dims, examples)
+    attack = partial(_attack, net, x, centre, examples, deepfool, size)
     with tqdm(
         total=len(groups) * len(dims) * len(x),
         desc="confined DeepFool",
@@ -147,7 +148,9 @@ def confined_deepfool(
                 elif size > 0:
                     result.put(i, j, size, keep(f"{name}-{d}", partial(attack, parts, size)))
                 bar.update(len(x))
-    values = result.values() | {
+    attacked = np.where(result.sizes > 0, 1.0, np.nan)
+    values = result.values | {
+        "converged_share": result.values["converged"].mean(axis=2) * attacked,
         "plain_norm": plain.norm,
         "plain_converged": plain.converged,
         "source": plain.source,
@@ -164,49 +167,38 @@ def confined_deepfool(
 
 
 class _Arrays:
-    """What is found, family by family and d by d."""
+    """The variables of the result, family by family and d by d."""
 
     def __init__(self, x: Tensor, names: list[str], dims: list[int], examples: int) -> None:
-        self.names, self.dims = names, dims
         shape = (len(names), len(dims), len(x))
         real = x.cpu().numpy().dtype
-        self.norm, self.projected = np.full(shape, np.nan, real), np.full(shape, np.nan, real)
-        self.converged = np.zeros(shape, dtype=bool)
-        self.label, self.iterations = (np.full(shape, -1, dtype=np.int64) for _ in range(2))
-        self.sizes = np.zeros(shape[:2], dtype=np.int64)
-        self.image = x[:examples].cpu().numpy()
-        pictures = (*shape[:2], *self.image.shape)
-        self.perturbation, self.projection = (np.full(pictures, np.nan, real) for _ in range(2))
+        image = x[:examples].cpu().numpy()
+        pictures = (*shape[:2], *image.shape)
+        self.values: dict[str, Any] = {
+            "norm": np.full(shape, np.nan, real),
+            "converged": np.zeros(shape, dtype=bool),
+            "label": np.full(shape, -1, dtype=np.int64),
+            "iterations": np.full(shape, -1, dtype=np.int64),
+            "projected_norm": np.full(shape, np.nan, real),
+            "subspace_dimension": np.zeros(shape[:2], dtype=np.int64),
+            "example_image": image,
+            "example_perturbation": np.full(pictures, np.nan, real),
+            "example_projection": np.full(pictures, np.nan, real),
+            "family": names,
+            "d": dims,
+        }
+        self.sizes = self.values["subspace_dimension"]
 
     def put(self, i: int, j: int, size: int, found: xr.Dataset) -> None:
         """The attacks of one family at one d, in subspaces of `size` dimensions."""
         self.sizes[i, j] = size
-        for name in _MEASURED:
-            getattr(self, name)[i, j] = found[name].to_numpy()
+        for name, stored in _MEASURED.items():
+            self.values[name][i, j] = found[stored].to_numpy()
 
     def repeat(self, i: int, j: int) -> None:
         """The d before this one had the same subspaces."""
-        self.sizes[i, j] = self.sizes[i, j - 1]
-        for name in _MEASURED:
-            getattr(self, name)[i, j] = getattr(self, name)[i, j - 1]
-
-    def values(self) -> dict[str, Any]:
-        """The variables of the result."""
-        attacked = np.where(self.sizes > 0, 1.0, np.nan)
-        return {
-            "norm": self.norm,
-            "converged": self.converged,
-            "converged_share": self.converged.mean(axis=2) * attacked,
-            "label": self.label,
-            "iterations": self.iterations,
-            "projected_norm": self.projected,
-            "subspace_dimension": self.sizes,
-            "example_image": self.image,
-            "example_perturbation": self.perturbation,
-            "example_projection": self.projection,
-            "family": self.names,
-            "d": self.dims,
-        }
+        for name in ("subspace_dimension", *_MEASURED):
+            self.values[name][i, j] = self.values[name][i, j - 1]
 
 
 def _size_at(nested: NestedSubspaces, d: int) -> int:
@@ -223,10 +215,10 @@ def _projected_norms(result: _Arrays, i: int, part: _Group, centred: Tensor) -> 
     flat = centred.flatten(1)[part.images.to(centred.device)]
     squares = (flat @ part.nested.basis.to(flat)).double() ** 2
     lengths = squares.cumsum(1).sqrt().cpu().numpy()
-    for j, d in enumerate(result.dims):
+    for j, d in enumerate(result.values["d"]):
         size = _size_at(part.nested, d)
         if size > 0:
-            result.projected[i, j, part.images.numpy()] = lengths[:, size - 1]
+            result.values["projected_norm"][i, j, part.images.numpy()] = lengths[:, size - 1]
 
 
 def _attack(
@@ -241,7 +233,7 @@ def _attack(
 ) -> xr.Dataset:
     """DeepFool of each group's images in the group's subspace of `size` dimensions."""
     number = torch.cat([part.images for part in parts])
-    columns: dict[str, list[Tensor]] = {name: [] for name in _MEASURED}
+    columns: dict[str, list[Tensor]] = {name: [] for name in _PARTS}
     for part in parts:
         subspace = part.nested.subspace(int(np.searchsorted(part.nested.sizes, size)))
         subspace = subspace.to(x.device, x.dtype)
@@ -250,7 +242,7 @@ def _attack(
         shown = (part.images < examples).to(x.device)
         projection = centre + subspace.project(chosen[shown] - centre)
         values = (found.norm, found.converged, found.label, found.iterations)
-        for name, value in zip(_MEASURED, (*values, found.delta[shown], projection), strict=True):
+        for name, value in zip(_PARTS, (*values, found.delta[shown], projection), strict=True):
             columns[name].append(value)
     order = number.argsort()
     first = number[number < examples].argsort()
@@ -310,8 +302,7 @@ def _check(
                 f"families: {name!r} lies in {nested.ambient_dimension} dimensions, images of "
                 f"network {net.name!r} have {net.dimension}. Take the directions of this network."
             )
-    if draws < 1 or examples < 1:
-        raise InputError(f"draws={draws} and examples={examples} must be at least 1.")
+    check_counts(draws=draws, examples=examples)
 
 
 def _doubts(families: Mapping[str, NestedSubspaces], dims: Sequence[int]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from geomadv.boundary import boundary_points
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.experiments.universality.search import kept_search
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.keep import Keep, keep_nothing
@@ -150,5 +150,4 @@ def _check(radii: Sequence[float], levels: Sequence[float], draws: int) -> None:
         raise InputError(f"radii={list(radii)} must be positive, finite and ascending.")
     if not levels or not all(0 < q <= 1 for q in levels):
         raise InputError(f"levels={list(levels)} must lie in (0, 1].")
-    if draws < 1:
-        raise InputError(f"draws={draws} must be at least 1.")
+    check_counts(draws=draws)

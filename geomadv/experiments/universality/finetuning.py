@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.experiments.universality.search import kept_search
 from geomadv.images import ImageSet
 from geomadv.keep import Keep, keep_nothing
@@ -212,13 +212,6 @@ def _check(
     learning_rate: float,
 ) -> None:
     check_ball(radius, p)
-    for name, value in (
-        ("rounds", rounds),
-        ("pool", pool),
-        ("samples", samples),
-        ("epochs", epochs),
-    ):
-        if value < 1:
-            raise InputError(f"{name}={value} must be at least 1.")
+    check_counts(rounds=rounds, pool=pool, samples=samples, epochs=epochs)
     if not 0 < learning_rate < float("inf"):
         raise InputError(f"learning_rate={learning_rate} must be positive and finite.")

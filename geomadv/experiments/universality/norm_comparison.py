@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import Subspace, uniform_directions
@@ -186,8 +186,7 @@ def _check(
 ) -> None:
     if not norms or not all(np.isfinite(n) and n > 0 for n in norms):
         raise InputError(f"norms={list(norms)} must be positive numbers, in image units.")
-    if draws < 1:
-        raise InputError(f"draws={draws} must be at least 1.")
+    check_counts(draws=draws)
     for name, subspace in subspaces.items():
         if subspace.ambient_dimension != net.dimension:
             raise InputError(

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.labels import Schema, described
 from geomadv.perturbations.balls import ball_norm, check_ball
@@ -113,8 +113,7 @@ def _check(nets: Sequence[Classifier], perturbations: Sequence[Any], draws: int)
             f"perturbations: expected one for each of the {len(nets)} networks, found "
             f"{len(perturbations)}."
         )
-    if draws < 1:
-        raise InputError(f"draws={draws} must be at least 1.")
+    check_counts(draws=draws)
 
 
 def check_networks(nets: Sequence[Classifier]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.experiments.universality.search import kept_search
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
@@ -179,6 +179,4 @@ def _check(sizes: Sequence[int], n: int, repeats: int, draws: int) -> None:
             f"sizes={list(sizes)} must ascend and lie between 1 and the {n} images that sample "
             "sets are drawn from."
         )
-    for name, value in (("repeats", repeats), ("draws", draws)):
-        if value < 1:
-            raise InputError(f"{name}={value} must be at least 1.")
+    check_counts(repeats=repeats, draws=draws)
