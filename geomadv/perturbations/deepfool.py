@@ -87,7 +87,8 @@ def deepfool(
             whose size drowns their differences in rounding.
 
     Cost: per image two forward and candidates - 1 backward passes for the first step, then two
-    forward and one or more backward passes a step.
+    forward and one or more backward passes a step. Few small images take all of an image's rivals
+    in one pass, and a forward pass for each.
     """
     search = DeepFoolSettings(
         candidates=candidates, overshoot=overshoot, max_iter=max_iter, p=p, clip=clip, prune=prune

@@ -54,16 +54,29 @@ class Rivals:
         self.wanted[index] = self._every[index, None]
         self.wanted[index, likely] = True
 
-    def measured(self, index: Tensor, slot: Tensor, norm: Tensor, distance: Tensor) -> None:
-        """Notes the gradient norms (n,) and distances (n,) of one rival per image."""
-        before = self.norms[index, slot]
+    def measured(
+        self, index: Tensor, row: Tensor, slot: Tensor, norm: Tensor, distance: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Notes gradient norms and distances (m,) of the rivals `slot` of the images index[row].
+
+        Returns the images to which one of them is nearer than all before, and which one it is.
+        """
+        number = index[row]
+        before = self.norms[number, slot]
         change = torch.maximum(norm / before, before / norm)
         # Not one number: a norm that vanished or is not finite is no evidence either.
-        self._every[index] |= (before > 0) & ~(change <= _CHANGE)
-        self.norms[index, slot] = norm
-        self.wanted[index, slot] = False
-        self._seen[index, slot] = True
-        self.nearest[index] = torch.minimum(self.nearest[index], distance)
+        self._every[number[(before > 0) & ~(change <= _CHANGE)]] = True
+        self.norms[number, slot] = norm
+        self.wanted[number, slot] = False
+        self._seen[number, slot] = True
+        table = norm.new_full((len(index), self.classes.shape[1]), torch.inf)
+        table[row, slot] = distance
+        place = torch.zeros_like(table, dtype=torch.int64)
+        place[row, slot] = torch.arange(len(row), device=row.device)
+        least, where = table.min(1)
+        nearer = least < self.nearest[index]
+        self.nearest[index] = torch.minimum(self.nearest[index], least)
+        return index[nearer], place.gather(1, where[:, None]).squeeze(1)[nearer]
 
     def reconsider(self, index: Tensor) -> Tensor:
         """Who else must be looked at, after what was found; returns the images that have one."""
