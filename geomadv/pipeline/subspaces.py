@@ -295,11 +295,9 @@ def norm_fractions(
     # Before the attacks: d beyond the families would be refused only after them.
     dimensions = ga.experiments.sweep_dimensions(families, s.dimensions or None).tolist()
     vectors = _perturbations(run, s, images)
-    left_out = [len(images) - len(v) for v in vectors.values()]
+    left_out = {kind: len(images) - len(v) for kind, v in vectors.items()}
     vectors["universal"] = torch.from_numpy(universal["perturbation"].to_numpy())
-    labels = {"long_name": "perturbations that did not converge, left out", "units": "1"}
-    ds = ga.experiments.norm_fractions(vectors, families, dimensions)
-    return ds.assign(unconverged_count=("kind", [*left_out, 0], labels))
+    return ga.experiments.norm_fractions(vectors, families, dimensions, left_out)
 
 
 def _perturbations(run: Run, s: NormFractions, images: ga.ImageSet) -> dict[str, torch.Tensor]:

@@ -39,6 +39,7 @@ SCHEMA: Schema = {
     "random_fraction": (_AT, "root mean squared share of a uniformly random direction", "1"),
     "count": (_KIND, "perturbations that are not zero", "1"),
     "zero_count": (_KIND, "perturbations that are zero and left out", "1"),
+    "unconverged_count": (_KIND, "perturbations that did not converge, left out", "1"),
     "description": (_FAMILY, "directions of the family", "1"),
     "directions_per_step": (_FAMILY, "directions that each step of d adds", "1"),
     "mean_fraction": (_CURVE, "mean share of the perturbations' norm inside S_d", "1"),
@@ -50,6 +51,7 @@ def norm_fractions(
     perturbations: Mapping[str, Tensor | NDArray[np.floating]],
     families: Families,
     dimensions: Sequence[int] | None = None,
+    unconverged: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """||Q^T v|| / ||v|| of perturbations v for every S_d of every family.
 
@@ -62,13 +64,15 @@ def norm_fractions(
             kinds may have different N. Only directions count.
         families: nested subspaces of image space by name.
         dimensions: the d to visit; default as in `subspace_accuracy`.
+        unconverged: by kind, how many the caller has left out since they did not converge; the
+            result keeps the numbers.
 
     Returns:
         Dataset over kind, family, d, sample and quantile (float64): `fraction`
         (kind, family, d, sample), NaN beyond the N of a kind, where a family has no S_d and where
         the perturbation is zero; `mean_fraction` (kind, family, d) and `fraction_quantile`
-        (kind, family, d, quantile) over the others; `count` and `zero_count` (kind);
-        `random_fraction` and `subspace_dimension` (family, d); `description` (family);
+        (kind, family, d, quantile) over the others; `count`, `zero_count` and
+        `unconverged_count` (kind); `random_fraction` and `subspace_dimension` (family, d); `description` (family);
         `no_eigenvector_share` (family, d) and `step_distances` (family), the doubt of curved ones.
 
     Raises:
@@ -93,7 +97,8 @@ def norm_fractions(
                 part = vectors[start : start + _BLOCK].to(basis.device)
                 found = _fractions(part, basis, sizes[j])
                 fraction[i, j, :, start : start + len(part)] = found.cpu().numpy()
-    return _dataset(rows, families, visited, sizes, fraction)
+    left_out = [(unconverged or {}).get(kind, 0) for kind in rows]
+    return _dataset(rows, families, visited, sizes, fraction, left_out)
 
 
 def _fractions(vectors: Tensor, basis: Tensor, sizes: NDArray[np.int64]) -> Tensor:
@@ -134,6 +139,7 @@ def _dataset(
     visited: NDArray[np.int64],
     sizes: NDArray[np.int64],
     fraction: NDArray[np.float64],
+    unconverged: Sequence[int],
 ) -> xr.Dataset:
     dimension = next(iter(families.values())).ambient_dimension
     dims = np.where(sizes < 0, np.nan, sizes)
@@ -148,6 +154,7 @@ def _dataset(
         "random_fraction": np.sqrt(dims / dimension),
         "count": [len(v) - z for v, z in zip(rows.values(), zeros, strict=True)],
         "zero_count": zeros,
+        "unconverged_count": unconverged,
         "description": [n.description or name for name, n in families.items()],
         "directions_per_step": [n.width for n in families.values()],
         **doubt.family_variables(families, dict.fromkeys(families, visited.tolist())),
