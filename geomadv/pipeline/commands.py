@@ -66,7 +66,7 @@ def run(argv: Sequence[str]) -> None:
     flags, given = _parsed(_Flags, argv[len(names) :], names, table, "run EXPERIMENT...")
     if not names:
         raise InputError(f"name an experiment: {', '.join(table)}.")
-    _run_all(flags, given, names, table, essential=tuple(names))
+    _refuse_failed(_run_all(flags, given, names, table, essential=tuple(names))[1])
 
 
 def paper(argv: Sequence[str]) -> None:
@@ -78,9 +78,10 @@ def paper(argv: Sequence[str]) -> None:
         raise InputError(f"{', '.join(unknown)}: no experiment; there are {', '.join(table)}.")
     chosen = flags.only or [n for n, e in table.items() if e.in_paper]
     names = [n for n in table if n in chosen and n not in flags.skip]
-    folder = _run_all(flags, given, names, table, essential=_ESSENTIAL)
+    folder, failed = _run_all(flags, given, names, table, essential=_ESSENTIAL)
     if distributed.is_main() and not flags.quiet:
         print(f"\n{claims(folder)}\nresults: {folder}\nfigures: {folder / 'figures'}")
+    _refuse_failed(failed)
 
 
 def _run_all(
@@ -89,8 +90,11 @@ def _run_all(
     names: Sequence[str],
     table: Mapping[str, Experiment],
     essential: Sequence[str],
-) -> Path:
-    """Runs the experiments; one that is refused does not keep the others from running."""
+) -> tuple[Path, list[str]]:
+    """Runs the experiments; the folder of their results, and which were refused on the way.
+
+    One that is not essential does not keep the others from running.
+    """
     say: Callable[[str], None] = (lambda _: None) if flags.quiet else _print
     runner = _runner(flags, given, table, say)
     for name in names:  # all settings, before any work
@@ -109,9 +113,12 @@ def _run_all(
                 raise
             failed.append(name)
             print(f"error: {name}: {error}", file=sys.stderr)
-    if failed:
-        raise InputError(f"these failed, see their messages above: {', '.join(failed)}")
-    return runner.study.folder
+    return runner.study.folder, failed
+
+
+def _refuse_failed(names: Sequence[str]) -> None:
+    if names:
+        raise InputError(f"these failed, see their messages above: {', '.join(names)}")
 
 
 def _print(line: str) -> None:

@@ -72,8 +72,9 @@ def norm_fractions(
         (kind, family, d, sample), NaN beyond the N of a kind, where a family has no S_d and where
         the perturbation is zero; `mean_fraction` (kind, family, d) and `fraction_quantile`
         (kind, family, d, quantile) over the others; `count`, `zero_count` and
-        `unconverged_count` (kind); `random_fraction` and `subspace_dimension` (family, d); `description` (family);
-        `no_eigenvector_share` (family, d) and `step_distances` (family), the doubt of curved ones.
+        `unconverged_count` (kind); `random_fraction` and `subspace_dimension` (family, d);
+        `description` (family); `no_eigenvector_share` (family, d) and `step_distances` (family),
+        the doubt of curved ones.
 
     Raises:
         InputError: no perturbations or none that is not zero, NaN or infinite ones, another image
