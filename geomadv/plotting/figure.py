@@ -163,6 +163,14 @@ def legend(
         axes.legend(handles=named, **looks)
 
 
+def settle(drawing: Figure) -> Figure:
+    """Lays panels of a fixed aspect out: their first layout does not know yet how they shrink."""
+    engine = drawing.get_layout_engine()
+    if isinstance(drawing, Drawing) and engine is not None:
+        engine.execute(drawing)
+    return drawing
+
+
 def lines(*parts: str) -> str:
     """Lines of text, without the empty ones."""
     return "\n".join(filter(None, parts))

@@ -10,7 +10,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
-from geomadv.plotting.figure import Given, figure, heading, legend, new_figure, panel, panels, whole
+from geomadv.plotting.figure import (
+    Given,
+    figure,
+    heading,
+    legend,
+    new_figure,
+    panel,
+    panels,
+    settle,
+    whole,
+)
 from geomadv.plotting.parts import histogram, show_direction, show_image, title
 from geomadv.plotting.style import COLUMN, GREY, PAGE, scaled
 
@@ -35,7 +45,7 @@ def tilting_plane(ds: xr.Dataset, angles: int = 4, *, ax: Given = None) -> Figur
         axes.set_xlabel("along z (image units)")
     row[0].set_ylabel("along n (image units)")
     legend(row[0], 4)
-    return heading(row[0], _title(ds))
+    return settle(heading(row[0], _title(ds)))
 
 
 @figure("tilting_toy", "dimension", *_PLANE)
@@ -57,7 +67,7 @@ def tilting_toy(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     for axes in row:
         axes.set_xlabel("along z (image units)")
     legend(grid[0], 4)
-    return heading(grid[0], "toy problem: two classes that differ much in z, cleanly in n")
+    return settle(heading(grid[0], "toy problem: two classes that differ much in z, cleanly in n"))
 
 
 @figure(
