@@ -218,7 +218,7 @@ def test_classes_are_joined_named_and_told_once_they_are_kept(tmp_path):
         experiments.curvature(net, images, ["cat", 10])
 
 
-# The script
+# The command
 
 
 COMMAND = ("-m", "geomadv", "run", "curvature")

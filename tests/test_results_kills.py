@@ -39,7 +39,7 @@ def row(i: int, log: Path, pause: float) -> xr.Dataset:
 
 
 def job(path: Path, pause: float = 0.0) -> None:
-    """What a script of analysis/ does."""
+    """What the runner does."""
     if reuse(path, IDENTITY) is not None:
         return
     log = path.with_name("log")

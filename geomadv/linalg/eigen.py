@@ -129,7 +129,7 @@ def all_eigenpairs(
     _check_tolerance(tolerance)
     check_full_spectrum(d)
     matrix = np.empty((d, d))
-    with tqdm(total=d, unit=" products", disable=not progress) as bar:
+    with tqdm(total=d, desc="full spectrum", unit="product", disable=not progress) as bar:
         for start, block in counted.identity_products(_COLUMNS):
             matrix[:, start : start + block.shape[1]] = block
             bar.update(block.shape[1])
@@ -206,7 +206,9 @@ class _Solve:
         if self.file is not None:
             self.file.load_into(self.space)
         start = self.space.operator.products
-        with tqdm(initial=start, unit=" products", disable=not self.progress) as bar:
+        with tqdm(
+            initial=start, desc="eigenpairs", unit="product", disable=not self.progress
+        ) as bar:
             while True:
                 ritz = self._converge(bar)
                 if self.space.full:

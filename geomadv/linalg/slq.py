@@ -111,7 +111,9 @@ def spectral_density(
     steps = min(steps, counted.dimension)
     streams = np.random.default_rng(seed).spawn(probes)
     runs: list[tuple[Array, Array]] = []
-    with tqdm(total=probes * steps, unit=" products", disable=not progress) as bar:
+    with tqdm(
+        total=probes * steps, desc="spectral density", unit="product", disable=not progress
+    ) as bar:
         for start in range(0, probes, block):
             signs = [_signs(counted.dimension, s) for s in streams[start : start + block]]
             runs += _quadratures(counted, np.stack(signs), steps, bar)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ import xarray as xr
 
 import geomadv as ga
 from geomadv.classifier import Classifier
+from geomadv.errors import UnconvergedWarning
 from geomadv.experiments import CurvatureSettings
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 
@@ -85,16 +87,19 @@ def resolve(s: Curvature, net: Classifier) -> Measured:
 
 def curvature(run: Run, s: Measured, images: ga.ImageSet) -> xr.Dataset:
     """Class after class, then how far two halves of the points agree."""
-    return ga.experiments.curvature(
-        run.net,
-        images,
-        s.classes,
-        dataclasses.replace(s.settings, seed=run.seed),
-        memory=run.memory,
-        tell=functools.partial(_tell_class, run.say),
-        keep=run.keep,
-        **run.pace,
-    )
+    with warnings.catch_warnings():
+        # The line of each class tells how many pairs converged, and the file each residual.
+        warnings.simplefilter("ignore", UnconvergedWarning)
+        return ga.experiments.curvature(
+            run.net,
+            images,
+            s.classes,
+            dataclasses.replace(s.settings, seed=run.seed),
+            memory=run.memory,
+            tell=functools.partial(_tell_class, run.say),
+            keep=run.keep,
+            **run.pace,
+        )
 
 
 def _tell_class(say: Any, ds: xr.Dataset, name: str) -> None:

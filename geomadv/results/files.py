@@ -176,7 +176,7 @@ def read_attrs(path: Path) -> dict[str, Any]:
     """Root attributes of a complete result file; raises `InputError` for any other file."""
     if not path.is_file():
         raise InputError(
-            f"no result file {path}: run the script of analysis/ that makes it, or check --results."
+            f"no result file {path}: `geomadv run {path.stem}` makes it; or check the folder."
         )
     if not h5py.is_hdf5(path):
         raise _damaged(path, "it is not HDF5")
@@ -198,5 +198,5 @@ def read_attrs(path: Path) -> dict[str, Any]:
 def _damaged(path: Path, reason: object) -> InputError:
     return InputError(
         f"{path} is not a complete result file ({reason}): restore it from a copy, or delete it "
-        "and run the script again, or use --overwrite."
+        "and compute it again."
     )

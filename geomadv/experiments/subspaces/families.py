@@ -163,8 +163,8 @@ def stored_curvatures(ds: xr.Dataset) -> list[PrincipalCurvatures]:
     known = [i for i in range(ds.sizes["class"]) if ds["hessian_value"][i].notnull().all()]
     if not known:
         raise InputError(
-            "curvature result: no class had two boundary points, expected at least one class. Run "
-            "analysis/curvature.py with a larger --count."
+            "curvature result: no class had two boundary points, expected at least one class. "
+            "Measure the curvature from more images (its setting `count`)."
         )
     return [_pairs(ds.isel({"class": i})) for i in known]
 

@@ -96,10 +96,10 @@ def finetuning(
     x, unseen = net.check_images(images), net.check_images(held_out)
     labels, truth = _labels(net, "images", images), _labels(net, "held_out", held_out)
     _check(radius, p, rounds, pool, samples, epochs, learning_rate)
-    settings = check_search(search)
+    size = net.batch_size(batch_size)
+    settings = {**check_search(search), "p": p, "batch_size": size}
     if next(net.module.parameters(), None) is None:
         raise InputError(f"network {net.name!r} has no parameters: there is nothing to train.")
-    size = net.batch_size(batch_size)
     sample = x[torch.from_numpy(np.random.default_rng(seed).permutation(len(x))[:samples])]
     fresh: list[Tensor] = []
     first: list[Tensor] = []
@@ -107,19 +107,10 @@ def finetuning(
     pools: list[Tensor] = []
     with tqdm(total=rounds + 1, desc="fine-tuning", unit="round", disable=not progress) as bar:
         for number in range(rounds + 1):
+            names = [f"round-{number}-search-{k}" for k in range(pool)]
             found = [
-                kept_search(
-                    keep,
-                    f"round-{number}-search-{k}",
-                    net,
-                    sample,
-                    radius,
-                    p=p,
-                    seed=seed + k,
-                    batch_size=size,
-                    **settings,
-                )
-                for k in range(pool)
+                kept_search(keep, name, net, sample, radius, seed=seed + k, **settings)
+                for k, name in enumerate(names)
             ]
             pools.append(torch.stack([u.delta for u in found]))
             clean = clean_labels(net, unseen, size)

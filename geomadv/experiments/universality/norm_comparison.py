@@ -94,10 +94,7 @@ def norm_comparison(
     size = net.batch_size(batch_size)
     walks = deepfool(net, x, batch_size=size)
     vectors = _vectors(net, x, delta, walks, draws, seed, size)
-    for number, (name, subspace) in enumerate(subspaces.items()):
-        if name in vectors:
-            raise InputError(f"subspaces: {name!r} is the name of another kind; choose another.")
-        vectors[name] = subspace.random_unit(draws, seed=seed + 1 + number)
+    vectors |= _from_subspaces(vectors, subspaces, draws, seed)
     units = {name: _unit(name, v).to(x) for name, v in vectors.items()}
     clean = clean_labels(net, unseen, size)
     rate, none = (np.full((len(units), len(norms), draws), np.nan) for _ in range(2))
@@ -125,18 +122,30 @@ def norm_comparison(
             none[i, :, : found.sizes["draw"]] = found["unlabelled_share"].to_numpy()
             tried += found["fooling_rate"].size
             bar.update(tried - bar.n)
-    first = torch.stack([v[0] for v in units.values()]).reshape(-1, *net.input_shape)
     values = {
         "fooling_rate": rate,
         "unlabelled_share": none,
         "draws": [len(v) for v in units.values()],
-        "direction": first,
+        "direction": torch.stack([v[0].reshape(net.input_shape) for v in units.values()]),
         "deepfool_converged": walks.converged,
         "mean_image_norm": mean_norm(x),
         "kind": list(units),
         "norm": np.asarray(norms, np.float64),
     }
     return described(SCHEMA, values)
+
+
+def _from_subspaces(
+    others: Mapping[str, Tensor], subspaces: Mapping[str, Subspace], draws: int, seed: int
+) -> dict[str, Tensor]:
+    """Random vectors (draws, D) of each subspace, under names that no other kind has."""
+    for name in subspaces:
+        if name in others:
+            raise InputError(f"subspaces: {name!r} is the name of another kind; choose another.")
+    return {
+        name: subspace.random_unit(draws, seed=seed + number)
+        for number, (name, subspace) in enumerate(subspaces.items(), 1)
+    }
 
 
 def _vectors(
