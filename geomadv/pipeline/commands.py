@@ -16,6 +16,7 @@ import tyro
 
 from geomadv import distributed
 from geomadv.errors import InputError
+from geomadv.pipeline.check import card, checked
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.figures import draw, draw_experiment
 from geomadv.pipeline.runner import Runner
@@ -99,6 +100,7 @@ def _run_all(
     runner = _runner(flags, given, table, say)
     for name in names:  # all settings, before any work
         runner.check(name)
+    runner.say(card(runner.study))
     failed = []
     for number, name in enumerate(names, 1):
         runner.say(f"\nanalysis {number} of {len(names)} · {name}")
@@ -133,6 +135,14 @@ def _runner(
 ) -> Runner:
     place = dataclasses.replace(flags.place, progress=flags.progress == "auto" and not flags.quiet)
     return Runner(study(flags.subject, place, flags.seed, given), table.values(), say)
+
+
+def check(argv: Sequence[str]) -> None:
+    """Shows what a run would work on: network, images, accuracy, settings, effort; nothing runs."""
+    names = _leading(argv)
+    table = _table(argv, names)
+    flags, given = _parsed(_Flags, argv[len(names) :], names, table, "check [EXPERIMENT...]")
+    print(checked(_runner(flags, given, table), names))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

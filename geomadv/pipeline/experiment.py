@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from geomadv.pipeline.study import Study
 
 Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 @dataclass(frozen=True)

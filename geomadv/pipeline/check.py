@@ -1,0 +1,108 @@
+"""What a run would work on, before it runs: network, images, accuracy, settings, effort."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.images import ImageSet
+from geomadv.networks import accuracy
+from geomadv.pipeline.experiment import SPLITS
+from geomadv.pipeline.runner import Runner
+from geomadv.pipeline.study import Study
+from geomadv.results.identity import plain
+
+# Images of each split that the accuracy is taken on: 95 % intervals of some 6 % at most.
+_LOOKED_AT = 250
+
+
+def network_line(net: Classifier) -> str:
+    """One line on the network, and what was adapted of it."""
+    size = sum(p.numel() for p in net.module.parameters())
+    kind = "piecewise linear" if net.is_piecewise_linear else "smooth, or with kinks beside curves"
+    shape = " x ".join(map(str, net.input_shape))
+    line = (
+        f"network   {net.name}: {size:,} parameters, input {shape} in [{net.bounds[0]:g}, "
+        f"{net.bounds[1]:g}], {net.num_classes} classes, {kind}, "
+        f"{str(net.dtype).removeprefix('torch.')} on {net.device}"
+    )
+    return line + (f"\n          {net.note}" if net.note else "")
+
+
+def split_lines(study: Study) -> list[str]:
+    """A line per split: how many images of which size, their classes, and the accuracy on them."""
+    lines = []
+    for split in SPLITS:
+        images = study.split(split)
+        shape = " x ".join(map(str, images.shape))
+        line = f"{split:9} {images.name}: {len(images):,} images {shape}"
+        lines.append(line + _labels(study.net, images))
+    return lines
+
+
+def _labels(net: Classifier, images: ImageSet) -> str:
+    """Classes of the images, and how often the network is right, with a warning near chance."""
+    if not images.has_labels:
+        return ", no labels: experiments that need them refuse"
+    known = len(set(images.labels.tolist()))
+    some = images.sample(min(_LOOKED_AT, len(images)))
+    try:
+        share = accuracy(net, some)
+    except InputError as error:
+        return f", {known} classes. NOT USABLE: {error}"
+    words = f", {known} classes, accuracy {100 * share:.1f} % of {len(some)}"
+    # Three standard errors above guessing: what a network that knows nothing hardly reaches.
+    chance = 1 / net.num_classes
+    if share > chance + 3 * math.sqrt(chance * (1 - chance) / len(some)):
+        return words
+    return (
+        f"{words}. NEAR CHANCE ({100 * chance:.1f} %): check mean and std, the size of the images, "
+        "and whether their classes are numbered as the network's."
+    )
+
+
+def card(study: Study) -> str:
+    """The first lines of every run: network and images."""
+    return "\n".join([network_line(study.net), *split_lines(study)])
+
+
+def checked(runner: Runner, names: Sequence[str]) -> str:
+    """One screen on what a run of these experiments would work on; nothing runs.
+
+    Raises:
+        InputError: settings that cannot be used, or that differ from those of existing results.
+    """
+    study = runner.study
+    lines = [card(study), f"results   {study.folder}", _effort(study.net)]
+    for name in names:
+        runner.check(name)
+        asked = runner.asked(name)
+        shown = ", ".join(f"{k} {v}" for k, v in plain(asked.settings).items())
+        lines.append(f"{name} ({runner.status(name).state}): seed {asked.seed}, {shown}")
+    return "\n".join(lines)
+
+
+def _effort(net: Classifier) -> str:
+    """Time and memory of what everything is made of: gradients, images on disk."""
+    size = min(net.batch_size(), 64)
+    x = torch.full((size, *net.input_shape), sum(net.bounds) / 2, dtype=net.dtype)
+    x = x.to(net.device).requires_grad_()
+    for _ in range(2):  # the first pass sets things up
+        started = time.perf_counter()
+        torch.autograd.grad(net.scores(x)[:, 0].sum(), x)
+        if net.device.type == "cuda":
+            torch.cuda.synchronize(net.device)
+        seconds = (time.perf_counter() - started) / size
+    # DeepFool takes some five steps with the gradients of ten classes, refining a few more.
+    walk = 60 * seconds
+    disk = 3 * 4 * net.dimension
+    return (
+        f"effort    {1e3 * seconds:.3g} ms a gradient, {net.batch_size()} images a pass of "
+        f"{net.batch_size() * net.bytes_per_image / 2**30:.2g} GiB; about {walk:.2g} s and "
+        f"{disk / 2**20:.2g} MiB on disk a boundary point"
+    )
