@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from geomadv.classifier import Classifier
+from geomadv.images import ImageSet
 from geomadv.keep import Keep
 from geomadv.labels import Schema
 
@@ -99,6 +100,7 @@ class Experiment:
         networks: (settings, study) -> the networks beside the first, of experiments on several.
         tell: Dataset -> lines for the terminal and the report.
         figures: name of the file -> drawing.
+        disk: images by role -> bytes that the parts and the result may take; checked before work.
         version: raised when the same settings give other numbers than before.
         in_paper: whether `geomadv paper` runs it.
     """
@@ -114,6 +116,7 @@ class Experiment:
     networks: Callable[[Any, Study], tuple[Classifier, ...]] | None = None
     tell: Callable[[xr.Dataset], str] = lambda ds: f"{dict(ds.sizes)}"
     figures: Mapping[str, Drawing] = field(default_factory=dict)
+    disk: Callable[[Mapping[str, ImageSet | None]], int] = lambda images: 0
     version: int = 1
     in_paper: bool = True
 

@@ -1,5 +1,7 @@
 """Predictions, boundary points, the spectrum of their normals, and what their span fools."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,6 +62,12 @@ def boundary(run: Run, s: Boundary, images: ga.ImageSet) -> xr.Dataset:
         keep=run.keep,
         **run.pace,
     )
+
+
+def boundary_bytes(images: Mapping[str, ga.ImageSet | None]) -> int:
+    """Three image-sized arrays a point, once in parts and once in the result."""
+    starts = images["images"]
+    return 0 if starts is None else 2 * 3 * 4 * math.prod(starts.shape) * len(starts)
 
 
 def tell_boundary(ds: xr.Dataset) -> str:
@@ -175,6 +183,7 @@ NORMALS = (
         settings=Boundary,
         compute=boundary,
         images={"images": Sample("train", "count")},
+        disk=boundary_bytes,
         tell=tell_boundary,
     ),
     Experiment(

@@ -215,7 +215,7 @@ class Runner:
         }
         path, store = study.path(experiment.name), None
         if distributed.is_main():
-            study.check_writable()
+            study.check_writable(experiment.disk(plan.images))
             store = results.Store(path, plan.identity, memo=plan.asked.config, overwrite=overwrite)
         with store or nullcontext():
             keep = store if store and distributed.size() == 1 else results.SharedKeep(store)

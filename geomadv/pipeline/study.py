@@ -156,9 +156,9 @@ class Study:
         """The result file of an experiment."""
         return self.folder / f"{experiment}.h5"
 
-    def check_writable(self) -> None:
-        """Raises an `InputError` if results cannot be written."""
-        check_writable(self.folder)
+    def check_writable(self, size: int = 0) -> None:
+        """Raises an `InputError` if results of so many bytes cannot be written."""
+        check_writable(self.folder, size)
 
     def sample(self, sample: Sample, settings: Any, seed: int) -> ImageSet | None:
         """The images that an experiment uses."""
