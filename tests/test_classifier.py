@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import activation_bytes
+from geomadv.classifier.normalised import copied
 from geomadv.errors import InputError
 
 SHAPE = (1, 4, 4)
@@ -95,6 +96,31 @@ def test_later_changes_of_the_original_do_not_reach_the_copy() -> None:
     assert net.weights_sha256 == checksum
     assert torch.equal(net.to()(x), before)
     assert net.mean == (0.1, 0.2, 0.3)
+
+
+def test_a_copy_keeps_what_its_layers_share_and_shares_nothing_with_the_original() -> None:
+    one, two, record = nn.Linear(4, 4), nn.Linear(4, 4), []
+    two.weight = one.weight
+    one.seen = two.seen = record
+    made = copied(nn.Sequential(one, nn.ReLU(), one, two))
+    assert made[0] is made[2]
+    assert made[0].weight is made[3].weight
+    assert made[0].seen is made[3].seen
+    assert (made[0] is one, made[0].weight is one.weight, made[0].seen is record) == (False,) * 3
+    assert torch.equal(made[0].weight, one.weight)
+    assert repr(made[0]) == repr(one)
+    made[0].register_forward_hook(lambda *_: None)
+    assert not one._forward_hooks
+
+
+def test_the_first_network_does_not_wait_for_torchs_compiler() -> None:
+    script = (
+        "import sys, torch, geomadv\n"
+        "net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))\n"
+        "geomadv.Classifier(net, (1, 2, 2))\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_evaluation_mode_and_no_parameter_gradients() -> None:

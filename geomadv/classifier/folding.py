@@ -35,10 +35,9 @@ def _plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     return type(module) is kind and not has_hooks(module)
 
 
-def _pairs(graph: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
+def _pairs(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[tuple[fx.Node, fx.Node]]:
     """Batch-norms, called once, whose only input is a convolution that nobody else reads."""
-    modules = dict(graph.named_modules(remove_duplicate=False))
-    calls = [node for node in graph.graph.nodes if node.op == "call_module"]
+    calls = [node for node in graph.nodes if node.op == "call_module"]
     # A layer may have several names: what counts is how often it itself is called.
     called = [id(modules[str(node.target)]) for node in calls]
     found = []
@@ -71,24 +70,24 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     if any(has_hooks(m) and not _is_layer(m) for m in module.modules()):
         return module
     try:
-        graph = fx.symbolic_trace(copied(module, numbers(module)))
-        pairs = _pairs(graph)
-        modules = dict(graph.named_modules(remove_duplicate=False))
+        root = copied(module, numbers(module))
+        graph = fx.Tracer().trace(root)
+        modules = dict(root.named_modules(remove_duplicate=False))
+        pairs = _pairs(graph, modules)
         for i, (source, node) in enumerate(pairs):
             convolution, norm = modules[str(source.target)], modules[str(node.target)]
             assert isinstance(convolution, nn.Conv2d)
             assert isinstance(norm, nn.BatchNorm2d)
             # Under a name of its own: the weights may be read elsewhere.
-            graph.add_submodule(f"folded_{i}", _fuse(convolution, norm))
+            root.add_module(f"folded_{i}", _fuse(convolution, norm))
             source.target = f"folded_{i}"
             node.replace_all_uses_with(source)
-            graph.graph.erase_node(node)
-        graph.graph.lint()
-        graph.recompile()
-        graph.delete_all_unused_submodules()
+            graph.erase_node(node)
+        folded = fx.GraphModule(root, graph)
+        folded.graph.lint()
     except Exception:  # tracing runs foreign code: whatever it raises, the module still works
         return module
-    return graph.eval().requires_grad_(False) if pairs else module
+    return folded.eval().requires_grad_(False) if pairs else module
 
 
 def _is_layer(module: nn.Module) -> bool:

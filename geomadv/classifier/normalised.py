@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -16,6 +17,8 @@ from geomadv.errors import InputError
 
 # Roundings of float64 that may lie between two computations: many, and yet far below float32.
 _DOUBLE, _CANCELLED = 1e6, 1e4
+_CONSTANTS, _PLACES = (bool, int, float, str, type(None)), (dict, OrderedDict, list, set)
+_NESTED = (list, tuple, dict)
 
 
 class Normalised(nn.Module):
@@ -97,9 +100,33 @@ def copied(module: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
     Tensors with a history (an old-style weight norm, pruning, kept features) lose it: torch does
     not copy them otherwise.
     """
-    memo = {id(t): t.detach().clone() for t in _computed(module)}
+    memo: dict[int, Any] = {id(t): t.detach().clone() for t in _computed(module)}
     memo.update({id(t): t for t in shared})
+    for layer in module.modules():
+        _copy_layer(layer, memo)
     return copy.deepcopy(module, memo)
+
+
+def _copy_layer(layer: nn.Module, memo: dict[int, Any]) -> None:
+    """Puts the copy of an ordinary layer of torch into the memo, many times faster.
+
+    Ordinary: its attributes are its numbers, constants and empty places for hooks and layers.
+    """
+    kind = type(layer)
+    if not kind.__module__.startswith("torch.nn.modules."):
+        return
+    made: dict[str, Any] = {}
+    for name, value in vars(layer).items():
+        if name in ("_parameters", "_buffers"):
+            made[name] = {key: copy.deepcopy(t, memo) for key, t in value.items()}
+        elif type(value) in _PLACES and not value:
+            made[name] = memo.setdefault(id(value), type(value)())
+        elif all(type(v) in _CONSTANTS for v in (value if type(value) is tuple else (value,))):
+            made[name] = value
+        else:
+            return
+    memo[id(layer)] = new = kind.__new__(kind)
+    vars(new).update(made)
 
 
 @torch.no_grad()
@@ -217,6 +244,6 @@ def _histories(values: Any, depth: int) -> Iterator[Tensor]:
         if isinstance(value, Tensor):
             if value.requires_grad and not value.is_leaf:
                 yield value
-        elif depth < 3 and isinstance(value, list | tuple | dict):
+        elif depth < 3 and isinstance(value, _NESTED) and value:
             inside = value.values() if isinstance(value, dict) else value
             yield from _histories(list(inside), depth + 1)

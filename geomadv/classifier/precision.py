@@ -93,9 +93,14 @@ class _Types(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: set[torch.dtype] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # To skip it, torch would import its compiler, which takes seconds.
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for t in tree_leaves(result):
+        for t in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             # Numbers without dimensions do not decide in which type anything is computed.
             if isinstance(t, Tensor) and t.ndim and t.is_floating_point():
                 self.seen.add(t.dtype)

@@ -74,8 +74,11 @@ def sizes(scores: Tensor) -> Tensor:
     The size of class k on image i is what it differs from the mean of class k, or what
     it would differ if it varied there like the other classes do; a constant class has size 0.
     """
+    return _sizes(scores, class_spread(scores))
+
+
+def _sizes(scores: Tensor, spread: Tensor) -> Tensor:
     moved = (scores.detach().double() - _finite_rows(scores).mean(0)).abs()
-    spread = class_spread(scores)
     varying = spread > 0
     if not varying.any():
         return torch.zeros_like(moved)
@@ -98,8 +101,8 @@ def class_spread(scores: Tensor) -> Tensor:
 
 def allowance(scores: Tensor, roundings: float) -> Tensor:
     """By how much each score (n, classes) may differ between two computations, float64."""
-    size, eps = sizes(scores), torch.finfo(scores.dtype).eps
-    spread = class_spread(scores)
+    spread, eps = class_spread(scores), torch.finfo(scores.dtype).eps
+    size = _sizes(scores, spread)
     ordinary = spread[spread > 0].median() if (spread > 0).any() else spread.sum()
     return eps * (roundings * size + _CANCELLED * (scores.detach().double().abs() + ordinary))
 
