@@ -256,7 +256,6 @@ def test_a_sub_folder_per_class(tmp_path: Path) -> None:
     picture(tmp_path / "n02" / "a.JPEG", 0)
     picture(tmp_path / "n01" / "c.png", 51, mode="RGB")
     (tmp_path / "n01" / "notes.txt").write_text("")
-    (tmp_path / "empty").mkdir()
     images = load_images(tmp_path, size=6)
     assert images.class_names == ("n01", "n02")
     assert images.labels.tolist() == [0, 1, 1]

@@ -1,8 +1,7 @@
-"""Image folders, read lazily: one sub-folder per class, or a flat folder with labels.csv."""
+"""Image folders, read lazily."""
 
-import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,8 @@ from PIL import Image
 
 from geomadv.errors import InputError
 from geomadv.images.imageset import ImageSet
+from geomadv.images.labelling import LABELS, Part, listing
 from geomadv.images.readers import Reader
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"}
-LABELS = "labels.csv"
 
 
 @dataclass(frozen=True)
@@ -84,84 +81,9 @@ class FolderReader(Reader):
         return digest.digest()
 
 
-def load_folder(path: Path, crop: Crop, limit: int | None, name: str) -> ImageSet:
-    """Opens a folder of images; nothing is decoded before it is asked for.
-
-    With a `labels.csv` (columns file, class_index and, optionally, name) its lines give images,
-    order, labels and class names. Else, with sub-folders that hold images, each is a class, and
-    sorted names give the labels: all 1,000 synset folders of ImageNet come in the usual order,
-    while for fewer of them labels need a `labels.csv`. Else the images of the folder, by name,
-    without labels.
-
-    Raises:
-        InputError: no images, or a `labels.csv` that does not fit.
-    """
-    listed = path / LABELS
-    labels: list[int] | None
-    names: list[str] | None
-    if listed.is_file():
-        files, labels, names = _from_csv(listed)
-    else:
-        files, labels, names = _from_names(path)
-    if limit is not None:
-        files, labels = files[:limit], None if labels is None else labels[:limit]
-    return ImageSet(FolderReader(path, files, crop), labels, names, name)
-
-
-def _is_image(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in _SUFFIXES and not hidden and path.is_file()
-
-
-def _from_names(root: Path) -> tuple[list[str], list[int] | None, list[str] | None]:
-    groups = {
-        folder.name: sorted(p.name for p in folder.iterdir() if _is_image(p))
-        for folder in sorted(p for p in root.iterdir() if p.is_dir())
-    }
-    names = [name for name, files in groups.items() if files]
-    if names:
-        pairs = [(f"{name}/{file}", k) for k, name in enumerate(names) for file in groups[name]]
-        return [file for file, _ in pairs], [k for _, k in pairs], names
-    files = sorted(p.name for p in root.iterdir() if _is_image(p))
-    if not files:
-        raise InputError(
-            f"folder {root} has no images. Expected one sub-folder of images per class, images "
-            f"with a {LABELS} (columns file, class_index, name), or images alone "
-            f"({', '.join(sorted(_SUFFIXES))})."
-        )
-    return files, None, None
-
-
-def _from_csv(path: Path) -> tuple[list[str], list[int], list[str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns, rows = table.fieldnames or [], list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no readable table ({error}). Write it as CSV.") from error
-    if not {"file", "class_index"} <= set(columns) or not rows:
-        raise InputError(
-            f"{path} has {len(rows)} rows and the columns {', '.join(columns)}; expected one row "
-            "per image with the columns file, class_index and, optionally, name."
-        )
-    labels = [_class_index(row["class_index"], path, line) for line, row in enumerate(rows, 2)]
-    files = [str(row["file"]) for row in rows]
-    absent = [file for file in files if not (path.parent / file).is_file()]
-    if absent:
-        raise InputError(
-            f"{path} lists {len(absent)} images that are not there, the first is {absent[0]!r}. "
-            "Add the images beside it or remove their lines."
-        )
-    names = [str(k) for k in range(max(labels) + 1)]
-    for label, row in zip(labels, rows, strict=True):
-        names[label] = row.get("name") or names[label]
-    return files, labels, names
-
-
-def _class_index(text: str | None, path: Path, line: int) -> int:
-    # Far more classes than any data set has: a typing error must not fill the memory with names.
-    if text is None or not text.strip().isdecimal() or int(text) >= 10**6:
-        raise InputError(
-            f"{path}, line {line}: class_index is {text!r}; expected an integer from 0 to 999999."
-        )
-    return int(text)
+def load_folder(
+    root: Path, parts: Mapping[str, Part], split: str, crop: Crop, name: str
+) -> ImageSet:
+    """Opens one of the parts of a folder, see `labelling.scan`; nothing is decoded yet."""
+    found = listing(root, parts, split)
+    return ImageSet(FolderReader(root, found.files, crop), found.labels, found.names, name)

@@ -12,7 +12,7 @@ from geomadv.errors import InputError
 from geomadv.files.places import DATA_VARIABLE, cache_dir, data_dir
 from geomadv.images.containers import load_hdf5, load_npz
 from geomadv.images.download import RemoteFile, fetch
-from geomadv.images.folder import LABELS, Crop, load_folder
+from geomadv.images.folder import Crop, load_folder
 from geomadv.images.formats import (
     CIFAR10_NAMES,
     find_batches,
@@ -21,6 +21,7 @@ from geomadv.images.formats import (
     read_names,
 )
 from geomadv.images.imageset import ImageSet
+from geomadv.images.labelling import LABELS, scan
 
 SPLITS = ("train", "test")
 _DIGITS_TEST = 500
@@ -113,7 +114,7 @@ def _load_cifar(classes: int) -> _Load:
 def _load_labelled_folder(folder: Path, wanted: _Request) -> ImageSet | None:
     if not (folder / LABELS).is_file():
         return None
-    return load_folder(folder, wanted.crop, wanted.limit, wanted.name)
+    return load_folder(folder, scan(folder), "all", wanted.crop, wanted.name)[: wanted.limit]
 
 
 _MNIST_WORDS = {
@@ -208,8 +209,10 @@ def load_images(
     By path:
 
     - a folder of images, decoded only when asked for: one sub-folder per class, or `labels.csv`
-      (columns file, class_index, name), or images without labels. If it has the sub-folders train
-      and test (or val), these are the splits; else it has one only, as above.
+      (columns file, class_index, name), or images without labels; Tiny-ImageNet's layout too. If it
+      has the sub-folders train and test (or val), these are the splits, whose class folders
+      together make one class list; else it has one split only, as above. An empty class folder
+      keeps its number, hidden folders are no classes.
     - `.npz` or HDF5 (`.h5`, `.hdf5`, `.nc`; pixels read when asked for) with `images` (N, C, H, W),
       floating in bounds or uint8, and optionally `labels` (N,) and `class_names`. One split only.
 
@@ -241,8 +244,10 @@ def load_images(
         return _find(_Request(str(name_or_path), split, limit, crop), progress)
     path = Path(name_or_path).expanduser()
     if path.is_dir():
-        folder, name = _split_folder(path, split)
-        return load_folder(folder, crop, limit, name)
+        parts, name = scan(path), path.resolve().name
+        if "all" in parts:
+            return load_folder(path, parts, "all", crop, name)[:limit]
+        return load_folder(path, parts, split, crop, f"{name}-{split}")[:limit]
     if path.is_file():
         return _load_file(path, limit, bounds)
     known = list_images()
@@ -302,14 +307,6 @@ def _missing(
         f"{cache}), and {reason}. Put {files} into a folder {wanted.name}/ and set {DATA_VARIABLE} "
         f"to the folder that contains {wanted.name}/, or put them into {cache}."
     )
-
-
-def _split_folder(path: Path, split: str) -> tuple[Path, str]:
-    name = path.resolve().name
-    test = next((path / word for word in ("test", "val") if (path / word).is_dir()), None)
-    if test is None or not (path / "train").is_dir():
-        return path, name
-    return (path / "train" if split == "train" else test), f"{name}-{split}"
 
 
 def _load_file(path: Path, limit: int | None, bounds: tuple[float, float]) -> ImageSet:
