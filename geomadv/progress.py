@@ -31,9 +31,9 @@ def tqdm(iterable: Iterable[Any] | None = None, *, disable: bool = False, **how:
     Args:
         iterable: what is gone through, if anything.
         disable: show nothing.
-        **how: total, desc, unit, initial.
+        **how: total, desc, unit, initial; delay=0 for what a log file shall tell at once.
     """
     if disable or "ipykernel" in sys.modules or sys.stderr.isatty():
         return automatic.tqdm(iterable, disable=disable, **how)
-    how |= {"mininterval": _LOG_INTERVAL, "delay": _LOG_INTERVAL, "miniters": 1, "ncols": 100}
-    return _LogBar(iterable, **how)
+    slow = {"mininterval": _LOG_INTERVAL, "delay": _LOG_INTERVAL, "miniters": 1, "ncols": 100}
+    return _LogBar(iterable, **(slow | how))

@@ -261,7 +261,10 @@ def test_only_converged_points_count() -> None:
     assert worst(one.dense(), dense(net, points[3])[0][0]) < 1e-12
 
 
-def test_progress_counts_products(capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_counts_products(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geomadv.progress._LOG_INTERVAL", 0.0)
     net, points = smooth()
     operator = mean_hessian(net, points, progress=True)
     operator.dense()
