@@ -174,6 +174,11 @@ def test_class_names_from_file_or_default(tmp_path: Path) -> None:
 
 # .npz and HDF5
 
+
+def whole(path: Path | str, **settings: Any) -> ImageSet:
+    return load_images(path, "all", **settings)
+
+
 COLOUR = RNG.integers(0, 256, (6, 3, 4, 4), dtype=np.uint8)
 MANY = np.array([0, 1, 2, 0, 1, 2])
 
@@ -198,7 +203,7 @@ def save(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("pixels", [COLOUR, (COLOUR / 255), (COLOUR / 255).astype(np.float32)])
 def test_files_and_memory_give_the_same_set(save: Callable[..., Path], pixels: Any) -> None:
-    images = load_images(save(images=pixels, labels=MANY, class_names=["a", "b", "c"]))
+    images = whole(save(images=pixels, labels=MANY, class_names=["a", "b", "c"]))
     memory = ImageSet(COLOUR, MANY)
     assert images.sha256 == memory.sha256
     assert images.class_names == ("a", "b", "c")
@@ -208,47 +213,47 @@ def test_files_and_memory_give_the_same_set(save: Callable[..., Path], pixels: A
 
 
 def test_files_need_no_labels_and_obey_the_limit(save: Callable[..., Path]) -> None:
-    images = load_images(str(save(images=COLOUR)), limit=2)
+    images = whole(str(save(images=COLOUR)), limit=2)
     assert len(images) == 2
     assert not images.has_labels
 
 
 def test_bounds_of_files(save: Callable[..., Path]) -> None:
     path = save(images=COLOUR / 127.5 - 1)
-    assert load_images(path, bounds=(-1, 1)).images.min() < -0.5
+    assert whole(path, bounds=(-1, 1)).images.min() < -0.5
     with pytest.raises(InputError, match=r"mine\..*outside bounds \[0, 1\]"):
-        _ = load_images(path).images
+        _ = whole(path).images
 
 
 def test_non_finite_pixels_of_files(save: Callable[..., Path]) -> None:
     pixels = COLOUR / 255
     pixels[3, 0, 0, 0] = np.nan
     with pytest.raises(InputError, match=r"mine\..*1 of 6 contain NaN .*number 3"):
-        _ = load_images(save(images=pixels)).images
+        _ = whole(save(images=pixels)).images
 
 
 def test_unusable_files_are_named(save: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match=r"mine\..*no 'images'; it has 'x'"):
-        load_images(save(x=COLOUR))
+        whole(save(x=COLOUR))
     with pytest.raises(InputError, match=r"mine\..*shape \(5,\) for 6 images"):
-        load_images(save(images=COLOUR, labels=MANY[:5]), limit=5)
+        whole(save(images=COLOUR, labels=MANY[:5]), limit=5)
     with pytest.raises(InputError, match=r"mine\..*shape \(6, 3, 4\).*images\[:, None\]"):
-        load_images(save(images=COLOUR[..., 0]))
+        whole(save(images=COLOUR[..., 0]))
     path = save(images=COLOUR)
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(InputError, match=r"mine\..*no readable"):
-        load_images(path)
+        whole(path)
 
 
 def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
     path = save_npz(tmp_path / "evil.npz", images=np.array([{"a": 1}], dtype=object))
     with pytest.raises(InputError, match=r"evil\.npz.*plain arrays"):
-        load_images(path)
+        whole(path)
 
 
 def test_hdf5_pixels_are_read_when_asked_for(tmp_path: Path) -> None:
     path = save_h5(tmp_path / "late.h5", images=COLOUR, labels=MANY)
-    images = load_images(path)
+    images = whole(path)
     assert images.of_class(2).labels.tolist() == [2, 2]
     path.unlink()
     with pytest.raises(InputError, match=r"late\.h5 cannot be read"):

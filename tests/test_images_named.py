@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from geomadv.errors import InputError
-from geomadv.images import list_images, load_images, named
+from geomadv.images import ImageSet, list_images, load_images, named
 from geomadv.images.download import RemoteFile, fetch
+from geomadv.images.splits import overlap
 
 GREY = np.random.default_rng(2).integers(0, 256, (5, 28, 28), dtype=np.uint8)
 CLASSES = np.array([3, 1, 4, 1, 5], dtype=np.uint8)
@@ -163,7 +164,7 @@ def replace_source(
     monkeypatch: pytest.MonkeyPatch, name: str, files: tuple[RemoteFile, ...]
 ) -> None:
     old = named._SOURCES[name]
-    new = named._Source(old.load, old.files, dict.fromkeys(named.SPLITS, files))
+    new = named._Source(old.load, old.files, dict.fromkeys(old.files, files))
     monkeypatch.setitem(named._SOURCES, name, new)
 
 
@@ -251,18 +252,22 @@ def picture(path: Path, value: int = 0, size: tuple[int, int] = (6, 6), mode: st
     Image.new("L", size, value).convert(mode).save(path)
 
 
+def whole(path: Path, **settings: Any) -> ImageSet:
+    return load_images(path, "all", **settings)
+
+
 def test_a_sub_folder_per_class(tmp_path: Path) -> None:
     picture(tmp_path / "n02" / "b.png", 255)
     picture(tmp_path / "n02" / "a.JPEG", 0)
     picture(tmp_path / "n01" / "c.png", 51, mode="RGB")
     (tmp_path / "n01" / "notes.txt").write_text("")
-    images = load_images(tmp_path, size=6)
+    images = whole(tmp_path, size=6)
     assert images.class_names == ("n01", "n02")
     assert images.labels.tolist() == [0, 1, 1]
     assert images.shape == (3, 6, 6)
     means = images.images.mean((1, 2, 3))
     assert torch.allclose(means, torch.tensor([0.2, 0.0, 1.0]))
-    assert load_images(tmp_path, limit=1, size=6).labels.tolist() == [0]
+    assert whole(tmp_path, limit=1, size=6).labels.tolist() == [0]
 
 
 def test_a_table_of_labels_decides_order_and_classes(tmp_path: Path) -> None:
@@ -271,7 +276,7 @@ def test_a_table_of_labels_decides_order_and_classes(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text(
         'file,class_index,name\nsub/b.png,3,"eel, electric"\na.png,1,\n'
     )
-    images = load_images(tmp_path, size=6)
+    images = whole(tmp_path, size=6)
     assert images.labels.tolist() == [3, 1]
     assert images.class_names == ("0", "1", "2", "eel, electric")
     assert images.images.mean((1, 2, 3)).tolist() == [0, 1]
@@ -280,7 +285,7 @@ def test_a_table_of_labels_decides_order_and_classes(tmp_path: Path) -> None:
 def test_images_alone_have_no_labels(tmp_path: Path) -> None:
     picture(tmp_path / "b.png", 255)
     picture(tmp_path / "a.png", 0)
-    images = load_images(tmp_path, size=6)
+    images = whole(tmp_path, size=6)
     assert not images.has_labels
     assert images.images.mean((1, 2, 3)).tolist() == [0, 1]
     assert images.name == tmp_path.name
@@ -299,38 +304,38 @@ def test_the_crop_is_the_centre_of_the_resized_image(tmp_path: Path) -> None:
     pixels = np.zeros((20, 40), dtype=np.uint8)
     pixels[:, 10:30] = 255
     Image.fromarray(pixels).save(tmp_path / "wide.png")
-    exact = load_images(tmp_path, size=20, resize=20)
+    exact = whole(tmp_path, size=20, resize=20)
     assert exact.images.shape == (1, 3, 20, 20)
     assert exact.images.min() == 1
-    whole = load_images(tmp_path, size=14)  # short side 16, a middle square of 16 is white
-    assert whole.images.shape == (1, 3, 14, 14)
-    assert whole.images.min() == 1
+    wide = whole(tmp_path, size=14)  # short side 16, a middle square of 16 is white
+    assert wide.images.shape == (1, 3, 14, 14)
+    assert wide.images.min() == 1
 
 
 def test_images_of_the_right_size_stay_as_they_are(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    images = load_images(tmp_path, size=8).images[0]
+    images = whole(tmp_path, size=8).images[0]
     assert torch.equal(images, torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)
-    assert not torch.equal(load_images(tmp_path, size=8, resize=9).images[0], images)
+    assert not torch.equal(whole(tmp_path, size=8, resize=9).images[0], images)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGBA", "LA", "CMYK"])
 def test_all_colour_modes_become_rgb(mode: str, tmp_path: Path) -> None:
     picture(tmp_path / "a.tif", 255, mode=mode)
-    assert load_images(tmp_path, size=6).images.mean() == 1
+    assert whole(tmp_path, size=6).images.mean() == 1
 
 
 def test_folder_checksums_see_names_sizes_labels_and_crop(tmp_path: Path) -> None:
     picture(tmp_path / "x" / "a.png", 0)
     picture(tmp_path / "y" / "b.png", 0)
-    first = load_images(tmp_path).sha256
-    assert load_images(tmp_path).sha256 == first
-    sums = {first, load_images(tmp_path, size=5).sha256, load_images(tmp_path)[::-1].sha256}
+    first = whole(tmp_path).sha256
+    assert whole(tmp_path).sha256 == first
+    sums = {first, whole(tmp_path, size=5).sha256, whole(tmp_path)[::-1].sha256}
     (tmp_path / "x" / "a.png").rename(tmp_path / "x" / "c.png")
-    sums.add(load_images(tmp_path).sha256)
+    sums.add(whole(tmp_path).sha256)
     picture(tmp_path / "x" / "c.png", 0, size=(60, 50))
-    sums.add(load_images(tmp_path).sha256)
+    sums.add(whole(tmp_path).sha256)
     assert len(sums) == 5
 
 
@@ -340,7 +345,7 @@ def test_damaged_images_are_named_when_read(cut: int, end: str, tmp_path: Path) 
     path = tmp_path / f"bad.{end}"
     picture(path, 7, size=(40, 40))
     path.write_bytes(path.read_bytes()[:cut])
-    images = load_images(tmp_path, size=6)
+    images = whole(tmp_path, size=6)
     with pytest.raises(InputError, match=rf"bad\.{end} cannot be read as an image"):
         _ = images.images
 
@@ -361,18 +366,18 @@ def test_tables_that_do_not_fit_are_refused(table: str, message: str, tmp_path: 
     picture(tmp_path / "a.png")
     (tmp_path / "labels.csv").write_text(table)
     with pytest.raises(InputError, match=message):
-        load_images(tmp_path)
+        whole(tmp_path)
 
 
 def test_settings_and_paths_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"folder .* has no images"):
-        load_images(tmp_path)
-    with pytest.raises(InputError, match="split='valid' must be one of 'train', 'test'"):
+        whole(tmp_path)
+    with pytest.raises(InputError, match="split='valid' must be one of 'train', 'test', 'all'"):
         load_images("digits", "valid")
     with pytest.raises(InputError, match="limit=0"):
         load_images("digits", limit=0)
     with pytest.raises(InputError, match="size=10, resize=9"):
-        load_images(tmp_path, size=10, resize=9)
+        whole(tmp_path, size=10, resize=9)
     with pytest.raises(InputError, match="Did you mean 'mnist'"):
         load_images("MNIST")
     with pytest.raises(InputError, match="nor an existing path"):
@@ -442,11 +447,13 @@ def test_cifar10_is_the_known_one(real_data: Path) -> None:
 
 
 def test_imagenet_sample_has_one_image_per_class(real_data: Path) -> None:
-    images = load_images("imagenet-sample")
+    images = load_images("imagenet-sample", "all")
     assert images.labels.tolist() == list(range(1000))
     assert images.class_names[0] == "tench"
     assert images.shape == (3, 224, 224)
-    assert images.sha256 == load_images("imagenet-sample", "test").sha256
+    train, test = load_images("imagenet-sample"), load_images("imagenet-sample", "test")
+    assert sorted([*train.labels.tolist(), *test.labels.tolist()]) == list(range(1000))
+    assert overlap(train, test) == 0
     first = images[0].images[0]
     with Image.open(real_data / "imagenet-sample" / "n01440764.jpg") as file:
         plain = torch.from_numpy(np.array(file)).permute(2, 0, 1)

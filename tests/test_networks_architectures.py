@@ -94,7 +94,8 @@ def test_published_files_fit_strictly(name: str, data_dir: Path) -> None:
 
 def first_images(spec: NetworkSpec) -> ImageSet:
     limit = 10_000 if spec.dataset == "mnist" else 1_000
-    return load_images(spec.dataset, split="test", limit=limit)
+    split = "all" if spec.dataset == "imagenet-sample" else "test"
+    return load_images(spec.dataset, split=split, limit=limit)
 
 
 @pytest.mark.parametrize("name", PRETRAINED)

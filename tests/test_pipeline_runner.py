@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import geomadv as ga
 from geomadv.pipeline import Experiment, Sample
 from geomadv.pipeline.runner import Runner
-from geomadv.pipeline.study import Place, divided, study_of
+from geomadv.pipeline.study import Place, study_of
 
 ARCHIVE = Path(__file__).parent / "archive"
 
@@ -261,15 +261,13 @@ def test_an_unknown_experiment_has_a_suggestion(tmp_path):
         runner(tmp_path).run("secnd")
 
 
-def test_a_single_image_set_is_divided_once_class_by_class():
-    whole = images(3, 40)
-    one, two = divided(whole), divided(whole)
-    assert one["train"].sha256 == two["train"].sha256
-    pixels = [{i.images.numpy().tobytes() for i in one[split]} for split in ("train", "test")]
-    assert pixels[0].isdisjoint(pixels[1])
-    assert len(pixels[0] | pixels[1]) == 40
-    counts = [np.bincount(one[split].labels.numpy(), minlength=3) for split in ("train", "test")]
-    assert np.abs(counts[0] - counts[1]).max() <= 1
+def test_held_out_images_that_are_in_the_sample_are_refused(tmp_path):
+    # "second" holds out the images that "first", which it starts from, has as its sample.
+    message = r"6 of the 8 images .* that second holds out .* are in the sample.*--test-images"
+    with pytest.raises(ga.InputError, match=message):
+        runner(tmp_path, train=1, test=1).run("second")
+    assert CALLS == []
+    assert float(runner(tmp_path, train=1, test=1).run("first")["value"].sum())
 
 
 def test_from_python(tmp_path):

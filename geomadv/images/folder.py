@@ -1,7 +1,7 @@
 """Image folders, read lazily."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,15 @@ class FolderReader(Reader):
             size = (self.root / self.files[i]).stat().st_size
             digest.update(f"{self.files[i]}\0{size}\n".encode())
         return digest.digest()
+
+    def checksums(self, index: NDArray[np.int64]) -> Iterator[bytes]:
+        """Checksums of the files."""
+        for i in index:
+            path = self.root / self.files[i]
+            try:
+                yield hashlib.sha256(path.read_bytes()).digest()
+            except OSError as error:
+                raise InputError(f"{path} cannot be read ({error}). Check its rights.") from error
 
 
 def load_folder(

@@ -138,6 +138,11 @@ class ImageSet:
             digest.update(self._labels.astype("<i8", copy=False).data)
         return digest.hexdigest()
 
+    @property
+    def source(self) -> tuple[Reader, NDArray[np.int64]]:
+        """Where the pixels come from, and the positions (N,) of the images there."""
+        return self._reader, self._index
+
     def __repr__(self) -> str:
         known = f"{len(self.class_names)} classes" if self.has_labels else "no labels"
         return (
@@ -173,6 +178,13 @@ class ImageSet:
 
     def __iter__(self) -> Iterator["ImageSet"]:
         return (self[i] for i in range(len(self)))
+
+    def relabelled(self, labels: Any, class_names: Sequence[str] | None) -> "ImageSet":
+        """The same images with other labels (N,) and class names."""
+        same = self[:]
+        same._labels = _check_labels(labels, len(self))
+        same.class_names = _check_names(class_names, same._labels)
+        return same
 
     def sample(self, n: int, seed: int = 0) -> "ImageSet":
         """Draws n different images at random; they come in random order.

@@ -1,7 +1,5 @@
-"""Image sets by name or path."""
+"""Image sets by name."""
 
-import difflib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,6 @@ import numpy as np
 
 from geomadv.errors import InputError
 from geomadv.files.places import DATA_VARIABLE, cache_dir, data_dir
-from geomadv.images.containers import load_hdf5, load_npz
 from geomadv.images.download import RemoteFile, fetch
 from geomadv.images.folder import Crop, load_folder
 from geomadv.images.formats import (
@@ -22,8 +19,8 @@ from geomadv.images.formats import (
 )
 from geomadv.images.imageset import ImageSet
 from geomadv.images.labelling import LABELS, scan
+from geomadv.images.splits import SPLITS
 
-SPLITS = ("train", "test")
 _DIGITS_TEST = 500
 
 _FASHION_NAMES = (
@@ -173,89 +170,27 @@ _SOURCES = {
     ),
     "imagenet-sample": _Source(
         _load_labelled_folder,
-        dict.fromkeys(SPLITS, f"the images and {LABELS} (columns file, class_index, name)"),
-        dict.fromkeys(SPLITS, ()),
+        {"all": f"the images and {LABELS} (columns file, class_index, name)"},
+        {"all": ()},
     ),
 }
 
 
-def list_images() -> list[str]:
-    """Names that `load_images` knows."""
+def names() -> list[str]:
+    """The names of all sets."""
     return ["digits", *_SOURCES]
 
 
-def load_images(
-    name_or_path: str | os.PathLike[str],
-    split: str = "train",
-    limit: int | None = None,
-    *,
-    size: int = 224,
-    resize: int | None = None,
-    bounds: tuple[float, float] = (0.0, 1.0),
-    progress: bool = True,
-) -> ImageSet:
-    """Loads images with labels, by name or from a folder or file.
+def has_splits(name: str) -> bool:
+    """Whether a set has the splits train and test; else it has the split "all"."""
+    return name == "digits" or "all" not in _SOURCES[name].files
 
-    By name, from the folder of that name in GEOMADV_DATA, else in the cache, else downloaded with
-    checksum into the cache:
 
-    - `digits`: the 8 x 8 handwritten digits that come with scikit-learn, divided by 16; fixed
-      stratified split, 1,297 to train and 500 to test. No files needed.
-    - `mnist`, `fashion-mnist`: 28 x 28 grey. `cifar10`, `cifar100` (fine labels): 32 x 32 RGB,
-      binary version. Of CIFAR-10 as many batches as are there: `len` says how many images.
-    - `imagenet-sample`: one image per ImageNet class, not downloadable. It has one split only, and
-      "train" and "test" both give all of it: divide it yourself where images must be held out.
-
-    By path:
-
-    - a folder of images, decoded only when asked for: one sub-folder per class, or `labels.csv`
-      (columns file, class_index, name), or images without labels; Tiny-ImageNet's layout too. If it
-      has the sub-folders train and test (or val), these are the splits, whose class folders
-      together make one class list; else it has one split only, as above. An empty class folder
-      keeps its number, hidden folders are no classes.
-    - `.npz` or HDF5 (`.h5`, `.hdf5`, `.nc`; pixels read when asked for) with `images` (N, C, H, W),
-      floating in bounds or uint8, and optionally `labels` (N,) and `class_names`. One split only.
-
-    Args:
-        name_or_path: one of `list_images()`, or a path.
-        split: "train" or "test".
-        limit: take at most the first so many images, in their standard order; the rest is not
-            decoded, and of MNIST and CIFAR files not checked.
-        size: side of the square, in pixels, that images of folders are cropped to.
-        resize: length of their short side before that; None: 256/224 of size, as usual on ImageNet,
-            except that images of size x size stay as they are.
-        bounds: (low, high) of the pixel values in .npz and HDF5 files.
-        progress: show a bar while downloading.
-
-    Returns:
-        ImageSet, named after the data set and the split.
-
-    Raises:
-        InputError: unknown name, missing or damaged files, or settings that cannot be used.
-    """
-    if split not in SPLITS:
-        raise InputError(f"split={split!r} must be one of {', '.join(map(repr, SPLITS))}.")
-    if limit is not None and limit < 1:
-        raise InputError(f"limit={limit} must be at least 1, or None for all images.")
-    crop = Crop(size, resize)
-    if name_or_path == "digits":
+def load(name: str, split: str, limit: int | None, crop: Crop, progress: bool) -> ImageSet:
+    """A split of a named set, from the first place that has it, the last being the internet."""
+    if name == "digits":
         return _digits(split, limit)
-    if str(name_or_path) in _SOURCES:
-        return _find(_Request(str(name_or_path), split, limit, crop), progress)
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        parts, name = scan(path), path.resolve().name
-        if "all" in parts:
-            return load_folder(path, parts, "all", crop, name)[:limit]
-        return load_folder(path, parts, split, crop, f"{name}-{split}")[:limit]
-    if path.is_file():
-        return _load_file(path, limit, bounds)
-    known = list_images()
-    close = difflib.get_close_matches(str(name_or_path).lower(), known, n=1)
-    raise InputError(
-        f"images {str(name_or_path)!r} are neither a known name ({', '.join(known)}) nor an "
-        f"existing path.{f' Did you mean {close[0]!r}?' if close else ' Check the spelling.'}"
-    )
+    return _find(_Request(name, split, limit, crop), progress)
 
 
 def _digits(split: str, limit: int | None) -> ImageSet:
@@ -277,7 +212,6 @@ def _digits(split: str, limit: int | None) -> ImageSet:
 
 
 def _find(wanted: _Request, progress: bool) -> ImageSet:
-    """A named set from the first place that has it, the last being the internet."""
     source = _SOURCES[wanted.name]
     given, cache = data_dir(), cache_dir() / wanted.name
     for folder in (cache,) if given is None else (given / wanted.name, cache):
@@ -306,16 +240,4 @@ def _missing(
         f"images {wanted.name!r}, split {wanted.split!r}: files not found ({searched}; not in "
         f"{cache}), and {reason}. Put {files} into a folder {wanted.name}/ and set {DATA_VARIABLE} "
         f"to the folder that contains {wanted.name}/, or put them into {cache}."
-    )
-
-
-def _load_file(path: Path, limit: int | None, bounds: tuple[float, float]) -> ImageSet:
-    kind = path.suffix.lower()
-    if kind == ".npz":
-        return load_npz(path, limit, path.stem, bounds)
-    if kind in (".h5", ".hdf5", ".nc"):
-        return load_hdf5(path, limit, path.stem, bounds)
-    raise InputError(
-        f"images {path}: a file of kind {kind!r} cannot be loaded. Give a folder of images, an "
-        ".npz or an HDF5 (.h5) file, or pass arrays: ImageSet(images, labels)."
     )

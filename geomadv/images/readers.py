@@ -1,6 +1,8 @@
 """Where the pixels of an ImageSet come from: memory here, files elsewhere, one protocol."""
 
+import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,35 @@ class Reader(ABC):
     def fingerprint(self, index: NDArray[np.int64]) -> bytes | None:
         """What stands for the images in checksums; None: their float32 pixels do."""
         return None
+
+    def checksums(self, index: NDArray[np.int64]) -> Iterator[bytes]:
+        """What tells each image of such readers from others."""
+        return self.pixel_checksums(index)
+
+    def pixel_checksums(self, index: NDArray[np.int64]) -> Iterator[bytes]:
+        """Checksums of each image's shape and float32 pixels."""
+        for part in chunks(index, self.shape):
+            for image in self.read(part):
+                content = image.astype("<f4", copy=False).tobytes()
+                yield hashlib.sha256(repr(image.shape).encode() + content).digest()
+
+
+class Joined(Reader):
+    """Images of several readers, by positions in them, one behind the other."""
+
+    def __init__(self, parts: Sequence[tuple[Reader, NDArray[np.int64]]]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(index) for _, index in parts)])
+        self.shape = (int(self._starts[-1]), *parts[0][0].shape[1:])
+
+    def read(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Images at the positions, in their order."""
+        images = np.empty((len(index), *self.shape[1:]), dtype=np.float32)
+        which = np.searchsorted(self._starts, index, side="right") - 1
+        for k in np.unique(which):
+            reader, places = self._parts[k]
+            images[which == k] = reader.read(places[index[which == k] - self._starts[k]])
+        return images
 
 
 class ArrayReader(Reader):

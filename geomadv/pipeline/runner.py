@@ -139,6 +139,32 @@ class Runner:
             for role, sample in self.find(name).images.items()
         }
 
+    def _check_held_out(self, name: str) -> None:
+        """Refuses images of split test that are among those of split train, its own or its inputs'.
+
+        Copies within a published data set are told and kept: others use its splits as they are.
+        """
+        own = self._images(name, self.asked(name))
+        for role, test in own.items():
+            if test is None or self.find(name).images[role].split != "test":
+                continue
+            copies = max((self.study.common(t, test) for t in self._sample_of(name)), default=0)
+            found = f"{copies} of the {len(test)} images {test.name!r} that {name} holds out"
+            if copies and self.study.published:
+                self.say(f"note: {found} are in its sample, too: the data set has copies")
+            elif copies:
+                raise InputError(
+                    f"{found} (split test) are in the sample (split train), too. Give test images "
+                    "that are none of the train images: another set as --test-images, or one set "
+                    "as --images, which is divided in two; and remove copies of images from it."
+                )
+
+    def _sample_of(self, name: str) -> list[ImageSet]:
+        """The images of split train that a result depends on, of itself and what is before it."""
+        images, samples = self._images(name, self.asked(name)), self.find(name).images
+        own = [part for role, part in images.items() if part and samples[role].split == "train"]
+        return own + [part for i in self.inputs_there(name) for part in self._sample_of(i)]
+
     def exists(self, name: str) -> bool:
         """Whether there is a finished result, of whatever identity."""
         return distributed.on_main(self.study.path(name).exists)
@@ -183,7 +209,7 @@ class Runner:
         """
         if anew is None:
             self._named.add(name)
-        self._images(name, self.asked(name))  # what is wrong with them, before the inputs run
+        self._check_held_out(name)  # what is wrong with the images, before the inputs run
         for i in self.inputs_there(name):
             self._obtain_input(name, i)
         inputs = {i: self._current[i] for i in self.inputs_there(name)}

@@ -17,6 +17,8 @@ from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.files.writing import check_writable
 from geomadv.images import ImageSet, list_images, load_images
+from geomadv.images.loading import has_splits
+from geomadv.images.splits import divided, numbered_like, overlap
 from geomadv.networks import ZOO, list_networks, load_network
 from geomadv.pipeline.experiment import Sample, Split
 
@@ -33,6 +35,8 @@ class Subject:
     """Weights for the network (.safetensors; .pt and .pth if they hold tensors only)."""
     images: Annotated[str | None, _Name] = None
     """Data set by name, or a folder, .npz or .h5 file; default: the one the network is for."""
+    test_images: Annotated[str | None, _Name] = None
+    """Likewise, whose images are the split test; default: that of --images, else half of them."""
     mean: tuple[float, ...] | None = None
     """Per-channel mean that a network of your own expects to be subtracted."""
     std: tuple[float, ...] | None = None
@@ -55,7 +59,7 @@ class Subject:
         """The network; images tell the shape of a foreign one."""
         shape = None
         if ":" in self.network:
-            shape = load_images(self.dataset, limit=1).shape
+            shape = load_images(self.dataset, split="all", limit=1).shape
         return _loaded(self.network, self.weights, shape, self.mean, self.std, device)
 
 
@@ -145,6 +149,7 @@ class Study:
     flags: Mapping[str, Any] | None = None
     seed: int | None = None
     given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    _common: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -164,6 +169,18 @@ class Study:
         """The images that an experiment uses."""
         return sampled(self.split(sample.split), sample, settings, seed)
 
+    def common(self, train: ImageSet, test: ImageSet) -> int:
+        """How many test images are train images, too; each pair is compared once."""
+        pair = train.sha256, test.sha256
+        if pair not in self._common:
+            self._common[pair] = overlap(train, test)
+        return self._common[pair]
+
+    @property
+    def published(self) -> bool:
+        """Whether both splits are those of a data set by name, as its publishers divided it."""
+        return self.dataset in list_images() and not (self.flags or {}).get("test_images")
+
 
 def study(
     subject: Subject,
@@ -176,7 +193,7 @@ def study(
     flags = {n: v for n, v in vars(subject).items() if v != getattr(defaults, n) or n == "network"}
     return Study(
         subject.load(place.device),
-        _split_loader(subject.dataset),
+        _split_loader(subject.dataset, subject.test_images),
         place,
         subject.dataset,
         lambda name: Subject(network=name, images=subject.images).load(place.device),
@@ -199,7 +216,7 @@ def study_of(
         subject = Subject(network=name, images=images)
         if isinstance(net, str):
             return study(subject, place, seed, given)
-        split, dataset = _split_loader(subject.dataset), subject.dataset
+        split, dataset = _split_loader(subject.dataset, None), subject.dataset
     else:
         split, dataset = _splits(images), ""
     loaded = Subject(network=net).load(place.device) if isinstance(net, str) else net
@@ -210,8 +227,16 @@ def study_of(
     return Study(loaded, split, place, dataset, beside, None, seed, given or {})
 
 
-def _split_loader(dataset: str) -> Callable[[Split], ImageSet]:
-    return functools.cache(lambda split: load_images(dataset, split=split))
+def _split_loader(dataset: str, test_images: str | None) -> Callable[[Split], ImageSet]:
+    def load(split: Split) -> ImageSet:
+        if test_images is None:
+            return load_images(dataset, split=split)
+        wanted = dataset if split == "train" else test_images
+        images = load_images(wanted, split=split if has_splits(wanted) else "all")
+        return images if split == "train" else numbered_like(images, loaded("train"))
+
+    loaded = functools.cache(load)
+    return loaded
 
 
 def _splits(images: ImageSet | Mapping[str, ImageSet]) -> Callable[[Split], ImageSet]:
@@ -223,26 +248,3 @@ def _splits(images: ImageSet | Mapping[str, ImageSet]) -> Callable[[Split], Imag
             "{'train': ..., 'test': ...}, or one ImageSet, which is divided in two."
         )
     return lambda which: splits[which]
-
-
-def divided(images: ImageSet) -> dict[str, ImageSet]:
-    """One image set as two halves without common images, class by class, in their order.
-
-    The division is drawn with a fixed seed, so that every experiment holds out the same images.
-
-    Raises:
-        InputError: fewer than two images.
-    """
-    if len(images) < 2:
-        raise InputError(
-            f"image set {images.name!r} has {len(images)} images: at least 2 are needed, one to "
-            "train on and one to hold out."
-        )
-    groups = images.labels.numpy() if images.has_labels else np.zeros(len(images))
-    order = np.random.default_rng(0).permutation(len(images))
-    order = order[np.argsort(groups[order], kind="stable")]
-    halves = {"train": np.sort(order[::2]), "test": np.sort(order[1::2])}
-    parts = {name: images[index] for name, index in halves.items()}
-    for name, part in parts.items():
-        part.name = f"{images.name}-{name}"
-    return parts

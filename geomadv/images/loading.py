@@ -1,0 +1,148 @@
+"""Image sets by name or path, and their splits."""
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from geomadv.errors import InputError
+from geomadv.images import named
+from geomadv.images.containers import load_hdf5, load_npz
+from geomadv.images.folder import Crop, load_folder
+from geomadv.images.imageset import ImageSet
+from geomadv.images.labelling import scan
+from geomadv.images.splits import SPLITS, half, joined
+
+
+def list_images() -> list[str]:
+    """Names that `load_images` knows."""
+    return named.names()
+
+
+def load_images(
+    name_or_path: str | os.PathLike[str],
+    split: str = "train",
+    limit: int | None = None,
+    *,
+    size: int = 224,
+    resize: int | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    progress: bool = True,
+) -> ImageSet:
+    """Loads images with labels, by name or from a folder or file.
+
+    By name, from the folder of that name in GEOMADV_DATA, else in the cache, else downloaded with
+    checksum into the cache:
+
+    - `digits`: the 8 x 8 handwritten digits that come with scikit-learn, divided by 16; fixed
+      stratified split, 1,297 to train and 500 to test. No files needed.
+    - `mnist`, `fashion-mnist`: 28 x 28 grey. `cifar10`, `cifar100` (fine labels): 32 x 32 RGB,
+      binary version. Of CIFAR-10 as many batches as are there: `len` says how many images.
+    - `imagenet-sample`: one image per ImageNet class, not downloadable. One split only.
+
+    By path:
+
+    - a folder of images, decoded only when asked for: one sub-folder per class, or `labels.csv`
+      (columns file, class_index, name), or images without labels; Tiny-ImageNet's layout too. If it
+      has the sub-folders train and test (or val), these are the splits, whose class folders
+      together make one class list; else it has one split only. An empty class folder keeps its
+      number, hidden folders are no classes.
+    - `.npz` or HDF5 (`.h5`, `.hdf5`, `.nc`; pixels read when asked for) with `images` (N, C, H, W),
+      floating in bounds or uint8, and optionally `labels` (N,) and `class_names`. One split only.
+
+    A set with one split only is divided once and for all, at random and class by class, into halves
+    without common images: "train" and "test".
+
+    Args:
+        name_or_path: one of `list_images()`, or a path.
+        split: "train", "test", or "all" for the images of both.
+        limit: take at most the first so many images, in their standard order; the rest is not
+            decoded, and of MNIST and CIFAR files not checked.
+        size: side of the square, in pixels, that images of folders are cropped to.
+        resize: length of their short side before that; None: 256/224 of size, as usual on ImageNet,
+            except that images of size x size stay as they are.
+        bounds: (low, high) of the pixel values in .npz and HDF5 files.
+        progress: show a bar while downloading.
+
+    Returns:
+        ImageSet, named after the data set and the split.
+
+    Raises:
+        InputError: unknown name, missing or damaged files, or settings that cannot be used.
+    """
+    if split not in (*SPLITS, "all"):
+        words = ", ".join(map(repr, (*SPLITS, "all")))
+        raise InputError(f"split={split!r} must be one of {words}.")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit={limit} must be at least 1, or None for all images.")
+    opened = _open(name_or_path, Crop(size, resize), bounds, progress)
+    if not opened.divided and split != "all":
+        images = half(opened.load("all", None), split)
+    elif opened.divided and split == "all":
+        images = joined([opened.load(part, None) for part in SPLITS], opened.name)
+    else:
+        images = opened.load(split, limit)
+    return images if limit is None else images[:limit]
+
+
+def has_splits(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether a set, as `load_images` takes it, comes divided into train and test.
+
+    Raises:
+        InputError: unknown name, missing or damaged files.
+    """
+    return _open(name_or_path, Crop(224), (0.0, 1.0), True).divided
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A set that was found: its splits are train and test where it is divided, else all."""
+
+    name: str
+    divided: bool
+    load: Callable[[str, int | None], ImageSet]  # split, limit
+
+
+def _open(
+    name_or_path: str | os.PathLike[str], crop: Crop, bounds: tuple[float, float], progress: bool
+) -> _Opened:
+    name, known = str(name_or_path), list_images()
+    if name in known:
+        return _Opened(
+            name,
+            named.has_splits(name),
+            lambda split, limit: named.load(name, split, limit, crop, progress),
+        )
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return _open_folder(path, crop)
+    if path.is_file():
+        return _Opened(path.stem, False, lambda _, limit: _load_file(path, limit, bounds))
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    raise InputError(
+        f"images {name!r} are neither a known name ({', '.join(known)}) nor an existing path."
+        f"{f' Did you mean {close[0]!r}?' if close else ' Check the spelling.'}"
+    )
+
+
+def _open_folder(path: Path, crop: Crop) -> _Opened:
+    name, parts = path.resolve().name, scan(path)
+
+    def load(split: str, limit: int | None) -> ImageSet:
+        words = name if split == "all" else f"{name}-{split}"
+        return load_folder(path, parts, split, crop, words)[:limit]
+
+    return _Opened(name, "all" not in parts, load)
+
+
+def _load_file(path: Path, limit: int | None, bounds: tuple[float, float]) -> ImageSet:
+    kind = path.suffix.lower()
+    if kind == ".npz":
+        return load_npz(path, limit, path.stem, bounds)
+    if kind in (".h5", ".hdf5", ".nc"):
+        return load_hdf5(path, limit, path.stem, bounds)
+    raise InputError(
+        f"images {path}: a file of kind {kind!r} cannot be loaded. Give a folder of images, an "
+        ".npz or an HDF5 (.h5) file, or pass arrays: ImageSet(images, labels)."
+    )

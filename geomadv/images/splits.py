@@ -1,0 +1,94 @@
+"""Train and test images: divided, joined, compared by content, and numbered alike."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from geomadv.errors import InputError
+from geomadv.images.imageset import ImageSet
+from geomadv.images.readers import Joined
+
+SPLITS = ("train", "test")
+
+
+def divided(images: ImageSet) -> dict[str, ImageSet]:
+    """One image set as two halves without common images, "train" and "test".
+
+    The division is drawn with a fixed seed, class by class, and is the same everywhere; each half
+    keeps the order of the images.
+
+    Raises:
+        InputError: fewer than two images.
+    """
+    return {split: half(images, split) for split in SPLITS}
+
+
+def half(images: ImageSet, split: str) -> ImageSet:
+    """One of the halves of `divided`; the first image of all is in "train"."""
+    groups = images.labels.numpy() if images.has_labels else np.zeros(len(images))
+    order = np.random.default_rng(0).permutation(len(images))
+    order = order[np.argsort(groups[order], kind="stable")]
+    chosen = np.sort(order[SPLITS.index(split) :: 2])
+    if len(chosen) == 0:
+        raise InputError(
+            f"image set {images.name!r} has {len(images)} image: at least 2 are needed, one to "
+            "train on and one to hold out as split 'test'. Add images, or load split='all'."
+        )
+    part = images[chosen]
+    part.name = f"{images.name}-{split}"
+    return part
+
+
+def joined(parts: Sequence[ImageSet], name: str) -> ImageSet:
+    """Sets of one class list and shape, one behind the other; pixels are not copied."""
+    labels = None
+    if all(part.has_labels for part in parts):
+        labels = np.concatenate([part.labels.numpy() for part in parts])
+    first = parts[0]
+    reader = Joined([part.source for part in parts])
+    return ImageSet(reader, labels, first.class_names or None, name, first.bounds)
+
+
+def overlap(train: ImageSet, test: ImageSet) -> int:
+    """How many test images are train images, too.
+
+    Images are told by checksums of their pixels; two image folders, which are not decoded for it,
+    by checksums of their files.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    sources = train.source, test.source
+    files = len({type(reader) for reader, _ in sources}) == 1
+    known, held_out = (
+        list(reader.checksums(index) if files else reader.pixel_checksums(index))
+        for reader, index in sources
+    )
+    seen = set(known)
+    return sum(checksum in seen for checksum in held_out)
+
+
+def numbered_like(images: ImageSet, known: ImageSet) -> ImageSet:
+    """The images with the class numbers of another set, which are found by the classes' names.
+
+    Where one of the sets names its classes by their numbers only, labels stay as they are.
+
+    Raises:
+        InputError: a class of the images is none of the other set's.
+    """
+    if not (images.has_labels and known.has_labels) or images.class_names == known.class_names:
+        return images
+    plain = any(all(n == str(k) for k, n in enumerate(s.class_names)) for s in (images, known))
+    words, own = (
+        [str(k) if plain else name for k, name in enumerate(s.class_names)] for s in (known, images)
+    )
+    present = {k: own[k] for k in sorted(set(images.labels.tolist()))}
+    unknown = [name for name in present.values() if words.count(name) != 1]
+    if unknown:
+        raise InputError(
+            f"image set {images.name!r} has the classes {', '.join(present.values())}, and "
+            f"{known.name!r} has {', '.join(words)}: {', '.join(unknown)} cannot be found there, "
+            "or not once. Name (or number) the classes of both sets alike."
+        )
+    number = {k: words.index(name) for k, name in present.items()}
+    return images.relabelled([number[k] for k in images.labels.tolist()], known.class_names)
