@@ -109,11 +109,11 @@ def test_pickled_module_is_refused() -> None:
     ("file", "content", "words"),
     [
         ("w.safetensors", b"not a weight file", "safetensors"),
-        ("w.safetensors", b"", "safetensors"),
+        ("w.safetensors", b"\x40" + bytes(7) + b"{", "safetensors.*damaged"),
         ("w.pt", b"not a weight file", "weights"),
-        ("w.pt", b"", "damaged"),
+        ("w.pt", b"", "empty"),
         ("w.pt", pickle.dumps([1, 2], protocol=2), "weights"),
-        ("w.bin", b"", "suffix"),
+        ("w.bin", b"\x80\x02", "damaged"),
     ],
 )
 def test_damaged_files_are_refused(file: str, content: bytes, words: str) -> None:

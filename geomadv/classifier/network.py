@@ -70,6 +70,7 @@ class Classifier:
             below float32: weights in float16 or bfloat16 (their own, or asked for here) keep
             their values and are computed with in float32; casts and autocast inside the module
             have no effect. `note` says so.
+        note: what was adapted before; the property `note` begins with it.
 
     Raises:
         InputError: scores are probabilities, non-finite, not (N, classes >= 2), depend on chance
@@ -96,6 +97,7 @@ class Classifier:
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        note: str = "",
     ) -> None:
         check_kind(module)
         self.input_shape = image_shape(input_shape)
@@ -106,7 +108,8 @@ class Classifier:
         self._beta: float | None = None
         # Tensors made in inference mode have no gradients ever.
         with torch.inference_mode(False), full_precision(str(torch.device(device or "cpu").type)):
-            self._raw, self._notes = frozen_copy(module, name)
+            self._raw, notes = frozen_copy(module, name)
+            self._notes = [note, *notes]
             self._place(device, dtype)
             probes = self._probe_images()
             examined = examine(self.module, probes, name)

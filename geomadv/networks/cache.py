@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from geomadv.classifier import Classifier
@@ -20,9 +20,10 @@ from geomadv.errors import InputError
 from geomadv.files.places import CACHE_VARIABLE, cache_dir
 from geomadv.images import ImageSet, load_images
 from geomadv.networks.accuracy import accuracy
+from geomadv.networks.fitting import put_weights
 from geomadv.networks.spec import NetworkSpec
 from geomadv.networks.training import train
-from geomadv.networks.weights import put_weights
+from geomadv.networks.weights import read_checkpoint
 
 # Raised when `train` changes so that the same recipe gives other weights.
 TRAINING_VERSION = 1
@@ -100,8 +101,8 @@ def _read(path: Path, spec: NetworkSpec) -> nn.Module | None:
     """The module with the weights of the file; None, with a warning, if these are damaged."""
     module = spec.build().eval()
     try:
-        put_weights(module, load_file(path), str(path), spec.name)
-    except (SafetensorError, OSError, InputError) as error:
+        put_weights(module, read_checkpoint(path), spec.name)
+    except (OSError, InputError) as error:
         warnings.warn(
             f"the cached network {path} is damaged ({error}); it is trained anew.", stacklevel=4
         )

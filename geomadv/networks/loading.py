@@ -1,25 +1,27 @@
 """load_network: any network, by name, as a Classifier."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.checks import image_shape
 from geomadv.errors import InputError, closest
 from geomadv.files.places import data_dir
 from geomadv.images import load_images
 from geomadv.images.formats import CIFAR10_NAMES
 from geomadv.networks.cache import trained
+from geomadv.networks.fitting import put_weights
 from geomadv.networks.sources import Source, open_source
 from geomadv.networks.spec import NetworkSpec
 from geomadv.networks.weights import (
     check_sha256,
     find_pretrained,
     find_weights,
-    put_weights,
-    read_weights,
+    read_checkpoint,
 )
 from geomadv.networks.zoo import ZOO, list_networks
 
@@ -35,6 +37,7 @@ def load_network(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     progress: bool = True,
+    weights_key: str | None = None,
 ) -> Classifier:
     """A network by name, ready for analysis.
 
@@ -46,9 +49,11 @@ def load_network(
         name: a name of `list_networks()`; `package.module:function`, where `function()` returns
             an `nn.Module` of logits (the current folder is searched too); `torchvision:NAME` or
             `timm:NAME`. The Classifier's name is NAME, or package.module.function.
-        weights: weight file (`.safetensors`, or `.pt`, `.pth`, `.th` that hold tensors only): a
-            path, or a name in `weights/` of GEOMADV_DATA or of the cache. Default: the
-            network's own weights.
+        weights: weight file, a path or a name in `weights/` of GEOMADV_DATA or of the cache:
+            safetensors or a checkpoint of `torch.save`, whatever its suffix. The tensors that fit
+            the network are found under any key and prefix; no code of the file runs. A
+            normalisation among them is applied unless mean or std is given, and `net.note` says
+            so. Default: the network's own weights.
         input_shape: (C, H, W) of one image; needed for `package.module:function`.
         mean: subtracted, in the units of the images, a number or one per channel.
         std: divided out, likewise.
@@ -58,17 +63,22 @@ def load_network(
         device: where the network computes, and is trained if that happens now.
         dtype: in which precision it computes; training is in float32.
         progress: show a bar while images are downloaded and a network is trained.
+        weights_key: which part of the file to take where several fit and differ (an average
+            beside the raw weights): its key, with a dot before that of an inner mapping.
 
     Raises:
         InputError: unknown name, missing or unfitting weights, missing data, or a network that
             cannot be analysed (see `Classifier`).
     """
+    if weights_key is not None and weights is None:
+        raise InputError(
+            f"weights_key={weights_key!r} chooses a part of a weight file, and none is given. "
+            "Name the file with the argument weights."
+        )
     if name in ZOO:
         source = _from_zoo(ZOO[name], weights, device, progress)
     elif ":" in name:
         source = open_source(name, pretrained=weights is None)
-        if weights is not None:
-            _put_file(source, weights)
     else:
         raise InputError(
             f"network {name!r} is not known.{closest(name, list_networks())} Known are "
@@ -80,6 +90,10 @@ def load_network(
         raise InputError(
             f"input_shape is needed for network {name!r}: (channels, height, width) of one image."
         )
+    shape = image_shape(shape)
+    if weights is not None:
+        given = mean is not None or std is not None
+        source = _put_file(source, weights, weights_key, shape, given)
     known_mean, known_std = _in_bounds(source, bounds)
     return Classifier(
         source.module,
@@ -91,6 +105,7 @@ def load_network(
         name=source.name,
         device=device,
         dtype=dtype,
+        note="; ".join(source.notes),
     )
 
 
@@ -106,20 +121,36 @@ def _from_zoo(
         names: Sequence[str] | None = images.class_names
     else:
         module, names = spec.build(), _class_names(spec)
-    source = Source(module, spec.name, spec.input_shape, spec.mean, spec.std, names)
-    if weights is not None:
-        _put_file(source, weights)
-    elif spec.weights is not None:
+    if weights is None and spec.weights is not None:
         path = find_pretrained(spec.name, spec.weights)
         if spec.weights_sha256 is not None:
             check_sha256(path, spec.weights_sha256)
-        put_weights(module, read_weights(path), str(path), spec.name)
-    return source
+        put_weights(module, read_checkpoint(path), spec.name)
+    return Source(module, spec.name, spec.input_shape, spec.mean, spec.std, names)
 
 
-def _put_file(source: Source, weights: str | Path) -> None:
-    path = find_weights(weights)
-    put_weights(source.module, read_weights(path), str(path), source.name)
+def _put_file(
+    source: Source,
+    weights: str | Path,
+    key: str | None,
+    shape: tuple[int, int, int],
+    normalised: bool,
+) -> Source:
+    """The source with weights of a file, and the normalisation beside them.
+
+    normalised: the user gives mean or std, which then stand.
+    """
+    checkpoint = read_checkpoint(find_weights(weights))
+    fitted = put_weights(source.module, checkpoint, source.name, key, shape[0])
+    notes = [*source.notes, fitted.note]
+    if found := fitted.normaliser:
+        where = f"the normalisation in {checkpoint.origin} ({found.name})"
+        if normalised:
+            notes.append(f"{where} is not applied, as mean or std is given")
+        else:
+            notes.append(f"{where} is applied")
+            source = replace(source, input_shape=shape, mean=found.mean, std=found.std)
+    return replace(source, notes=tuple(filter(None, notes)))
 
 
 def _class_names(spec: NetworkSpec) -> Sequence[str] | None:

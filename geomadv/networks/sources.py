@@ -24,6 +24,7 @@ class Source:
         input_shape: (C, H, W).
         mean, std: per channel, for images in [0, 1].
         class_names: one per logit.
+        notes: what was adapted, for `Classifier.note`.
     """
 
     module: nn.Module
@@ -32,6 +33,7 @@ class Source:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     class_names: Sequence[str] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def open_source(name: str, pretrained: bool) -> Source:

@@ -1,22 +1,52 @@
-"""Weight files: found, read without running code, and put into a module."""
+"""Weight files: found, and read by their content without running code."""
 
 import hashlib
 import pickle
+import re
+import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from geomadv.errors import InputError
 from geomadv.files.places import CACHE_VARIABLE, DATA_VARIABLE, cache_dir, data_dir
 
-_PICKLED = (".pt", ".pth", ".th")
-_SHOWN = 6  # entries of a list in a message
+_FETCH = "It is damaged or cut off; fetch it anew."
+_STATE_DICT = "torch.save(model.state_dict(), 'weights.pt')"
+# First bytes of files that are taken for weights, what they are, and what to do.
+_FOREIGN = (
+    (b"\x89HDF", "an HDF5 file (weights of Keras?)", "Convert its arrays to a PyTorch state dict."),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Run git lfs pull."),
+    (b"\x1f\x8b", "compressed by gzip", "Unpack it."),
+    (b"{", "a JSON text (an index or a configuration)", "Name the file with the tensors."),
+)
+_WEB_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
+# Members of zip archives that are no state dicts, what these are, and what to do.
+_ARCHIVES = (
+    (
+        r"(^|/)constants\.pkl$",
+        "a TorchScript archive: a network with its code, not a state dict",
+        "If you trust its source, use it as it is: Classifier(torch.jit.load({path!r}), "
+        "input_shape=...), from the command line through a function that returns it.",
+    ),
+    (
+        r"serialized_exported_program|(^|/)archive_format$",
+        "an exported program (torch.export), not a state dict",
+        f"Save the weights of its module: {_STATE_DICT}.",
+    ),
+    (r"\.npy$", "a NumPy .npz archive", "Save its arrays as a state dict of tensors."),
+    (r"\.h5$", "a Keras archive", "Convert its arrays to a PyTorch state dict."),
+    ("", "a zip archive without tensors of torch.save", "Unpack it and name the file inside."),
+)
+_DEPTH = 12  # of mappings inside mappings; a pickle may hold itself
 
 
 def weight_folders() -> list[Path]:
@@ -79,98 +109,161 @@ def check_sha256(path: Path, expected: str) -> None:
         )
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a weight file: parameter name -> tensor on the CPU.
+@dataclass(frozen=True)
+class Entry:
+    """A tensor of a checkpoint.
 
-    path: `.safetensors`, or `.pt`, `.pth`, `.th` read with `weights_only=True`; there a
-        `{"state_dict": ...}` around the tensors is taken off, as is a `module.` prefix of all
-        names (left by `DataParallel`).
+    Attributes:
+        value: as stored; numbers beside the tensors (a mean in a configuration) as float64.
+        node: name of the mapping that it stands in, "" for the outermost.
+        stored: it is a tensor in the file, not numbers.
+    """
+
+    value: Tensor
+    node: str
+    stored: bool
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a weight file holds.
+
+    Attributes:
+        origin: the file, for messages.
+        keys: of the outermost mapping.
+        entries: by name; names inside mappings begin with the mappings' keys and a dot.
+    """
+
+    origin: str
+    keys: tuple[str, ...]
+    entries: dict[str, Entry]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """All tensors of a weight file, on the CPU; its first bytes decide what it is.
+
+    safetensors, or what `torch.save` wrote, in the zip or the older format, with tensors anywhere
+    in mappings and lists. No code of the file runs (`weights_only=True`).
 
     Raises:
-        InputError: another suffix, a damaged file, a pickle that holds more than tensors, or one
-            that is no state dict.
+        InputError: another format, a damaged file, or a pickle that holds more than tensors.
     """
-    if path.suffix == ".safetensors":
-        try:
-            state: dict[str, Tensor] = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"weights {path} cannot be read as safetensors: {error}. The file is damaged or "
-                "of another format; fetch it anew."
-            ) from error
-        return _without_prefix(state)
-    if path.suffix in _PICKLED:
-        return _without_prefix(_state_dict(_unpickle(path), path))
-    raise InputError(
-        f"weights {path} have the suffix {path.suffix!r}; geomadv reads .safetensors and, with "
-        f"tensors only, {', '.join(_PICKLED)}."
-    )
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
+        content: Any = _safetensors(path)
+    else:
+        _check_format(path, head)
+        content = _unpickled(path)
+    inside = content if isinstance(content, Mapping | list | tuple) else {}
+    keys = tuple(map(str, inside if isinstance(inside, Mapping) else range(len(inside))))
+    return Checkpoint(str(path), keys, dict(_entries(inside, "", 0)))
 
 
-def _unpickle(path: Path) -> Any:
+def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        state: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
         raise InputError(
-            f"weights {path} hold more than tensors, or are damaged; geomadv runs no code from a "
-            "file. If you trust its source, load it yourself, then save the tensors alone: "
-            "torch.save(model.state_dict(), 'weights.pt'), or safetensors.torch.save_file. "
-            f"({str(error).splitlines()[0]})"
+            f"weights {path} cannot be read as safetensors: {error}. {_FETCH}"
         ) from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"weights {path} cannot be read: {error}. The file is damaged; fetch it anew."
-        ) from error
-
-
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if isinstance(content, Mapping) and content:
-        state = {str(key): value for key, value in content.items()}
-        if all(isinstance(value, Tensor) for value in state.values()):
-            return state
-    raise InputError(
-        f"weights {path} hold no state dict (a mapping from parameter names to tensors, or such a "
-        "mapping under the key 'state_dict'). Save it with torch.save(model.state_dict(), path)."
-    )
-
-
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    prefix = "module."
-    if all(key.startswith(prefix) for key in state):
-        return {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
 
-def _listed(title: str, entries: list[str]) -> str:
-    more = f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
-    return f"{title}: {', '.join(entries[:_SHOWN])}{more}. " if entries else ""
+def _check_format(path: Path, head: bytes) -> None:
+    """Refuses what `torch.save` did not write, by name."""
+    found = [(what, remedy) for start, what, remedy in _FOREIGN if head.startswith(start)]
+    if not head:
+        found = [("empty", "Fetch it anew.")]
+    elif _WEB_PAGE.match(head):
+        found = [("a web page, not the file itself", "Download it anew from a direct address.")]
+    elif head.startswith(b"PK"):
+        found = _archive(path)
+    elif head[257:262] == b"ustar" and tarfile.is_tarfile(path):
+        found = [("a tar archive", "Unpack it and name the file inside.")]
+    elif not (found or head.startswith(b"\x80")):
+        what = "in none of the formats that geomadv reads: safetensors, or tensors of torch.save"
+        found = [(what, f"Save them with {_STATE_DICT}.")]
+    if found:
+        what, remedy = found[0]
+        raise InputError(f"weights {path} are {what}. {remedy}")
 
 
-def put_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str, network: str) -> None:
-    """Loads a state dict into the module, in place; all names and shapes must agree.
+def _archive(path: Path) -> list[tuple[str, str]]:
+    """What a zip archive is, and what to do; nothing for one of `torch.save`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+    except (zipfile.BadZipFile, OSError) as error:
+        return [(f"a zip archive that cannot be read ({error})", _FETCH)]
+    for pattern, what, remedy in _ARCHIVES:
+        tensors = not pattern and any(re.search(r"(^|/)data\.pkl$", m) for m in members)
+        if not tensors and any(re.search(pattern, member) for member in members):
+            return [(what, remedy.format(path=str(path)))]
+    return []
 
-    Batch-norm's `num_batches_tracked`, which no score depends on, may be missing.
 
-    Raises:
-        InputError: lists missing names, unexpected names and differing shapes.
-    """
-    own = module.state_dict()
-    counters = {k for k in own if k.endswith("num_batches_tracked")}
-    missing = sorted(own.keys() - state.keys() - counters)
-    unexpected = sorted(state.keys() - own.keys())
-    shapes = [
-        f"{key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if missing or unexpected or shapes:
+class _Ignored:
+    """Stands in for an object beside the tensors; it keeps nothing and does nothing."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+# Of training scripts: flags, accuracies and paths, often saved beside the tensors.
+_BESIDE = (
+    "argparse.Namespace",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "pathlib.PosixPath",
+)
+
+
+def _stand_ins() -> AbstractContextManager[Any]:
+    """The context in which such objects are read as nothing; torch before 2.5 has none."""
+    places = (name.rpartition(".") for name in _BESIDE)
+    kinds = [type(name, (_Ignored,), {"__module__": module}) for module, _, name in places]
+    context = getattr(torch.serialization, "safe_globals", None)
+    result: AbstractContextManager[Any] = context(kinds) if context else nullcontext()
+    return result
+
+
+def _unpickled(path: Path) -> Any:
+    try:
+        with _stand_ins(), path.open("rb") as file:  # given the path, torch heeds its suffix
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"more than tensors ({found[1]})" if found else "more than tensors, or are damaged"
         raise InputError(
-            f"weights {origin} do not fit network {network!r}. "
-            + _listed("Missing", missing)
-            + _listed("Unexpected", unexpected)
-            + _listed("Shapes", shapes)
-            + "Give the weights of this architecture, or the network that they belong to."
-        )
-    module.load_state_dict({**{k: own[k] for k in counters}, **state}, strict=True)
+            f"weights {path} hold {what}: a whole network, perhaps, or objects beside its weights. "
+            "geomadv runs no code from a file. If you trust its source, load it yourself with "
+            f"torch.load(path, weights_only=False), then save the tensors alone: {_STATE_DICT}, "
+            "or safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
+        ) from error
+    except Exception as error:  # damaged bytes may raise anything
+        line = str(error).strip().split("\n")[0]
+        raise InputError(f"weights {path} cannot be read: {line} {_FETCH}") from error
+
+
+def _entries(content: Any, node: str, depth: int) -> Iterator[tuple[str, Entry]]:
+    items = content.items() if isinstance(content, Mapping) else enumerate(content)
+    for key, value in items:
+        name = f"{node}.{key}" if node else str(key)
+        if isinstance(value, Tensor):
+            yield name, Entry(value.detach(), node, stored=True)
+        elif _are_numbers(value):
+            yield name, Entry(torch.tensor(value, dtype=torch.float64), node, stored=False)
+        elif isinstance(value, Mapping | list | tuple) and depth < _DEPTH:
+            yield from _entries(value, name, depth + 1)
+
+
+def _are_numbers(value: Any) -> bool:
+    """A number, or a few, as the mean of a normalisation may be written."""
+    if isinstance(value, list | tuple):
+        return 0 < len(value) <= 4 and all(isinstance(v, float) for v in value)
+    return isinstance(value, float)

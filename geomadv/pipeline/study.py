@@ -32,7 +32,9 @@ class Subject:
     network: Annotated[str, _Name] = "digits-cnn"
     """A network of the zoo, package.module:function, torchvision:NAME or timm:NAME."""
     weights: Path | None = None
-    """Weights for the network (.safetensors; .pt and .pth if they hold tensors only)."""
+    """Weights for the network: safetensors, or a checkpoint of torch.save."""
+    weights_key: str | None = None
+    """Which part of the weight file, where several fit (EMA beside raw weights)."""
     images: Annotated[str | None, _Name] = None
     """Data set by name, or a folder, .npz or .h5 file; default: the one the network is for."""
     test_images: Annotated[str | None, _Name] = None
@@ -60,13 +62,16 @@ class Subject:
         shape = None
         if ":" in self.network:
             shape = load_images(self.dataset, split="all", limit=1).shape
-        return _loaded(self.network, self.weights, shape, self.mean, self.std, device)
+        return _loaded(
+            self.network, self.weights, self.weights_key, shape, self.mean, self.std, device
+        )
 
 
 @functools.lru_cache(maxsize=8)
 def _loaded(
     name: str,
     weights: Path | None,
+    weights_key: str | None,
     shape: tuple[int, int, int] | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
@@ -77,7 +82,13 @@ def _loaded(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     with distributed.main_first():
         return load_network(
-            name, weights=weights, input_shape=shape, mean=mean, std=std, device=device
+            name,
+            weights=weights,
+            weights_key=weights_key,
+            input_shape=shape,
+            mean=mean,
+            std=std,
+            device=device,
         )
 
 
