@@ -256,5 +256,5 @@ def test_hdf5_pixels_are_read_when_asked_for(tmp_path: Path) -> None:
     images = whole(path)
     assert images.of_class(2).labels.tolist() == [2, 2]
     path.unlink()
-    with pytest.raises(InputError, match=r"late\.h5 cannot be read"):
+    with pytest.raises(InputError, match=r"late\.h5 is not there any more"):
         _ = images.images

@@ -251,3 +251,17 @@ def test_a_damaged_part_is_named(tmp_path: Path, damage: Callable[[bytes], bytes
         assert store("other", never)["a"] == 1
         file.unlink()
         assert store("part", partial(number, 2))["a"] == 2
+
+
+def test_a_part_that_hdf5_would_read_for_ever_is_named(tmp_path: Path, data_dir: Path) -> None:
+    damaged = data_dir / "field-cases" / "damaged" / "part-loop.h5"
+    if not damaged.is_file():
+        pytest.skip("no field-cases/ in the folder of real data")
+    with Store(tmp_path / "a.h5", CONFIG) as store:
+        store("part", number)
+    (store.folder / "part-part.h5").write_bytes(damaged.read_bytes())
+    with Store(tmp_path / "a.h5", CONFIG) as store:
+        with pytest.raises(InputError, match=r"is damaged .its bytes are not those"):
+            store("part", never)
+        with pytest.raises(InputError, match=r"is damaged .its bytes are not those"):
+            store.rows({"part": never}, "x")

@@ -4,15 +4,18 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from geomadv.errors import InputError
+from geomadv.images.formats import naming
 from geomadv.images.imageset import ImageSet
-from geomadv.images.labelling import LABELS, Part, listing
-from geomadv.images.readers import Reader
+from geomadv.images.labelling import Part, listing
+from geomadv.images.pixels import UNREADABLE, channels, unreadable, upright
+from geomadv.images.readers import Reader, to_float32
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Crop:
             )
 
     def apply(self, image: Image.Image) -> Image.Image:
-        """Any RGB image -> size x size."""
+        """Any image -> size x size."""
         if self.resize is None and image.size == (self.size, self.size):
             return image
         # The usual evaluation on ImageNet: short side 256, centre 224.
@@ -53,24 +56,21 @@ class FolderReader(Reader):
         self.shape = (len(self.files), 3, crop.size, crop.size)
 
     def read(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Images at the positions, divided by 255."""
+        """Images at the positions, 8-bit ones divided by 255; grey ones in all three channels."""
         images = np.empty((len(index), *self.shape[1:]), dtype=np.float32)
         for image, i in zip(images, index, strict=True):
-            image[:] = self._decode(self.root / self.files[i])
-        images /= np.float32(255)
+            pixels = self._decode(self.root / self.files[i])
+            image[:] = to_float32(pixels)
         return images
 
-    def _decode(self, path: Path) -> NDArray[np.uint8]:
+    def _decode(self, path: Path) -> NDArray[Any]:
         try:
-            with Image.open(path) as image:
-                pixels = np.asarray(self.crop.apply(image.convert("RGB")))
-        # Pillow reports damaged PNG files as SyntaxError.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(
-                f"{path} cannot be read as an image ({error}). Copy it again, or remove it "
-                f"(and its line in {LABELS}, if there is one)."
-            ) from error
-        return pixels.transpose(2, 0, 1)
+            with naming(path), Image.open(path) as image:
+                return channels(self.crop.apply(upright(image)))
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
 
     def fingerprint(self, index: NDArray[np.int64]) -> bytes:
         """Relative names and sizes of the files, and the crop."""

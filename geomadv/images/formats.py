@@ -46,6 +46,17 @@ def damaged(path: Path, finding: str) -> InputError:
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts the file's name before the message of an `InputError` about its content."""
+    try:
+        yield
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error
+
+
+@contextlib.contextmanager
 def open_binary(path: Path) -> Iterator[_File]:
     """Opens a file for reading, through gzip if its first bytes say so.
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from geomadv.errors import InputError
 from geomadv.images import named
-from geomadv.images.containers import load_hdf5, load_npz
+from geomadv.images.containers import load_npz
 from geomadv.images.folder import Crop, load_folder
+from geomadv.images.hdf5 import load_hdf5
 from geomadv.images.imageset import ImageSet
 from geomadv.images.labelling import scan
 from geomadv.images.splits import SPLITS, half, joined
@@ -141,7 +142,7 @@ def _load_file(path: Path, limit: int | None, bounds: tuple[float, float]) -> Im
     if kind == ".npz":
         return load_npz(path, limit, path.stem, bounds)
     if kind in (".h5", ".hdf5", ".nc"):
-        return load_hdf5(path, limit, path.stem, bounds)
+        return load_hdf5(path, "images", "labels", limit, path.stem, bounds)
     raise InputError(
         f"images {path}: a file of kind {kind!r} cannot be loaded. Give a folder of images, an "
         ".npz or an HDF5 (.h5) file, or pass arrays: ImageSet(images, labels)."

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from geomadv.files.writing import check_writable, replacing
 from geomadv.keep import Compute
 from geomadv.results.files import prepare, storable_dataset, write_netcdf
-from geomadv.results.rows import joined_rows, opened
+from geomadv.results.rows import joined_rows, opened, readable
 from geomadv.results.workarea import WorkArea
+
+# Stands behind the HDF5 content of a part, which HDF5 takes no notice of; then comes its checksum.
+_SEAL = b"geomadv sha256: "
+_SEAL_SIZE = len(_SEAL) + 32
 
 
 class Store(WorkArea):
@@ -98,6 +106,11 @@ class Store(WorkArea):
         self._remove()
         return self.path
 
+    @cached_property
+    def _checked(self) -> set[Path]:
+        """Files of parts that this process has found whole, or written."""
+        return set()
+
     def _file(self, part: str) -> Path:
         return self.folder / f"part-{_file_name(part)}.h5"
 
@@ -109,7 +122,28 @@ class Store(WorkArea):
             ds = storable_dataset(compute())
             with replacing(file, file.with_suffix(".h5.tmp")) as output:
                 write_netcdf(ds, output)
+                output.check()
+                output.seek(0, os.SEEK_END)
+                output.write(_seal(np.memmap(output.name, mode="r")))
+        elif file not in self._checked:
+            _check_seal(file)
+        self._checked.add(file)
         return file
+
+
+def _check_seal(file: Path) -> None:
+    """Raises an `InputError` for a part whose bytes have changed, before HDF5 reads any of them.
+
+    Some changes make HDF5 loop for ever, where nothing can stop it.
+    """
+    with readable(file):
+        content = np.memmap(file, mode="r")
+        if _seal(content[:-_SEAL_SIZE]) != content[-_SEAL_SIZE:].tobytes():
+            raise ValueError("its bytes are not those that were written")
+
+
+def _seal(content: NDArray[np.uint8]) -> bytes:
+    return _SEAL + hashlib.sha256(content.data).digest()
 
 
 def _file_name(part: str) -> str:

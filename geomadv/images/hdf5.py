@@ -1,0 +1,282 @@
+"""Images with labels in one HDF5 file, which may be of netCDF-4; what cannot be read is named."""
+
+import contextlib
+import errno
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from geomadv.errors import InputError
+from geomadv.images.containers import limited, missing_key
+from geomadv.images.formats import damaged, naming
+from geomadv.images.imageset import ImageSet
+from geomadv.images.readers import Reader, as_slice, check_layout, check_pixels, to_float32
+
+Bounds = tuple[float, float]
+
+# Damaged texts of variable length make HDF5 loop for ever, where no signal reaches it: they are
+# read in a process of their own, which ends itself. Far longer than any list of names takes.
+_SECONDS = 5
+_READ_TEXTS = f"""
+import faulthandler, json, sys, h5py
+faulthandler.dump_traceback_later({_SECONDS}, exit=True)
+with h5py.File(sys.argv[1], "r") as file:
+    json.dump([text.decode() for text in file[sys.argv[2]][...].ravel()], sys.stdout)
+"""
+
+# First bytes of what people have under the name of an HDF5 file.
+_KINDS = {
+    b"CDF": (
+        "is of netCDF-3, not netCDF-4 (which is HDF5): convert it, with `nccopy -k nc4 OLD NEW` or "
+        'xarray.open_dataset(old, engine="scipy").to_netcdf(new, engine="h5netcdf")'
+    ),
+    b"PK\x03\x04": "is a zip archive, not HDF5: if it is of NumPy, call it .npz",
+    b"\x1f\x8b": "is compressed with gzip: unpack it with gunzip",
+    b"<": "is a web page, not HDF5: download the file itself",
+    b"version https://git-lfs": "is a pointer of Git LFS: fetch the file with `git lfs pull`",
+}
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file for reading; what HDF5 says of it inside the block becomes an `InputError`."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, RuntimeError) as error:
+        raise _named(path, error) from error
+
+
+def _named(path: Path, error: Exception) -> InputError:
+    """Says what a file is that HDF5 does not read: damaged is only what remains."""
+    text, number = str(error), getattr(error, "errno", None)
+    if "unable to lock" in text:
+        return InputError(
+            f"{path} is open for writing in another process: wait until it has closed the file, or "
+            "set HDF5_USE_FILE_LOCKING=FALSE if you know that nothing is written."
+        )
+    if "already open for write" in text:
+        return InputError(
+            f"{path} is open for writing, or was not closed when its writer was killed: close it "
+            f"there; if nothing writes it any more, free it with `h5clear -s {path}`."
+        )
+    if number in (errno.EACCES, errno.EPERM):
+        return InputError(f"{path} must not be read ({error}). Change its rights.")
+    if not path.exists():
+        return InputError(f"{path} is not there any more: put it back, and keep it during the run.")
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(32).lstrip(b"\xef\xbb\xbf \r\n\t")
+        for magic, kind in _KINDS.items():
+            if head.startswith(magic):
+                return InputError(f"{path} {kind}.")
+    return damaged(path, f"is no readable HDF5 file ({error})")
+
+
+def keys(path: Path) -> list[str]:
+    """Names of the datasets in a file and its groups of first order, and of links that lead on."""
+    with opened(path) as file:
+        groups = {k: g for k in file if isinstance(g := file.get(k), h5py.Group)}
+        return [k for k in file if k not in groups] + [
+            f"{k}/{n}" for k in groups for n in groups[k]
+        ]
+
+
+def load_hdf5(
+    path: Path, images: str, labels: str, limit: int | None, name: str, bounds: Bounds
+) -> ImageSet:
+    """Opens an HDF5 file with a dataset of images, and perhaps of labels, and `class_names`.
+
+    Pixels are read when asked for, and floating ones are checked then. As in netCDF, the attributes
+    scale_factor and add_offset are applied, and missing values (_FillValue, missing_value) refused.
+
+    Raises:
+        InputError: no HDF5 file, missing datasets, or what `ImageSet` refuses.
+    """
+    with opened(path) as file:
+        data = _dataset(file, images, path)
+        packing, shape = _packing(data, path), data.shape
+        check_layout(shape, packing.dtype(data.dtype), bounds, str(path))
+        classes = _integers(file, labels, path)
+        names = _names(file, path)
+    with naming(path):
+        reader = HDF5Reader(path, images, shape, bounds, packing)
+        return limited(reader, classes, names, limit, name, bounds)
+
+
+# Datasets
+
+
+def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
+    """A dataset whose content can be read here."""
+    data = file.get(key)
+    if data is None and (link := file.get(key, getlink=True)) is not None:
+        where = getattr(link, "filename", "this file")
+        raise _gone(path, key, f"a link to {link.path!r} in {where}")
+    if not isinstance(data, h5py.Dataset):
+        raise missing_key(path, key, list(file))
+    for source in data.virtual_sources() if data.is_virtual else ():
+        if source.file_name != "." and not (path.parent / source.file_name).is_file():
+            raise _gone(path, key, f"put together from {source.file_name}")
+    for source, *_ in data.external or ():
+        if not Path(source).is_file():
+            raise _gone(path, key, f"stored in {source}")
+    _check_filters(data, path)
+    return data
+
+
+def _gone(path: Path, key: str, what: str) -> InputError:
+    return InputError(
+        f"{path}: its dataset {key!r} is {what}, which is not there. Put that file back beside it, "
+        "or copy the data into one file, for example with `h5repack`."
+    )
+
+
+def _check_filters(data: h5py.Dataset, path: Path) -> None:
+    made = data.id.get_create_plist()
+    for k in range(made.get_nfilters()):
+        number, _, _, name = made.get_filter(k)
+        if not h5py.h5z.filter_avail(number):
+            raise InputError(
+                f"{path}: {data.name[1:]!r} is compressed with the HDF5 filter "
+                f"{name.decode(errors='replace') or 'without a name'} (number {number}), which is "
+                "not installed. Install hdf5plugin and import it before geomadv, or write the file "
+                "anew with compression='gzip'."
+            )
+
+
+def _integers(file: h5py.File, key: str, path: Path) -> NDArray[Any] | None:
+    """Labels, None where there are none; texts, which cannot be labels, are not read."""
+    if key not in file and file.get(key, getlink=True, default=None) is None:
+        return None
+    data = _dataset(file, key, path)
+    if data.dtype.kind not in "iufb":
+        raise InputError(
+            f"{path}: {key!r} is of type {data.dtype}; expected integers (N,), one class number "
+            "per image, and the names of the classes as 'class_names'."
+        )
+    return np.asarray(data[...])
+
+
+def _names(file: h5py.File, path: Path) -> list[str] | None:
+    if "class_names" not in file:
+        return None
+    data = _dataset(file, "class_names", path)
+    if h5py.check_string_dtype(data.dtype) and data.dtype.kind == "O":
+        status = path.stat()
+        return list(_texts(path, "class_names", (status.st_mtime_ns, status.st_size)))
+    if data.dtype.kind not in "SUiu":
+        raise InputError(f"{path}: 'class_names' is of type {data.dtype}; expected texts.")
+    return [n.decode() if isinstance(n, bytes) else str(n) for n in np.ravel(data[...])]
+
+
+@functools.lru_cache(maxsize=16)
+def _texts(path: Path, key: str, state: tuple[int, int]) -> tuple[str, ...]:
+    """Texts of variable length, see above; read anew where the state of the file has changed."""
+    del state
+    command = [sys.executable, "-c", _READ_TEXTS, str(path), key]
+    found = subprocess.run(command, capture_output=True, check=False).stdout
+    try:
+        return tuple(json.loads(found))
+    except ValueError:
+        raise damaged(
+            path,
+            f"holds texts ({key!r}) that HDF5 cannot read, or not within {_SECONDS} seconds, as "
+            "happens where some bytes of them have changed",
+        ) from None
+
+
+# Pixels
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """How stored numbers stand for pixels: value = scale * number + offset; some for none."""
+
+    packed: bool
+    scale: float
+    offset: float
+    missing: tuple[float, ...]
+
+    def dtype(self, stored: np.dtype[Any]) -> np.dtype[Any]:
+        """The type of the values."""
+        return np.dtype(np.float64) if self.packed and stored.kind in "iuf" else stored
+
+    def unpacked(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """The values."""
+        return stored * np.float64(self.scale) + self.offset if self.packed else stored
+
+
+def _packing(data: h5py.Dataset, path: Path) -> _Packing:
+    scale, offset = (_numbers(data, key, path) for key in ("scale_factor", "add_offset"))
+    if "_Unsigned" in data.attrs and data.dtype.kind == "i":
+        raise InputError(
+            f"{path}: {data.name[1:]!r} holds unsigned numbers as signed ones (attribute "
+            "_Unsigned). Write it anew as uint8, or as floating values."
+        )
+    missing = [*_numbers(data, "_FillValue", path), *_numbers(data, "missing_value", path)]
+    packed = bool(scale or offset)
+    return _Packing(packed, (scale or [1.0])[0], (offset or [0.0])[0], tuple(missing))
+
+
+def _numbers(data: h5py.Dataset, key: str, path: Path) -> list[float]:
+    """An attribute of numbers; empty without it."""
+    if key not in data.attrs:
+        return []
+    if data.attrs.get_id(key).dtype.kind not in "iuf":
+        raise InputError(
+            f"{path}: the attribute {key} of {data.name[1:]!r} is no number. Correct it, or write "
+            "the images as plain uint8 or floating values."
+        )
+    return [float(v) for v in np.ravel(data.attrs[key])]
+
+
+class HDF5Reader(Reader):
+    """A dataset of an HDF5 file; only what is asked for is read, and checked then."""
+
+    def __init__(
+        self,
+        path: Path,
+        key: str,
+        shape: tuple[int, int, int, int],
+        bounds: Bounds,
+        packing: _Packing,
+    ) -> None:
+        self.path, self.key, self.shape = path, key, shape
+        self.bounds, self.packing = bounds, packing
+
+    def read(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Images at the positions, in their order."""
+        with opened(self.path) as file:
+            stored = _rows(_dataset(file, self.key, self.path), index)
+        missing = np.isin(stored, self.packing.missing).any(axis=(1, 2, 3))
+        if missing.any():
+            raise InputError(
+                f"{self.path}: {int(missing.sum())} of the {len(index)} images just read have "
+                f"missing values ({' or '.join(f'{v:g}' for v in self.packing.missing)}, see the "
+                f"attribute _FillValue), the first is number {int(index[missing.argmax()])}. Fill "
+                "them or remove the images; if the value is a pixel like others, remove the "
+                "attribute."
+            )
+        pixels = self.packing.unpacked(stored)
+        images = to_float32(pixels)
+        if pixels.dtype != np.uint8:
+            check_pixels(images, index, self.shape[0], self.bounds, str(self.path))
+        return images
+
+
+def _rows(dataset: Any, index: NDArray[np.int64]) -> NDArray[Any]:
+    where = as_slice(index)
+    if isinstance(where, slice):
+        return np.asarray(dataset[where])
+    # HDF5 selects in increasing order only, each row once.
+    rows, back = np.unique(index, return_inverse=True)
+    return np.asarray(dataset[rows])[back]
