@@ -55,7 +55,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "infinite weights": (half_poisoned, r"non-finite scores\. Check its weights"),
     "no class dimension": (lambda: Formula(lambda x: x.flatten(1)[:, 0]), r"gives \(8,\) for 8"),
     "feature maps": (nn.Identity, r"gives \(8, 1, 4, 4\) for 8 images"),
-    "a tuple": (lambda: Formula(lambda x: (x, x)), "gives tuple for 8 images"),
+    "a tuple": (lambda: Formula(lambda x: (x, x)), r"gives tuple \('0' \(8, 1, 4, 4\).*output"),
     "whole batch in one": (lambda: Formula(lambda x: x.flatten()[None]), r"gives \(1, \d+\)"),
     "predicted classes": (lambda: Formula(lambda x: x.flatten(1).long()), "int64.*floating"),
     "other input shape": (

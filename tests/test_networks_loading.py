@@ -286,9 +286,83 @@ def test_timm_with_a_stand_in_for_the_package(monkeypatch: pytest.MonkeyPatch) -
         load_network("timm:other")
 
 
-@pytest.mark.parametrize("package", ["torchvision", "timm"])
+class HuggingFace(types.ModuleType):
+    """A stand-in for transformers: the names of its Auto classes since version 4.25."""
+
+    def __init__(self, crop: bool) -> None:
+        super().__init__("transformers")
+        config = types.SimpleNamespace(num_channels=3, id2label={1: "dog", 0: "cat"})
+        processor = types.SimpleNamespace(
+            size={"shortest_edge": 6} if crop else {"height": 4, "width": 4},
+            crop_size={"height": 4, "width": 4},
+            do_center_crop=crop,
+            image_mean=[0.4, 0.5, 0.6],
+            image_std=[0.2, 0.2, 0.25],
+        )
+        self.asked: list[str] = []
+
+        class Model:
+            from_pretrained = staticmethod(lambda name: self.made(name))
+            from_config = staticmethod(lambda config: self.made("initial"))
+
+        self.AutoModelForImageClassification = Model
+        self.AutoConfig = types.SimpleNamespace(from_pretrained=lambda name: config)
+        self.AutoImageProcessor = types.SimpleNamespace(from_pretrained=lambda name: processor)
+
+    def made(self, name: str) -> nn.Module:
+        self.asked.append(name)
+        return WithLogits()
+
+
+class WithLogits(nn.Module):
+    """Gives an object with logits, as transformers' models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = linear(2, 4)
+
+    def forward(self, pixel_values: Tensor) -> types.SimpleNamespace:
+        return types.SimpleNamespace(logits=self.classifier(pixel_values), loss=None)
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_hugging_face_with_a_stand_in_for_the_package(
+    crop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = HuggingFace(crop)
+    monkeypatch.setitem(sys.modules, "transformers", hub)
+    net = load_network("hf:owner/tiny-net")
+    assert (net.name, net.input_shape, net.class_names) == ("tiny-net", (3, 4, 4), ("cat", "dog"))
+    assert net.mean == pytest.approx((0.4, 0.5, 0.6))
+    assert net.std == pytest.approx((0.2, 0.2, 0.25))
+    assert net.note == "its scores are the output 'logits'"
+    Path("my-net").mkdir()
+    Path("my-net/config.json").write_text("{}")
+    assert load_network("my-net").name == "my-net"
+    save_file(WithLogits().state_dict(), "w.safetensors")
+    load_network("hf:owner/tiny-net", weights="w.safetensors")
+    assert hub.asked == ["owner/tiny-net", "my-net", "initial"]
+
+
+def test_initial_weights_are_seeded_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("seeded_models_of_this_test.py").write_text(MODELS)
+    name = "seeded_models_of_this_test:build"
+    torch.manual_seed(5)
+    first = torch.rand(1)
+    torch.manual_seed(5)
+    nets = [load_network(name, input_shape=(3, 2, 2)) for _ in range(2)]
+    assert torch.equal(torch.rand(1), first)  # the caller's random numbers go on
+    assert nets[0].weights_sha256 == nets[1].weights_sha256
+    assert f"no weights given: those that {name} makes" in nets[0].note
+    assert "torch.manual_seed(0)" in nets[0].note
+    save_file({"1.weight": torch.rand(3, 12), "1.bias": torch.rand(3)}, "w.safetensors")
+    assert load_network(name, weights="w.safetensors", input_shape=(3, 2, 2)).note == ""
+
+
+@pytest.mark.parametrize("package", ["transformers", "torchvision", "timm"])
 def test_package_that_does_not_import(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)  # import raises ModuleNotFoundError
     monkeypatch.setitem(sys.modules, f"{package}.models", None)
-    with pytest.raises(InputError, match=r"geomadv\[vision\]"):
-        load_network(f"{package}:resnet18")
+    origin = "hf" if package == "transformers" else package
+    with pytest.raises(InputError, match=r"pip install ('geomadv\[vision\]'|transformers)"):
+        load_network(f"{origin}:resnet18")

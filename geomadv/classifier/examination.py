@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from geomadv.classifier.normalised import Normalised, differs_in_double, freeze
+from geomadv.classifier.outputs import listed
 from geomadv.classifier.precision import is_low, types_computed
 from geomadv.classifier.probes import ORDERS, REPEATS, Probes, allowance, scores_differ
 from geomadv.errors import InputError
@@ -50,6 +51,8 @@ def examine(module: Normalised, x: Tensor, name: str) -> Examined:
     _check_alone(module, x, scores, alone, name)
     if filled := _changed(before, settled):
         notes.append(f"its first call, on noise, set {_some(filled)}")
+    if module.taken:
+        notes.append(f"its scores are the output {module.taken!r}")
     if module.pairs:
         notes.append("an image alone is evaluated twice, as the module drops a batch of one")
     if module.lifted:
@@ -68,6 +71,8 @@ def first_scores(module: Normalised, x: Tensor, name: str) -> Tensor:
     module.lifted = module.recast = False
     try:
         scores, low = types_computed(module, x)
+    except InputError:  # the field that the user names
+        raise
     except Exception as error:  # a foreign module may raise anything
         scores, low = _lifted(module, x)
         if scores is None:
@@ -157,10 +162,14 @@ def _alone(module: Normalised, x: Tensor, i: int, shape: tuple[int, ...], name: 
 
 def _check_form(scores: Any, images: int, name: str) -> None:
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != images:
-        found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        if isinstance(scores, Tensor):
+            found, remedy = f"{tuple(scores.shape)}", "Wrap it so that it returns that alone."
+        else:
+            found = f"{type(scores).__name__} ({listed(scores)})"
+            remedy = "Name the field that holds them with output, or wrap it."
         raise InputError(
             f"network {name!r} gives {found} for {images} images; expected a ({images}, classes) "
-            "tensor of scores. Wrap it so that it returns that alone."
+            f"tensor of scores. {remedy}"
         )
     if not scores.is_floating_point():
         raise InputError(f"network {name!r} gives {scores.dtype}; expected floating scores.")

@@ -60,7 +60,8 @@ class Classifier:
     the module to rounding on images of several kinds.
 
     Args:
-        module: any `nn.Module` mapping (N, C, H, W) images to (N, classes) logits.
+        module: any `nn.Module` mapping (N, C, H, W) images to (N, classes) logits, or to a
+            mapping, tuple or object of which `logits` (or `output`) are these.
         input_shape: (C, H, W) of one image.
         mean, std: subtracted from, then divided out of, the images: one number or one a channel.
         bounds: (low, high) of the pixel values as the user sees them.
@@ -70,6 +71,7 @@ class Classifier:
             below float32: weights in float16 or bfloat16 (their own, or asked for here) keep
             their values and are computed with in float32; casts and autocast inside the module
             have no effect. `note` says so.
+        output: the field that holds the scores, by name, or by its place in a tuple.
         note: what was adapted before; the property `note` begins with it.
 
     Raises:
@@ -97,6 +99,7 @@ class Classifier:
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        output: str | int | None = None,
         note: str = "",
     ) -> None:
         check_kind(module)
@@ -105,6 +108,7 @@ class Classifier:
         self.name = name
         self._mean = per_channel("mean", mean, self.input_shape[0])
         self._std = per_channel("std", std, self.input_shape[0])
+        self._output = output
         self._beta: float | None = None
         # Tensors made in inference mode have no gradients ever.
         with torch.inference_mode(False), full_precision(str(torch.device(device or "cpu").type)):
@@ -139,7 +143,7 @@ class Classifier:
             None if t is None else t.to(device=self.device, dtype=statistics)
             for t in (self._mean, self._std)
         ]
-        self.module: Normalised = Normalised(self._raw, moved[0], moved[1]).eval()
+        self.module: Normalised = Normalised(self._raw, moved[0], moved[1], self._output).eval()
         self._engine: nn.Module = self.module
 
     def _build(self, probes: Tensor, scores: Tensor, check: bool) -> None:
@@ -238,8 +242,9 @@ class Classifier:
     def note(self) -> str:
         """What was adapted so that the network can be used, and why; "" for nothing.
 
-        Weights below float32, casts and autocast that have no effect, compiled or lazy parts,
-        single images evaluated in pairs, and fast forms of evaluation that gave other numbers.
+        The field taken as scores, weights below float32, casts and autocast that have no effect,
+        compiled or lazy parts, single images evaluated in pairs, and fast forms of evaluation that
+        gave other numbers.
         """
         return "; ".join(filter(None, [*self._notes, self._engine_note]))
 

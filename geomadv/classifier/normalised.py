@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from geomadv.classifier.outputs import scores_in
 from geomadv.classifier.precision import FullPrecision, is_low
 from geomadv.classifier.probes import allowance, scores_differ
 from geomadv.errors import InputError
@@ -29,14 +30,22 @@ class Normalised(nn.Module):
             dimension of 1.
         lifted: casts to other precisions and autocast inside the module have no effect.
         recast: the scores are cast to the dtype of the images.
+        output: which field of what the module gives the scores are; None: see `scores_in`.
+        taken: the field that was taken at the last call, "" for a tensor alone.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, module: nn.Module, mean: Tensor | None, std: Tensor | None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        mean: Tensor | None,
+        std: Tensor | None,
+        output: str | int | None = None,
+    ) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.output, self.taken = module, output, ""
         self.normalises = mean is not None or std is not None
         self.pairs = self.lifted = self.recast = False
         if self.normalises:
@@ -51,10 +60,11 @@ class Normalised(nn.Module):
         if doubled:
             own = torch.cat([own, own])
         with FullPrecision(x.dtype, x.device.type) if self.lifted else nullcontext():
-            scores: Tensor = self.module(own)
+            scores, self.taken = scores_in(self.module(own), self.output)
         if self.recast:
             scores = scores.to(x.dtype)
-        return scores[:1] if doubled else scores
+        result: Tensor = scores[:1] if doubled else scores
+        return result
 
     def _own(self, x: Tensor) -> Tensor:
         """The module may work in place or call `view`: it gets its own, dense copy."""

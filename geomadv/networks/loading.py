@@ -15,7 +15,7 @@ from geomadv.images import load_images
 from geomadv.images.formats import CIFAR10_NAMES
 from geomadv.networks.cache import trained
 from geomadv.networks.fitting import put_weights
-from geomadv.networks.sources import Source, open_source
+from geomadv.networks.sources import HF_CONFIG, Source, open_source
 from geomadv.networks.spec import NetworkSpec
 from geomadv.networks.weights import (
     check_sha256,
@@ -38,6 +38,7 @@ def load_network(
     dtype: torch.dtype | None = None,
     progress: bool = True,
     weights_key: str | None = None,
+    output: str | int | None = None,
 ) -> Classifier:
     """A network by name, ready for analysis.
 
@@ -47,8 +48,9 @@ def load_network(
 
     Args:
         name: a name of `list_networks()`; `package.module:function`, where `function()` returns
-            an `nn.Module` of logits (the current folder is searched too); `torchvision:NAME` or
-            `timm:NAME`. The Classifier's name is NAME, or package.module.function.
+            an `nn.Module` of logits (the current folder is searched too; random initial weights
+            are seeded); `torchvision:NAME`, `timm:NAME`, `hf:NAME`, or a folder of Hugging Face's
+            `save_pretrained`. The Classifier's name is NAME, or package.module.function.
         weights: weight file, a path or a name in `weights/` of GEOMADV_DATA or of the cache:
             safetensors or a checkpoint of `torch.save`, whatever its suffix. The tensors that fit
             the network are found under any key and prefix; no code of the file runs. A
@@ -65,6 +67,7 @@ def load_network(
         progress: show a bar while images are downloaded and a network is trained.
         weights_key: which part of the file to take where several fit and differ (an average
             beside the raw weights): its key, with a dot before that of an inner mapping.
+        output: the field of what the network gives that holds the scores; see `Classifier`.
 
     Raises:
         InputError: unknown name, missing or unfitting weights, missing data, or a network that
@@ -77,13 +80,13 @@ def load_network(
         )
     if name in ZOO:
         source = _from_zoo(ZOO[name], weights, device, progress)
-    elif ":" in name:
+    elif ":" in name or (Path(name) / HF_CONFIG).is_file():
         source = open_source(name, pretrained=weights is None)
     else:
         raise InputError(
             f"network {name!r} is not known.{closest(name, list_networks())} Known are "
             f"{', '.join(list_networks())}; besides these 'package.module:function', "
-            "'torchvision:NAME' and 'timm:NAME'."
+            "'torchvision:NAME', 'timm:NAME', 'hf:NAME' and folders of Hugging Face."
         )
     shape = input_shape or source.input_shape
     if shape is None:
@@ -105,6 +108,7 @@ def load_network(
         name=source.name,
         device=device,
         dtype=dtype,
+        output=output,
         note="; ".join(source.notes),
     )
 

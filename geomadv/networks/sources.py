@@ -1,4 +1,4 @@
-"""Modules from outside the zoo: a function of a Python module, torchvision, timm."""
+"""Modules from outside the zoo: a function of a Python module, torchvision, timm, Hugging Face."""
 
 import importlib
 import os
@@ -6,12 +6,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from geomadv.errors import InputError, closest
+
+# A folder that holds this file is one of Hugging Face's `save_pretrained`.
+HF_CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -37,24 +42,36 @@ class Source:
 
 
 def open_source(name: str, pretrained: bool) -> Source:
-    """The module that `torchvision:NAME`, `timm:NAME` or `package.module:function` names.
+    """The module that a name with a colon, or a folder of Hugging Face, names.
 
-    pretrained: take the package's default weights (torchvision, timm), downloaded by the package.
+    name: `torchvision:NAME`, `timm:NAME`, `hf:NAME`, `package.module:function` or a folder.
+    pretrained: take the package's own weights, downloaded by the package. Those of a function are
+        what it makes, and its random numbers are seeded with 0.
 
     Raises:
         InputError: a package, module or function is missing or fails, or gives no `nn.Module`.
     """
+    if (Path(name) / HF_CONFIG).is_file():
+        return _hugging_face(name, pretrained)
     origin, _, model = name.partition(":")
     if not origin or not model:
         raise InputError(
-            f"network {name!r}: expected 'package.module:function', 'torchvision:NAME' or "
-            "'timm:NAME'."
+            f"network {name!r}: expected 'package.module:function', 'torchvision:NAME', "
+            "'timm:NAME' or 'hf:NAME'."
         )
     if origin == "torchvision":
         return _torchvision(model, pretrained)
     if origin == "timm":
         return _timm(model, pretrained)
-    return Source(_called(origin, model), name=f"{origin}.{model}")
+    if origin == "hf":
+        return _hugging_face(model, pretrained)
+    module = _called(origin, model)
+    initial = pretrained and next(module.parameters(), None) is not None
+    note = (
+        f"no weights given: those that {name} makes, its initial ones unless it loads others "
+        "(torch.manual_seed(0))"
+    )
+    return Source(module, name=f"{origin}.{model}", notes=(note,) if initial else ())
 
 
 # A function of the user's
@@ -81,7 +98,8 @@ def _called(module_name: str, function_name: str) -> nn.Module:
             f"{closest(function_name, known)} The function takes no arguments and returns the "
             "network as an nn.Module."
         )
-    with _failures_named(f"{module_name}:{function_name}"):
+    with _failures_named(f"{module_name}:{function_name}"), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         network = function()
     if not isinstance(network, nn.Module):
         raise InputError(
@@ -109,9 +127,10 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except Exception as error:  # a wheel for another torch fails in ways of its own
+        command = name if name == "transformers" else "'geomadv[vision]'"
         raise InputError(
             f"{name} cannot be imported: {type(error).__name__}: {error}. Install it with "
-            f"pip install 'geomadv[vision]', in the version made for the installed torch."
+            f"pip install {command}, in the version made for the installed torch."
         ) from error
 
 
@@ -170,4 +189,31 @@ def _timm(model: str, pretrained: bool) -> Source:
             input_shape=(channels, height, width),
             mean=tuple(config["mean"]),
             std=tuple(config["std"]),
+        )
+
+
+def _hugging_face(model: str, pretrained: bool) -> Source:
+    """Input size and normalisation are those of the image processor, class names the model's."""
+    hub = _package("transformers")
+    with _failures_named(f"hf:{model}"):
+        config = hub.AutoConfig.from_pretrained(model)
+        kind = hub.AutoModelForImageClassification
+        module = kind.from_pretrained(model) if pretrained else kind.from_config(config)
+        processor = hub.AutoImageProcessor.from_pretrained(model)
+        cropped = getattr(processor, "do_center_crop", False)
+        size: dict[str, int] = dict(processor.crop_size if cropped else processor.size)
+        side = size.get("shortest_edge", 0)
+        names = getattr(config, "id2label", None)
+        normalises = getattr(processor, "do_normalize", True)
+        return Source(
+            module,
+            name=Path(model).name,
+            input_shape=(
+                int(getattr(config, "num_channels", 3)),
+                int(size.get("height", side)),
+                int(size.get("width", side)),
+            ),
+            mean=tuple(processor.image_mean) if normalises else None,
+            std=tuple(processor.image_std) if normalises else None,
+            class_names=None if names is None else [names[k] for k in sorted(names)],
         )

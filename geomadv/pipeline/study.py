@@ -30,11 +30,13 @@ class Subject:
     """The network and its images."""
 
     network: Annotated[str, _Name] = "digits-cnn"
-    """A network of the zoo, package.module:function, torchvision:NAME or timm:NAME."""
+    """A network of the zoo, package.module:function, torchvision:NAME, timm:NAME or hf:NAME."""
     weights: Path | None = None
     """Weights for the network: safetensors, or a checkpoint of torch.save."""
     weights_key: str | None = None
     """Which part of the weight file, where several fit (EMA beside raw weights)."""
+    output: str | None = None
+    """Which field of what the network gives holds the scores; default: logits."""
     images: Annotated[str | None, _Name] = None
     """Data set by name, or a folder, .npz or .h5 file; default: the one the network is for."""
     test_images: Annotated[str | None, _Name] = None
@@ -62,9 +64,8 @@ class Subject:
         shape = None
         if ":" in self.network:
             shape = load_images(self.dataset, split="all", limit=1).shape
-        return _loaded(
-            self.network, self.weights, self.weights_key, shape, self.mean, self.std, device
-        )
+        own = (self.weights, self.weights_key, self.output)
+        return _loaded(self.network, *own, shape, self.mean, self.std, device)
 
 
 @functools.lru_cache(maxsize=8)
@@ -72,6 +73,7 @@ def _loaded(
     name: str,
     weights: Path | None,
     weights_key: str | None,
+    output: str | None,
     shape: tuple[int, int, int] | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
@@ -85,6 +87,7 @@ def _loaded(
             name,
             weights=weights,
             weights_key=weights_key,
+            output=output,
             input_shape=shape,
             mean=mean,
             std=std,
