@@ -35,11 +35,11 @@ def main(network: str = "digits-cnn", results: Path = Path("results")) -> None:
 
     # Figure 8: other perturbations of the same norm; table 2: other networks; section 3.2:
     # fine-tuning on perturbations.
-    kinds = run("norm_comparison")["fooling_rate"].mean("draw").sel(method="nearest")
+    kinds = run("norm_comparison")["fooling_rate"].mean("draw")
     print("fooled by kind and norm:", kinds.to_pandas().round(2), sep="\n")
     print(run("transfer")["fooling_rate"].to_pandas().round(2))
     rounds = run("finetuning")
-    print("fooled, round after round:", rounds["fooling_rate"].mean("perturbation").to_series())
+    print("fooled, round after round:", rounds["fooling_rate"].mean("member").to_series())
 
 
 if __name__ == "__main__":

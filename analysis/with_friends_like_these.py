@@ -38,7 +38,7 @@ def main(network: str = "digits-cnn", results: Path = Path("results")) -> None:
     # Figure 3 and 4: accuracy of projected images, and the shares of perturbations in them.
     accuracy = run("subspace_accuracy").sel(split="test")
     print("accuracy on d directions a class:", accuracy["accuracy"].to_pandas().round(2), sep="\n")
-    fractions = run("norm_fractions").isel(d=-1)
+    fractions = run("norm_fractions").sel(d=2, method="nearest")
     print("shares of the norm:", fractions["mean_fraction"].to_pandas().round(2), sep="\n")
 
     # The same asked of the leading singular vectors of the perturbations, and of attacks confined.
