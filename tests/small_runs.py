@@ -47,6 +47,7 @@ def small_runner(
     train: ga.ImageSet | None = None,
     test: ga.ImageSet | None = None,
     given: dict[str, dict[str, Any]] | None = None,
+    seed: int | None = None,
     **place: Any,
 ) -> Runner:
     """A runner on the digits whose results lie below the path; SMALL unless settings are given."""
@@ -60,6 +61,8 @@ def small_runner(
         Place(results=path, progress=False, **place),
         "digits",
         ga.load_network,
+        {"network": "digits-cnn"},
+        seed,
         given=SMALL if given is None else given,
     )
     return Runner(study, EXPERIMENTS, say=lambda line: None)

@@ -7,6 +7,7 @@ and the seed of every result that another one starts from, directly or not.
 import copy
 import importlib.util
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import xarray as xr
 from small_runs import SMALL, small_runner
 
 import geomadv as ga
+from geomadv.cli import main
 from geomadv.pipeline import EXPERIMENTS
 
 RECIPES = Path(__file__).resolve().parent.parent / "analysis"
@@ -33,6 +35,38 @@ def results(tmp_path_factory):
     for name in NAMES:
         assert runner.table[name].tell(runner.run(name))
     return path
+
+
+def made_again(source, folder):
+    """The result that the commands of a file make in another folder."""
+    for line in ga.load(source).attrs["command"].splitlines():
+        words = shlex.split(line)
+        assert words[0] == "geomadv"
+        assert main([*words[1:], "--results", str(folder), "--quiet"]) == 0
+    return ga.load(folder / "digits-cnn" / source.name)
+
+
+def assert_same_numbers(one: xr.Dataset, other: xr.Dataset):
+    measured = [name for name in one.variables if str(name).endswith("wall_time")]
+    xr.testing.assert_equal(one.drop_vars(measured), other.drop_vars(measured))
+
+
+def test_the_command_of_every_file_makes_it_again_to_the_bit(results, tmp_path):
+    for name in NAMES:
+        source = results / "digits-cnn" / f"{name}.h5"
+        assert_same_numbers(made_again(source, tmp_path), ga.load(source))
+
+
+def test_the_command_makes_again_what_the_result_starts_from(tmp_path):
+    """Settings, a flag without value and other seeds of the inputs, in an empty folder."""
+    given = {"boundary": {"count": 30, "nearest": True}, "normal_svd": {"rank": 4}}
+    for name, seed in (("boundary", 3), ("normal_svd", 4), ("random_subspace_fooling", 0)):
+        settings = given | {name: given.get(name, SMALL.get(name, {}))}
+        small_runner(tmp_path / "one", given=settings, seed=seed, batch_size=7).run(name)
+    source = tmp_path / "one" / "digits-cnn" / "random_subspace_fooling.h5"
+    assert_same_numbers(made_again(source, tmp_path / "two"), ga.load(source))
+    boundary = ga.load(source.with_name("boundary.h5"))
+    assert_same_numbers(ga.load(tmp_path / "two" / "digits-cnn" / "boundary.h5"), boundary)
 
 
 def before(name: str) -> set[str]:

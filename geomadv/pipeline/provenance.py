@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,13 +41,23 @@ def provenance(
     asked: Asked,
     images: Mapping[str, ImageSet | None],
     identity: Identity,
+    before: Iterable[str],
 ) -> dict[str, Any]:
-    """Root attributes of a result file; the first images are the data set that figures name."""
+    """Root attributes of a result file; the first images are the data set that figures name.
+
+    Args:
+        study: network, images, folder.
+        experiment: what was computed.
+        asked: its settings and seed.
+        images: role -> images.
+        identity: of the result.
+        before: commands of the results it starts from.
+    """
     net, first = study.net, next((part for part in images.values() if part is not None), None)
     named = {role: part.name for role, part in images.items() if part is not None}
     return results.provenance(
         identity,
-        command=command(study, experiment, asked),
+        command=_lines([*before, command(study, experiment, asked)]),
         config=asked.config,
         network=net.name,
         weights_sha256=net.weights_sha256,
@@ -60,35 +70,40 @@ def provenance(
     )
 
 
+def _lines(commands: Iterable[str]) -> str:
+    """All commands in order, each once: those of earlier results come again from several sides."""
+    return "\n".join(dict.fromkeys(line for words in commands for line in words.splitlines()))
+
+
 def command(study: Study, experiment: Experiment, asked: Asked) -> str:
     """What makes this one result again: a command line, or a call where objects were given."""
     changed = differing(asked.raw, experiment.settings())
     if study.flags is None:
-        given = "".join(f", {name}={value!r}" for name, value in changed.items())
-        return f"ga.run({experiment.name!r}, net, images, seed={asked.seed}{given})"
-    words = ["geomadv", "run", experiment.name]
-    for name, value in study.flags.items():
-        words += [_flag(name), *_values(value)]
-    words += ["--seed", str(asked.seed)]
-    for name, value in _flat(changed):
-        words += [_flag(f"{experiment.name}.{name}"), *_values(value)]
-    return shlex.join(words)
+        given = {**study.place.chosen, "seed": asked.seed, **changed}
+        words = "".join(f", {name}={value!r}" for name, value in given.items())
+        return f"ga.run({experiment.name!r}, net, images{words})"
+    flags = {**study.flags, **study.place.chosen, "seed": asked.seed}
+    flags |= _flat(changed, f"{experiment.name}.")
+    return shlex.join(["geomadv", "run", experiment.name, *_words(flags)])
 
 
-def _flag(name: str) -> str:
-    return f"--{name}".replace("_", "-")
-
-
-def _values(value: Any) -> list[str]:
-    return [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
-
-
-def _flat(changed: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Nested settings under dotted names."""
-    flat: list[tuple[str, Any]] = []
-    for name, value in changed.items():
-        if isinstance(value, Mapping):
-            flat += [(f"{name}.{inner}", v) for inner, v in _flat(value)]
+def _words(flags: Mapping[str, Any]) -> list[str]:
+    """Flags with their values as words of a command line; nested names have dots between them."""
+    words = []
+    for name, value in flags.items():
+        path, _, last = f"--{name}".replace("_", "-").rpartition(".")
+        if isinstance(value, bool):
+            words.append(f"{path}.{'' if value else 'no-'}{last}")
         else:
-            flat.append((name, value))
+            several = value if isinstance(value, list | tuple) else [value]
+            words += [f"--{name}".replace("_", "-"), *map(str, several)]
+    return words
+
+
+def _flat(changed: Mapping[str, Any], above: str) -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in changed.items():
+        nested = isinstance(value, Mapping)
+        flat |= _flat(value, f"{above}{name}.") if nested else {f"{above}{name}": value}
     return flat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -252,17 +252,20 @@ class Runner:
             ds = experiment.compute(run, plan.asked.settings, **plan.images, **inputs)
             if store:
                 seconds = time.perf_counter() - started
-                attrs = provenance(study, experiment, plan.asked, plan.images, plan.identity)
-                attrs |= _data_set_of(attrs, inputs)
+                before = [ds.attrs for ds in inputs.values() if ds is not None]
+                commands = [str(attrs["command"]) for attrs in before]
+                attrs = provenance(
+                    study, experiment, plan.asked, plan.images, plan.identity, commands
+                )
+                attrs |= _data_set_of(attrs, before)
                 store.finish(checked(ds, experiment), {**attrs, "wall_time_s": seconds})
         distributed.barrier()
 
 
-def _data_set_of(attrs: Mapping[str, Any], inputs: Mapping[str, xr.Dataset | None]) -> Attrs:
+def _data_set_of(attrs: Attrs, before: Sequence[Attrs]) -> Attrs:
     """The data set of an experiment that takes no images itself: that of what it starts from."""
-    before = next((ds.attrs for ds in inputs.values() if ds is not None), {})
-    names = () if attrs["dataset"] else ("dataset", "dataset_sha256")
-    return {name: before[name] for name in names if name in before}
+    names = () if attrs["dataset"] or not before else ("dataset", "dataset_sha256")
+    return {name: before[0][name] for name in names if name in before[0]}
 
 
 def checked(ds: xr.Dataset, experiment: Experiment) -> xr.Dataset:

@@ -47,4 +47,5 @@ def shown(path: Path) -> str:
             f"  {name} ({sizes}) {variable.dtype}: {variable.attrs.get('long_name', '')}"
             f"{'' if units == '1' else f' [{units}]'}"
         )
-    return "\n".join([*lines, "made again by:", f"  {attrs.get('command', '')}"])
+    commands = str(attrs.get("command", "")).splitlines()
+    return "\n".join([*lines, "made again by:", *(f"  {line}" for line in commands)])

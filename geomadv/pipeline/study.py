@@ -114,6 +114,12 @@ class Place:
     progress: Annotated[bool, tyro.conf.Suppress] = True
     """Show progress bars; in a log file a line a minute."""
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What was chosen of the manner of computing, on which the last digits may depend."""
+        now = {name: getattr(self, name) for name in ("device", "batch_size", "memory")}
+        return {name: value for name, value in now.items() if value != getattr(Place(), name)}
+
 
 def sampled(images: ImageSet, sample: Sample, settings: Any, seed: int) -> ImageSet | None:
     """The images of a split that an experiment uses under its settings."""
