@@ -9,10 +9,10 @@ from pathlib import Path
 from geomadv.errors import InputError
 from geomadv.images import named
 from geomadv.images.containers import layout, load_npy, load_npz, npz_keys
-from geomadv.images.folder import Crop, load_folder
+from geomadv.images.folder import Crop, FolderReader, load_folder
 from geomadv.images.hdf5 import hdf5_keys, load_hdf5
 from geomadv.images.imageset import ImageSet
-from geomadv.images.labelling import scan
+from geomadv.images.labelling import SUFFIXES, scan
 from geomadv.images.splits import SPLITS, half, joined
 
 
@@ -55,7 +55,7 @@ def load_images(
       floating in bounds or uint8, and optionally `labels` (N,) and `class_names`, one split only;
       or of two splits, named as Keras (`x_train`, `y_train`, `x_test`, ...) or MedMNIST
       (`train_images`, `train_labels`, ...) names them, or in the groups `train` and `test`.
-    - `.npy`: images without labels.
+    - `.npy`: images without labels; or one image file.
 
     A set with one split only is divided once and for all, at random and class by class, into halves
     without common images: "train" and "test".
@@ -124,7 +124,7 @@ def _open(
     if path.is_dir():
         return _open_folder(path, crop)
     if path.is_file():
-        return _open_file(path, bounds)
+        return _open_file(path, crop, bounds)
     close = difflib.get_close_matches(name.lower(), known, n=1)
     raise InputError(
         f"images {name!r} are neither a known name ({', '.join(known)}) nor an existing path."
@@ -145,8 +145,11 @@ def _open_folder(path: Path, crop: Crop) -> _Opened:
     return _Opened(name, "all" not in parts, load)
 
 
-def _open_file(path: Path, bounds: tuple[float, float]) -> _Opened:
+def _open_file(path: Path, crop: Crop, bounds: tuple[float, float]) -> _Opened:
     kind, name = path.suffix.lower(), path.stem
+    if kind in SUFFIXES:
+        reader = FolderReader(path.parent, [path.name], crop)
+        return _Opened(name, False, lambda *_: ImageSet(reader, name=name))
     if kind == ".npy":
         return _Opened(name, False, lambda _, limit: load_npy(path, limit, name, bounds))
     if kind == ".npz":
@@ -155,8 +158,8 @@ def _open_file(path: Path, bounds: tuple[float, float]) -> _Opened:
         places, load_file = layout(path, hdf5_keys(path)), load_hdf5
     else:
         raise InputError(
-            f"images {path}: a file of kind {kind!r} cannot be loaded. Give a folder of images, an "
-            ".npz, .npy or HDF5 (.h5) file, or pass arrays: ImageSet(images, labels)."
+            f"images {path}: a file of kind {kind!r} cannot be loaded. Give an image, a folder of "
+            "images, an .npz, .npy or HDF5 (.h5) file, or pass arrays: ImageSet(images, labels)."
         )
 
     def load(split: str, limit: int | None) -> ImageSet:
