@@ -33,6 +33,7 @@ def test_a_ramp_has_the_mean_one_half(name: str, data_dir: Path, tmp_path: Path)
         pytest.skip("no field-cases/ in the folder of real data")
     shutil.copy(data_dir / "field-cases" / name, tmp_path)
     assert read(tmp_path, 32).mean().item() == pytest.approx(0.5, abs=1e-4)
+    assert torch.equal(read(tmp_path / name, 32), read(tmp_path, 32))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.pgm"])

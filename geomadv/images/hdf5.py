@@ -81,7 +81,7 @@ def _named(path: Path, error: Exception) -> InputError:
     return damaged(path, f"is no readable HDF5 file ({error})")
 
 
-def keys(path: Path) -> list[str]:
+def hdf5_keys(path: Path) -> list[str]:
     """Names of the datasets in a file and its groups of first order, and of links that lead on."""
     with opened(path) as file:
         groups = {k: g for k in file if isinstance(g := file.get(k), h5py.Group)}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.errors import InputError
+from geomadv.images.doors import taken
 from geomadv.images.readers import ArrayReader, Reader, as_slice, chunks
 
 # Up to this size the float32 images of a set are kept once read, so that `set.images[i]` in a loop
@@ -27,7 +28,11 @@ class ImageSet:
 
     Args:
         images: (N, C, H, W) array or tensor: floating values in the bounds, or uint8, which is
-            kept as it is and divided by 255 when read.
+            kept as it is and divided by 255 when read. Or (images, labels), a TensorDataset or
+            DataLoader, or any indexable set of (image, label) or of dicts with "image" (or "img")
+            and "label", as of torchvision and Hugging Face, whose images are tensors, arrays or
+            Pillow's images (`pixels.upright`): it is read into memory once, without a transform
+            that is random. Of a loader the data set is taken, in its order, shuffled or not.
         labels: (N,) integers >= 0, or None where there are none.
         class_names: one name per class; default "0", "1", ... up to the largest label.
         name: what results and figures call the images.
@@ -61,6 +66,10 @@ class ImageSet:
             raise InputError(f"bounds={tuple(bounds)} must be finite (low, high) with low < high.")
         self.bounds = (float(bounds[0]), float(bounds[1]))
         self.name = name
+        if isinstance(images, ImageSet):
+            labels = images.labels if labels is None and images.has_labels else labels
+            images, class_names = images.images, class_names or images.class_names or None
+        images, labels, class_names = taken(images, labels, class_names)
         self._reader = images if isinstance(images, Reader) else ArrayReader(images, self.bounds)
         self._index = np.arange(self._reader.shape[0])
         self._labels = None if labels is None else _check_labels(labels, len(self._index))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from geomadv.errors import InputError
 from geomadv.images import named
-from geomadv.images.containers import load_npz
-from geomadv.images.folder import Crop, load_folder
-from geomadv.images.hdf5 import load_hdf5
+from geomadv.images.containers import layout, load_npy, load_npz, npz_keys
+from geomadv.images.folder import Crop, FolderReader, load_folder
+from geomadv.images.hdf5 import hdf5_keys, load_hdf5
 from geomadv.images.imageset import ImageSet
-from geomadv.images.labelling import scan
+from geomadv.images.labelling import SUFFIXES, scan
 from geomadv.images.splits import SPLITS, half, joined
 
 
@@ -49,8 +49,13 @@ def load_images(
       has the sub-folders train and test (or val), these are the splits, whose class folders
       together make one class list; else it has one split only. An empty class folder keeps its
       number, hidden folders are no classes.
+    - a folder of the standard files of MNIST or CIFAR, those that are pickled for Python included
+      (`cifar-10-batches-py`), of which nothing is run.
     - `.npz` or HDF5 (`.h5`, `.hdf5`, `.nc`; pixels read when asked for) with `images` (N, C, H, W),
-      floating in bounds or uint8, and optionally `labels` (N,) and `class_names`. One split only.
+      floating in bounds or uint8, and optionally `labels` (N,) and `class_names`, one split only;
+      or of two splits, named as Keras (`x_train`, `y_train`, `x_test`, ...) or MedMNIST
+      (`train_images`, `train_labels`, ...) names them, or in the groups `train` and `test`.
+    - `.npy`: images without labels; or one image file.
 
     A set with one split only is divided once and for all, at random and class by class, into halves
     without common images: "train" and "test".
@@ -119,7 +124,7 @@ def _open(
     if path.is_dir():
         return _open_folder(path, crop)
     if path.is_file():
-        return _Opened(path.stem, False, lambda _, limit: _load_file(path, limit, bounds))
+        return _open_file(path, crop, bounds)
     close = difflib.get_close_matches(name.lower(), known, n=1)
     raise InputError(
         f"images {name!r} are neither a known name ({', '.join(known)}) nor an existing path."
@@ -128,7 +133,10 @@ def _open(
 
 
 def _open_folder(path: Path, crop: Crop) -> _Opened:
-    name, parts = path.resolve().name, scan(path)
+    name = path.resolve().name
+    if standard := named.standard_files(path):
+        return _Opened(name, True, lambda split, limit: standard(name, split, limit))
+    parts = scan(path)
 
     def load(split: str, limit: int | None) -> ImageSet:
         words = name if split == "all" else f"{name}-{split}"
@@ -137,13 +145,25 @@ def _open_folder(path: Path, crop: Crop) -> _Opened:
     return _Opened(name, "all" not in parts, load)
 
 
-def _load_file(path: Path, limit: int | None, bounds: tuple[float, float]) -> ImageSet:
-    kind = path.suffix.lower()
+def _open_file(path: Path, crop: Crop, bounds: tuple[float, float]) -> _Opened:
+    kind, name = path.suffix.lower(), path.stem
+    if kind in SUFFIXES:
+        reader = FolderReader(path.parent, [path.name], crop)
+        return _Opened(name, False, lambda *_: ImageSet(reader, name=name))
+    if kind == ".npy":
+        return _Opened(name, False, lambda _, limit: load_npy(path, limit, name, bounds))
     if kind == ".npz":
-        return load_npz(path, limit, path.stem, bounds)
-    if kind in (".h5", ".hdf5", ".nc"):
-        return load_hdf5(path, "images", "labels", limit, path.stem, bounds)
-    raise InputError(
-        f"images {path}: a file of kind {kind!r} cannot be loaded. Give a folder of images, an "
-        ".npz or an HDF5 (.h5) file, or pass arrays: ImageSet(images, labels)."
-    )
+        places, load_file = layout(path, npz_keys(path)), load_npz
+    elif kind in (".h5", ".hdf5", ".nc"):
+        places, load_file = layout(path, hdf5_keys(path)), load_hdf5
+    else:
+        raise InputError(
+            f"images {path}: a file of kind {kind!r} cannot be loaded. Give an image, a folder of "
+            "images, an .npz, .npy or HDF5 (.h5) file, or pass arrays: ImageSet(images, labels)."
+        )
+
+    def load(split: str, limit: int | None) -> ImageSet:
+        words = name if split == "all" else f"{name}-{split}"
+        return load_file(path, *places[split], limit, words, bounds)
+
+    return _Opened(name, "all" not in places, load)

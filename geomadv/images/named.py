@@ -19,6 +19,7 @@ from geomadv.images.formats import (
 )
 from geomadv.images.imageset import ImageSet
 from geomadv.images.labelling import LABELS, scan
+from geomadv.images.pickled import find_pickled, read_pickled
 from geomadv.images.splits import SPLITS
 
 _DIGITS_TEST = 500
@@ -99,11 +100,15 @@ def _load_cifar(classes: int) -> _Load:
 
     def load(folder: Path, wanted: _Request) -> ImageSet | None:
         batches = find_batches(folder, patterns[wanted.split])
+        name = f"{wanted.name}-{wanted.split}"
+        if not batches and (pickled := find_pickled(folder, wanted.split, classes)):
+            images, labels, own = read_pickled(pickled, classes)
+            return ImageSet(images, labels, own or names, name)[: wanted.limit]
         if not batches:
             return None
         images, labels = read_cifar(batches, classes, wanted.limit)
         class_names = read_names(batches[0].parent / names_file, classes, names)
-        return ImageSet(images, labels, class_names, f"{wanted.name}-{wanted.split}")
+        return ImageSet(images, labels, class_names, name)
 
     return load
 
@@ -191,6 +196,24 @@ def load(name: str, split: str, limit: int | None, crop: Crop, progress: bool) -
     if name == "digits":
         return _digits(split, limit)
     return _find(_Request(name, split, limit, crop), progress)
+
+
+def standard_files(folder: Path) -> Callable[[str, str, int | None], ImageSet] | None:
+    """Loads name, split and limit from a folder of MNIST's or CIFAR's files; None for another."""
+    for load_files in (_load_mnist(None), _load_cifar(10), _load_cifar(100)):
+        requests = (_Request("", split, 1, Crop(1)) for split in SPLITS)
+        if any(load_files(folder, request) is not None for request in requests):
+            break
+    else:
+        return None
+
+    def load(name: str, split: str, limit: int | None) -> ImageSet:
+        images = load_files(folder, _Request(name, split, limit, Crop(1)))
+        if images is None:
+            raise InputError(f"folder {folder} lacks the files of split {split!r}. Add them.")
+        return images
+
+    return load
 
 
 def _digits(split: str, limit: int | None) -> ImageSet:

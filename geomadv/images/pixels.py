@@ -29,13 +29,13 @@ def upright(image: Image.Image) -> Image.Image:
     Raises:
         InputError: a mode whose scale is not known.
     """
-    ImageOps.exif_transpose(image, in_place=True)
+    stored, image = image, ImageOps.exif_transpose(image)
     if image.mode in _GREY:
         return image.convert("L")
     if image.mode in _COLOUR:
         return image.convert("RGB")
-    if image.mode in _SIXTEEN or (image.mode == "I" and image.format in _SIXTEEN_IN_32):
-        _check_tiff(image)
+    if image.mode in _SIXTEEN or (image.mode == "I" and stored.format in _SIXTEEN_IN_32):
+        _check_tiff(stored)
         return Image.fromarray(np.asarray(image).astype(np.float32) / np.float32(65535))
     if image.mode == "F":
         return _floating(image)

@@ -1,0 +1,124 @@
+"""CIFAR as pickled for Python (cifar-10-batches-py, cifar-100-python); no pickle is run.
+
+A pickle is a program. Here it may build texts, numbers, lists and dicts, and of NumPy plain arrays
+of integers, whose making is replaced by our own; whatever else it asks for is refused.
+"""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomadv.images.formats import damaged
+
+_SHAPE = (3, 32, 32)
+
+
+class _Type:
+    """Stands for numpy.dtype."""
+
+    def __init__(self, code: str | bytes, *_: Any) -> None:
+        self.code = code.decode() if isinstance(code, bytes) else code
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        order = state[1].decode() if isinstance(state[1], bytes) else state[1]
+        self.code = order.replace("|", "") + self.code
+
+
+class _Array:
+    """Stands for numpy.ndarray."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, fortran, content = state
+        dtype = np.dtype(kind.code)
+        if dtype.kind not in "iu":
+            raise pickle.UnpicklingError(f"an array of {dtype}, where integers are expected")
+        order: Any = "F" if fortran else "C"
+        self.array = np.frombuffer(bytearray(content), dtype).reshape(shape, order=order)
+
+
+def _blank(*_: Any) -> _Array:
+    """Stands for NumPy's function that makes arrays, which get their content afterwards."""
+    return _Array()
+
+
+def _encoded(text: str, coding: str) -> bytes:
+    """Stands for _codecs.encode, by which Python 3 writes bytes for Python 2."""
+    del coding
+    return text.encode("latin1")
+
+
+_ALLOWED = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
+    ("numpy.core.multiarray", "_reconstruct"): _blank,
+    ("numpy._core.multiarray", "_reconstruct"): _blank,
+    ("_codecs", "encode"): _encoded,
+}
+
+
+class _Plain(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not run")
+        return _ALLOWED[module, name]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A pickled dict, with arrays as such and its keys as texts."""
+    try:
+        with path.open("rb") as file:
+            found = _Plain(file, encoding="bytes").load()
+        plain = {k.decode() if isinstance(k, bytes) else k: v for k, v in found.items()}
+        return {k: v.array if isinstance(v, _Array) else v for k, v in plain.items()}
+    # Damaged pickles raise whatever their wrong instructions lead to.
+    except Exception as error:
+        raise damaged(path, f"is no pickled CIFAR batch ({error})") from error
+
+
+def find_pickled(folder: Path, split: str, classes: int) -> list[Path]:
+    """The batch files of a split, in a folder or the one that the standard archive unpacks to."""
+    inner = "cifar-10-batches-py" if classes == 10 else "cifar-100-python"
+    for place in (folder, folder / inner):
+        if classes == 100 and (place / "meta").is_file() and (place / split).is_file():
+            return [place / split]
+        if classes == 10:
+            pattern = "data_batch_?" if split == "train" else "test_batch"
+            found = sorted(place.glob(pattern))
+            if found:
+                return found
+    return []
+
+
+def read_pickled(
+    paths: Sequence[Path], classes: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str] | None]:
+    """Images (N, 3, 32, 32), labels (N,) and, from the file beside them, the class names.
+
+    Raises:
+        InputError: a file that is damaged, asks for code to be run, or holds something else.
+    """
+    key = "labels" if classes == 10 else "fine_labels"
+    images, labels = [], []
+    for path in paths:
+        batch = _read(path)
+        data, own = np.asarray(batch.get("data")), np.asarray(batch.get(key))
+        fits = data.dtype == np.uint8 and data.shape == (own.size, int(np.prod(_SHAPE)))
+        if not fits or own.dtype.kind not in "iu" or own.min() < 0 or own.max() >= classes:
+            raise damaged(path, f"holds no CIFAR-{classes} batch of 'data' and {key!r}")
+        images.append(data.reshape(-1, *_SHAPE))
+        labels.append(own.astype(np.int64))
+    return np.concatenate(images), np.concatenate(labels), _names(paths[0].parent, classes)
+
+
+def _names(folder: Path, classes: int) -> list[str] | None:
+    path = folder / ("batches.meta" if classes == 10 else "meta")
+    if not path.is_file():
+        return None
+    names = _read(path).get("label_names" if classes == 10 else "fine_label_names", [])
+    if len(names) != classes:
+        raise damaged(path, f"has {len(names)} class names where {classes} are expected")
+    return [n.decode() if isinstance(n, bytes) else str(n) for n in names]
