@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -174,6 +175,19 @@ def test_known_normalisation_is_carried_to_other_bounds(state: dict[str, Tensor]
     x = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     # Rounding of float32 through four layers.
     torch.testing.assert_close(eight_bit(255 * x), unit(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [{"mean": 0.5}, {"std": (0.2,)}, {"mean": 0.0, "std": 1.0}])
+def test_zoo_networks_keep_their_normalisation(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"--mean, --std.*'nin-cifar10' has its own, mean=\(0\.49"):
+        load_network("nin-cifar10", **given)
+
+
+def test_weights_of_ones_own_bring_their_normalisation(state: dict[str, Tensor]) -> None:
+    save_file(state, "w.safetensors")
+    assert load_network(ROBUST, weights="w.safetensors", mean=0.1, std=0.3).std == (
+        pytest.approx(0.3),
+    )
 
 
 # Functions and packages
