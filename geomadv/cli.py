@@ -10,7 +10,7 @@ COMMANDS = {
     "paper": ("paper", "run all experiments in order, draw their figures, answer the claims"),
     "figures": ("figures", "draw the figures of a network's results"),
     "claims": ("claims_", "answer the papers' claims from a network's results"),
-    "list": ("list_", "what experiments there are, what each needs, what is done, what is stale"),
+    "list": ("list_", "experiments: what is done, missing, stale; list networks: the networks"),
     "show": ("show", "where a result file comes from, and what makes it again"),
 }
 

@@ -11,7 +11,6 @@ from torch.nn.utils.parametrizations import weight_norm
 from geomadv import Classifier, InputError
 from geomadv.experiments import CollisionSettings, softmax_directions
 from geomadv.experiments.softmax.last_layer import last_layer
-from geomadv.networks.architectures import nin
 
 SHAPE = (3, 8, 8)
 CLASSES, WIDTH = 5, 7
@@ -110,7 +109,10 @@ def test_places_that_do_not_count_alike_are_features_of_their_own():
 @pytest.mark.parametrize("smooth", [False, True])
 def test_network_in_network(smooth):
     torch.manual_seed(0)
-    net = Classifier(nin(), (3, 32, 32), name="nin")
+    layers = (nn.Conv2d(3, 24, 5, padding=2), nn.ReLU(), nn.Conv2d(24, 12, 1), nn.ReLU())
+    pools = (nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.AvgPool2d(3, stride=2, ceil_mode=True))
+    end = (nn.Conv2d(12, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = Classifier(nn.Sequential(*layers, *pools, *end), (3, 32, 32), name="nin")
     net = net.smoothed(5.0) if smooth else net
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     head = last_layer(net, x)

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
 from geomadv.images import ImageSet, load_images
-from geomadv.networks import ZOO, NetworkSpec, accuracy, list_networks, load_network
+from geomadv.images.formats import read_cifar, read_names
+from geomadv.networks import ZOO, NetworkSpec, accuracy, list_networks, load_network, mobile
 from geomadv.networks import architectures as arch
 
 PRETRAINED = [name for name, spec in ZOO.items() if spec.weights]
@@ -26,7 +27,11 @@ def stored_values(module: nn.Module) -> int:
     [
         ("lenet-mnist", 431_080),  # Caffe: 520 + 25,050 + 400,500 + 5,010
         ("lenet-softplus-mnist", 431_080),
-        ("nin-cifar10", 966_986),
+        ("nin-cifar10", 972_658),
+        ("alexnet-cifar100", 2_495_396),
+        ("squeezenet-imagenet", 1_235_496),
+        ("efficientnet-lite0-imagenet", 4_694_024),
+        ("mobilenet-v2-imagenet", 3_487_816),
         ("resnet20-cifar10", 271_098),
         ("resnet32-cifar10", 466_426),
         ("resnet56-cifar10", 857_082),
@@ -55,7 +60,7 @@ def test_smooth_networks_have_no_kinks(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["digits-relu", "lenet-mnist", "resnet20-cifar10", "mnist-convsmall-robust-eps0.1"]
+    "name", ["digits-relu", "lenet-mnist", "alexnet-cifar100", "resnet20-cifar10", "nin-cifar10"]
 )
 def test_relu_networks_are_piecewise_linear(name: str) -> None:
     spec = ZOO[name]
@@ -74,7 +79,7 @@ def test_shortcut_takes_every_second_pixel_and_pads_channels_on_both_sides() -> 
 
 
 def test_mobilenet_pads_stride_two_at_bottom_and_right() -> None:
-    net = arch.mobilenet_v1().eval()
+    net = mobile.mobilenet_v1().eval()
     pad, convolution = net.get_submodule("conv1_pad"), net.get_submodule("conv1")
     assert isinstance(convolution, nn.Conv2d)
     nn.init.zeros_(convolution.weight)
@@ -85,6 +90,35 @@ def test_mobilenet_pads_stride_two_at_bottom_and_right() -> None:
     torch.testing.assert_close(picked, x[0, 0, ::2, ::2], rtol=0, atol=0)
 
 
+class Same(nn.Conv2d):
+    """TensorFlow's "same" padding, from the size of the image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (k, _), (s, _) = self.kernel_size, self.stride
+        rows, columns = (max((-(-n // s) - 1) * s + k - n, 0) for n in x.shape[2:])
+        around = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        return super().forward(nn.functional.pad(x, around))
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_inverted_residual_pads_as_tensorflow(kernel: int, stride: int) -> None:
+    block = mobile.InvertedResidual(8, 8, kernel, stride, 6, norm=True).eval()
+    same = Same(48, 48, kernel, stride, groups=48, bias=False)
+    same.load_state_dict(block.get_submodule("dw").state_dict())
+    m = block.get_submodule
+    x = torch.rand(2, 8, 14, 14)
+    h = m("expand_relu")(m("expand_bn")(m("expand")(x)))
+    h = m("project_bn")(m("project")(m("dw_relu")(m("dw_bn")(same(h)))))
+    torch.testing.assert_close(block(x), h + x if stride == 1 else h)
+
+
+def test_squeezenet_takes_blue_first() -> None:
+    net = arch.squeezenet().eval()
+    x = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(net(x), net[1:](x[:, [2, 1, 0]]), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_published_files_fit_strictly(name: str, data_dir: Path) -> None:
     spec = ZOO[name]
@@ -92,7 +126,11 @@ def test_published_files_fit_strictly(name: str, data_dir: Path) -> None:
     spec.build().load_state_dict(state, strict=True)
 
 
-def first_images(spec: NetworkSpec) -> ImageSet:
+def first_images(spec: NetworkSpec, data: Path) -> ImageSet:
+    if spec.dataset == "cifar100":  # in an order of its own, under a name of its own
+        folder = data / "cifar100"
+        names = read_names(folder / "fine_label_names.txt", 100, ())
+        return ImageSet(*read_cifar([folder / "test_first1000.bin.gz"], 100), names)
     limit = 10_000 if spec.dataset == "mnist" else 1_000
     split = "all" if spec.dataset == "imagenet-sample" else "test"
     return load_images(spec.dataset, split=split, limit=limit)
@@ -103,7 +141,7 @@ def test_pretrained_accuracy(name: str, real_data: Path) -> None:
     """Within 0.1 % of the accuracy stated with the files."""
     spec = ZOO[name]
     assert spec.accuracy is not None
-    images = first_images(spec)
+    images = first_images(spec, real_data)
     net = load_network(name)
     assert net.class_names == images.class_names
     # One image in a thousand may change sides by rounding; 1e-9 for the decimal fractions.

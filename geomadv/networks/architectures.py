@@ -5,8 +5,9 @@ Every activation and pooling layer is a registered submodule: tracing and printi
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -79,70 +80,41 @@ def lenet_softplus() -> nn.Sequential:
     )
 
 
-def _mlpconv(channels_in: int, widths: Sequence[int], kernel: int) -> list[nn.Module]:
-    """A k x k convolution followed by 1x1 convolutions, each with ReLU (Lin et al. 2013, 3.1)."""
-    layers: list[nn.Module] = []
-    for i, width in enumerate(widths):
-        size = kernel if i == 0 else 1
-        layers += [nn.Conv2d(channels_in, width, size, padding=size // 2), nn.ReLU()]
-        channels_in = width
-    return layers
-
-
 def nin(classes: int = 10) -> nn.Sequential:
-    """Network in Network for CIFAR-10 (Lin, Chen and Yan 2013, section 4.2).
+    """Network in Network for CIFAR-10 (Lin, Chen and Yan 2013, section 4.2) with batch norm.
 
-    Three mlpconv blocks with the authors' published widths, overlapping 3x3/2 pooling (maximum,
-    then average) and dropout 0.5 between them, and a global mean in place of linear layers. The
-    last ReLU is left out: scores clipped at zero would have no gradient for the losing classes.
-    Input (N, 3, 32, 32), 966,986 parameters for ten classes.
+    Three blocks of a wide convolution and two 1x1 ones, overlapping 3x3/2 pooling (maximum, then
+    average) between them, and a global mean in place of linear layers. As in the published
+    network (micronet, nin.py) batch norm and ReLU stand behind every convolution, the last one
+    too: no score is negative. Input (N, 3, 32, 32), 972,658 parameters and statistics.
     """
-    return nn.Sequential(
-        *_mlpconv(3, (192, 160, 96), 5),
-        nn.MaxPool2d(3, stride=2, ceil_mode=True),
-        nn.Dropout(0.5),
-        *_mlpconv(96, (192, 192, 192), 5),
-        nn.AvgPool2d(3, stride=2, ceil_mode=True),
-        nn.Dropout(0.5),
-        *_mlpconv(192, (192, 192, classes), 3)[:-1],
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-    )
+    channels, kernels = (3, 192, 160, 96, *(192,) * 5, classes), (5, 1, 1, 5, 1, 1, 3, 1, 1)
+    pools = {3: nn.MaxPool2d(3, 2, padding=1), 6: nn.AvgPool2d(3, 2, padding=1)}
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for i, kernel in enumerate(kernels, start=1):
+        before, after = channels[i - 1 : i + 1]
+        layers[f"conv{i}"] = nn.Conv2d(before, after, kernel, padding=kernel // 2)
+        layers[f"bn{i}"] = nn.BatchNorm2d(after)
+        layers[f"relu{i}"] = nn.ReLU()
+        if i in pools:
+            layers[f"pool{i}"] = pools[i]
+    return nn.Sequential(OrderedDict(layers, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))
 
 
 def alexnet_cifar(classes: int = 100) -> nn.Sequential:
-    """AlexNet (Krizhevsky, Sutskever and Hinton 2012) for 32x32 images.
+    """AlexNet (Krizhevsky 2014, one column) for 32x32 images, as in bearpaw/pytorch-classification.
 
-    The five convolutions have the widths of the one-column version (Krizhevsky 2014: 64, 192,
-    384, 256, 256); their strides are those that bring 32 pixels to a 4x4 map. Dropout stands
-    before both hidden linear layers as in section 4.2 of the first paper, 1,024 units wide
-    since the images are smaller. Local response normalisation is left out, as in the version
-    of 2014. Input (N, 3, 32, 32).
+    The five convolutions have the published widths (64, 192, 384, 256, 256); the first has stride
+    4, so that one linear layer on 256 features of the whole image is left. Piecewise linear. Input
+    (N, 3, 32, 32), 2,495,396 parameters for 100 classes.
     """
     return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(3, 64, 5, padding=2),
-            relu1=nn.ReLU(),
-            pool1=nn.MaxPool2d(3, stride=2, padding=1),
-            conv2=nn.Conv2d(64, 192, 5, padding=2),
-            relu2=nn.ReLU(),
-            pool2=nn.MaxPool2d(3, stride=2, padding=1),
-            conv3=nn.Conv2d(192, 384, 3, padding=1),
-            relu3=nn.ReLU(),
-            conv4=nn.Conv2d(384, 256, 3, padding=1),
-            relu4=nn.ReLU(),
-            conv5=nn.Conv2d(256, 256, 3, padding=1),
-            relu5=nn.ReLU(),
-            pool5=nn.MaxPool2d(3, stride=2, padding=1),
-            flatten=nn.Flatten(),
-            drop6=nn.Dropout(0.5),
-            fc6=nn.Linear(256 * 4 * 4, 1024),
-            relu6=nn.ReLU(),
-            drop7=nn.Dropout(0.5),
-            fc7=nn.Linear(1024, 1024),
-            relu7=nn.ReLU(),
-            fc8=nn.Linear(1024, classes),
-        )
+        *(nn.Conv2d(3, 64, 11, stride=4, padding=5), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(256, classes)),
     )
 
 
@@ -223,52 +195,59 @@ def conv_small(channels: int, side: int, classes: int = 10) -> nn.Sequential:
     )
 
 
-# Depthwise stride and pointwise width of the 13 separable convolutions at width 1 (Howard et al.
-# 2017, table 1).
-_MOBILENET_PAIRS = (
-    (1, 64),
-    (2, 128),
-    (1, 128),
-    (2, 256),
-    (1, 256),
-    (2, 512),
-    *((1, 512),) * 5,
-    (2, 1024),
-    (1, 1024),
+class Fire(nn.Module):
+    """Fire module (Iandola et al. 2016, section 3.1): (N, C, H, W) -> (N, 2 expand, H, W)."""
+
+    def __init__(self, channels_in: int, squeeze: int, expand: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels_in, squeeze, 1)
+        self.squeeze_relu = nn.ReLU()
+        self.expand1 = nn.Conv2d(squeeze, expand, 1)
+        self.expand3 = nn.Conv2d(squeeze, expand, 3, padding=1)
+        self.expand_relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels_in, H, W) -> (N, 2 expand, H, W)."""
+        h = self.squeeze_relu(self.squeeze(x))
+        out: Tensor = self.expand_relu(torch.cat([self.expand1(h), self.expand3(h)], 1))
+        return out
+
+
+class ReversedChannels(nn.Module):
+    """RGB to BGR, for networks trained with Caffe."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same with the last channel first."""
+        return x.flip(1)
+
+
+# Input channels, squeeze and expand widths of fire modules 2 to 9; pooling behind 3 and 5.
+_FIRES = (
+    (64, 16, 64),
+    (128, 16, 64),
+    (128, 32, 128),
+    (256, 32, 128),
+    (256, 48, 192),
+    (384, 48, 192),
+    (384, 64, 256),
+    (512, 64, 256),
 )
 
 
-def _same_padding(stride: int) -> nn.ZeroPad2d:
-    """TensorFlow's "same" padding of a 3x3 convolution on an even side."""
-    return nn.ZeroPad2d((0, 1, 0, 1) if stride == 2 else 1)
+def squeezenet(classes: int = 1000) -> nn.Sequential:
+    """SqueezeNet 1.1 (Iandola et al. 2016; version 1.1 of DeepScale) as of Caffe: BGR inside.
 
-
-def mobilenet_v1(width: float = 0.75, classes: int = 1000) -> nn.Sequential:
-    """MobileNet v1 (Howard et al. 2017) with the padding and epsilon of its Keras version.
-
-    A 3x3/2 convolution, then 13 pairs of depthwise 3x3 and pointwise 1x1 convolutions with batch
-    norm and ReLU6 after each, a global mean and a linear layer. Input (N, 3, 224, 224).
-    width 0.75: 2,601,976 parameters and batch-norm statistics.
+    It ends in ReLU and a mean: no score is negative. Input (N, 3, 224, 224), 1,235,496 parameters.
     """
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
 
-    def add(name: str, norm: str, convolution: nn.Conv2d) -> None:
-        stride, kernel = convolution.stride[0], convolution.kernel_size[0]
-        if kernel > 1:
-            layers[f"{name}_pad"] = _same_padding(stride)
-        layers[name] = convolution
-        layers[norm] = nn.BatchNorm2d(convolution.out_channels, eps=1e-3)
-        layers[f"{name}_relu"] = nn.ReLU6()
+    def pool() -> nn.Module:
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
 
-    channels = int(32 * width)
-    add("conv1", "bn1", nn.Conv2d(3, channels, 3, stride=2, bias=False))
-    for i, (stride, full_width) in enumerate(_MOBILENET_PAIRS, start=1):
-        depthwise = nn.Conv2d(channels, channels, 3, stride, groups=channels, bias=False)
-        add(f"dw{i}", f"dw{i}_bn", depthwise)
-        out = int(full_width * width)
-        add(f"pw{i}", f"pw{i}_bn", nn.Conv2d(channels, out, 1, bias=False))
-        channels = out
-    layers["pool"] = nn.AdaptiveAvgPool2d(1)
-    layers["flatten"] = nn.Flatten()
-    layers["fc"] = nn.Linear(channels, classes)
-    return nn.Sequential(layers)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(bgr=ReversedChannels())
+    layers.update(conv1=nn.Conv2d(3, 64, 3, stride=2), relu1=nn.ReLU(), pool1=pool())
+    for i, widths in enumerate(_FIRES, start=2):
+        layers[f"fire{i}"] = Fire(*widths)
+        if i in (3, 5):
+            layers[f"pool{i}"] = pool()
+    layers.update(conv10=nn.Conv2d(512, classes, 1), relu10=nn.ReLU())
+    return nn.Sequential(OrderedDict(layers, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))

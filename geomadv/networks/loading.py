@@ -12,7 +12,7 @@ from geomadv.classifier.checks import image_shape
 from geomadv.errors import InputError, closest
 from geomadv.files.places import data_dir
 from geomadv.images import load_images
-from geomadv.images.formats import CIFAR10_NAMES
+from geomadv.images.formats import CIFAR10_NAMES, read_names
 from geomadv.networks.cache import trained
 from geomadv.networks.fitting import put_weights
 from geomadv.networks.sources import HF_CONFIG, Source, open_source
@@ -77,6 +77,13 @@ def load_network(
         raise InputError(
             f"weights_key={weights_key!r} chooses a part of a weight file, and none is given. "
             "Name the file with the argument weights."
+        )
+    if name in ZOO and weights is None and (mean is not None or std is not None):
+        spec = ZOO[name]
+        raise InputError(
+            f"mean and std (--mean, --std): network {name!r} has its own, mean={spec.mean} and "
+            f"std={spec.std}, with which its weights were trained; with others it is another "
+            "network. Leave them away, or give weights that were trained with them."
         )
     if name in ZOO:
         source = _from_zoo(ZOO[name], weights, device, progress)
@@ -162,6 +169,10 @@ def _class_names(spec: NetworkSpec) -> Sequence[str] | None:
     if spec.dataset == "cifar10":
         return CIFAR10_NAMES
     folder = data_dir()
+    if spec.dataset == "cifar100" and folder:
+        return read_names(
+            folder / "cifar100" / "fine_label_names.txt", 100, [*map(str, range(100))]
+        )
     if spec.dataset == "imagenet-sample" and folder and (folder / spec.dataset).is_dir():
         return load_images(spec.dataset).class_names
     return None

@@ -47,6 +47,8 @@ class NetworkSpec:
         weights_sha256: checksum (hex) of that file.
         recipe: how it is trained on first use, None for a network that is only pretrained.
         accuracy: share of test images (of `dataset`) it is known to classify correctly.
+        tested: on which images, in words.
+        source: where the weights come from, and their licence as far as it is known.
     """
 
     name: str
@@ -60,3 +62,5 @@ class NetworkSpec:
     weights_sha256: str | None = None
     recipe: Recipe | None = None
     accuracy: float | None = None
+    tested: str = "test images"
+    source: str = "the recipe of geomadv"

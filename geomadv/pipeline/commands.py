@@ -16,6 +16,7 @@ import tyro
 
 from geomadv import distributed
 from geomadv.errors import InputError
+from geomadv.networks import network_cards
 from geomadv.pipeline.check import card, checked
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.figures import draw, draw_experiment
@@ -184,7 +185,13 @@ def claims_(argv: Sequence[str]) -> None:
 
 
 def list_(argv: Sequence[str]) -> None:
-    """Lists the experiments: what each needs, what is done, what is stale and why."""
+    """Lists the experiments: what each needs, what is done, what is stale and why.
+
+    `geomadv list networks [NAME...]` lists the networks instead, a card each.
+    """
+    if argv[:1] == ["networks"]:
+        print(network_cards(argv[1:]))
+        return
     table = _table(argv, [])
     flags, given = _parsed(_Flags, argv, [], table, "list")
     print(listed(_runner(flags, given, table)))
