@@ -16,8 +16,6 @@ from sklearn.svm import LinearSVC
 
 import geomadv as ga
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
-from geomadv.networks import ZOO
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.study import Study
 
@@ -162,16 +160,7 @@ class NormalTilt:
 
 def robust_beside(s: NormalTilt, study: Study) -> tuple[Classifier, ...]:
     """The networks named, else the robust ones of the zoo for the same data that can be loaded."""
-    if s.beside is not None:
-        return tuple(study.beside(name) for name in s.beside)
-    nets = []
-    for name, spec in ZOO.items():
-        if "robust" in name and name != study.net.name and spec.dataset == study.dataset:
-            try:
-                nets.append(study.beside(name))
-            except InputError as error:
-                print(f"without {name}: {error}")
-    return tuple(nets)
+    return study.all_beside("robust") if s.beside is None else tuple(map(study.beside, s.beside))
 
 
 def normal_tilt(run: Run, s: NormalTilt, test: ga.ImageSet, train: ga.ImageSet) -> xr.Dataset:

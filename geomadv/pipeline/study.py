@@ -185,6 +185,20 @@ class Study:
         """Raises an `InputError` if results of so many bytes cannot be written."""
         check_writable(self.folder, size)
 
+    def all_beside(self, kind: str = "") -> tuple[Classifier, ...]:
+        """All other networks of the zoo for the same data that can be loaded.
+
+        kind: a part of their names.
+        """
+        nets = []
+        for name, spec in ZOO.items():
+            if kind in name and name != self.net.name and spec.dataset == self.dataset:
+                try:
+                    nets.append(self.beside(name))
+                except InputError as error:
+                    print(f"without {name}: {error}")
+        return tuple(nets)
+
     def sample(self, sample: Sample, settings: Any, seed: int) -> ImageSet | None:
         """The images that an experiment uses."""
         return sampled(self.split(sample.split), sample, settings, seed)

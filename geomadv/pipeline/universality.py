@@ -12,7 +12,6 @@ import xarray as xr
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.networks import ZOO
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.study import Study
 
@@ -233,20 +232,8 @@ def tell_comparison(ds: xr.Dataset) -> str:
 
 
 def zoo_beside(s: Any, study: Study) -> tuple[Classifier, ...]:
-    """The networks named, else all of the zoo for the same data.
-
-    Those that train for hours, for which the zoo states no accuracy, are left out.
-    """
-    names = s.networks
-    if names is None:
-        names = [
-            name
-            for name, spec in ZOO.items()
-            if spec.dataset == study.dataset
-            and spec.accuracy is not None
-            and name != study.net.name
-        ]
-    return tuple(study.beside(name) for name in names)
+    """The networks named, else all of the zoo for the same data that can be loaded."""
+    return study.all_beside() if s.networks is None else tuple(map(study.beside, s.networks))
 
 
 def transfer(run: Run, s: Transfer, images: ga.ImageSet, held_out: ga.ImageSet) -> xr.Dataset:
