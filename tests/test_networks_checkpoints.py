@@ -5,6 +5,7 @@ one that loads must give the same scores, bit by bit.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import zipfile
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.networks import load_network
+from geomadv.networks.weights import read_checkpoint
 from geomadv.pipeline.study import Place, Subject, study
 
 State = dict[str, Tensor]
@@ -426,6 +428,21 @@ def test_other_files_are_named_with_the_remedy(case: str) -> None:
     write("w.pt")
     with pytest.raises(InputError, match=message):
         load_network(NAME, weights="w.pt", input_shape=SHAPE)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_damaged_bytes_are_read_or_refused(kind: str, state: State) -> None:
+    if kind == "safetensors":
+        save_file(state, "w.pt")
+    else:
+        torch.save(state, "w.pt", _use_new_zipfile_serialization=kind == "zip")
+    whole, random = Path("w.pt").read_bytes(), np.random.default_rng(0)
+    for i in range(60):
+        part = np.frombuffer(whole, np.uint8).copy()
+        part[random.integers(len(part), size=1 + 9 * (i % 3))] = random.integers(256)
+        Path("w.pt").write_bytes(part[: None if i % 2 else random.integers(len(part))].tobytes())
+        with contextlib.suppress(InputError):
+            read_checkpoint(Path("w.pt"))
 
 
 def test_a_scripted_network_works_as_the_message_says(state: State) -> None:

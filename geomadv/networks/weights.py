@@ -194,7 +194,7 @@ def _archive(path: Path) -> list[tuple[str, str]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # damaged bytes may raise anything
         return [(f"a zip archive that cannot be read ({error})", _FETCH)]
     for pattern, what, remedy in _ARCHIVES:
         tensors = not pattern and any(re.search(r"(^|/)data\.pkl$", m) for m in members)
