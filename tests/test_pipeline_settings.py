@@ -3,15 +3,16 @@
 import json
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geomadv import InputError
 from geomadv.pipeline import EXPERIMENTS
-from geomadv.pipeline.settings import differing, normalised, with_given
+from geomadv.pipeline.settings import Bound, Count, Shares, differing, normalised, with_given
 from geomadv.results.identity import plain
 
 
@@ -80,6 +81,34 @@ def test_what_differs_turns_the_one_into_the_other(one, other):
 def test_a_value_of_another_type_is_refused_by_name(given, words):
     with pytest.raises(InputError, match=words):
         with_given(Outer(), given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded:
+    draws: Count = 3
+    radii: Shares = (0.5,)
+    steps: Annotated[tuple[int, ...] | None, Bound(0)] = None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"draws": 0}, "x.draws = 0: expected at least 1"),
+        ({"radii": [0.5, math.nan]}, "each > 0 and finite"),
+        ({"radii": []}, "a list of one or more numbers, each > 0 and finite"),
+        ({"steps": [3, -1]}, r"x.steps = \[3, -1\]: expected a list, each at least 0"),
+    ],
+)
+def test_a_number_out_of_bounds_is_refused_by_name(given, words):
+    with pytest.raises(InputError, match=words):
+        with_given(Bounded(), given, "x.")
+    assert with_given(Bounded(), {"steps": []}).steps == ()
+
+
+def test_values_as_python_and_toml_have_them():
+    given = {"count": np.int64(4), "maybe": "None", "pair": np.array([1, 2]), "names": [0, "b"]}
+    found = with_given(Outer(maybe=2.0), given)
+    assert found == Outer(count=4, maybe=None, pair=(1, 2), names=("0", "b"))
 
 
 def test_infinity_is_a_number():

@@ -17,6 +17,7 @@ from sklearn.svm import LinearSVC
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+from geomadv.pipeline.settings import Bound, Count
 from geomadv.pipeline.study import Study
 
 # The large intercept scale frees the intercept from the regularisation and the weights make both
@@ -47,11 +48,11 @@ class TiltingPlane:
     lowest: float | None = None
     """Smallest C; default: the power of ten below which, by the scale of the data, nothing tilts
     (1 / (N ||j - i||^2) with N images and centroids i and j, divided by 10 and rounded down)."""
-    decades: float = 8
+    decades: Annotated[float, Bound(0)] = 8
     """How many powers of ten C spans; the sweep ends before where nothing changes any more."""
-    values: int = 25
+    values: Count = 25
     """Values of C."""
-    examples: int = 6
+    examples: Count = 6
     """Test images that are moved onto the boundary."""
 
 
@@ -112,9 +113,9 @@ class TiltingToy:
 
     dimensions: tuple[int, ...] = (2, 784)
     """Numbers of pixels, even."""
-    samples: int = 200
+    samples: Count = 200
     """Images of each class, for training and as many for the test."""
-    values: int = 25
+    values: Count = 25
     """Values of C, from 1e-5 to 1e3."""
 
 

@@ -11,6 +11,7 @@ import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+from geomadv.pipeline.settings import Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +20,13 @@ class ScoreCurves:
 
     count: int = 200
     """Test images; all if there are fewer."""
-    directions: int = 1
+    directions: Count = 1
     """Directions per class and family."""
     steps: int = 20
     """Scales on either side of zero, at least 3."""
     reach: float | None = None
     """Largest scale in image units; default: where the directions have led into their classes."""
-    draws: int = 1000
+    draws: Count = 1000
     """Bootstrap resamplings of the images, for the intervals of the shares of variance."""
 
 
@@ -35,7 +36,7 @@ class DirectionSweep:
 
     count: int = 300
     """Test images; all if there are fewer."""
-    directions: int = 2
+    directions: Count = 2
     """Directions per class and family."""
     steps: int = 15
     """Scales on either side of zero."""

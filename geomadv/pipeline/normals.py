@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import h5py
 import xarray as xr
 
 import geomadv as ga
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+from geomadv.pipeline.settings import Bound, Count, Shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +84,9 @@ def tell_boundary(ds: xr.Dataset) -> str:
 class NormalSvd:
     """Spectrum and leading directions of the boundary normals, beside a random baseline."""
 
-    rank: int = 100
+    rank: Count = 100
     """Leading directions to keep; fewer where there are fewer normals or pixels."""
-    baseline_draws: int = 10
+    baseline_draws: Count = 10
     """Random matrices behind the baseline's spread."""
 
 
@@ -129,11 +130,11 @@ class RandomSubspaceFooling:
 
     count: int = 1000
     """Held-out (test) images; all if there are fewer."""
-    dimensions: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100)
+    dimensions: Annotated[tuple[int, ...], Bound(1, some=True)] = (1, 2, 5, 10, 20, 50, 100)
     """Dimensions m of the leading normal subspace; those beyond the stored rank are left out."""
-    relative_norms: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+    relative_norms: Shares = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
     """Norms of the perturbation as shares of the mean image norm."""
-    draws: int = 10
+    draws: Count = 10
     """Random vectors per dimension."""
 
 

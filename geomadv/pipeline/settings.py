@@ -7,15 +7,48 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, Union
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import numpy as np
 
 from geomadv.errors import InputError, closest
 from geomadv.results.identity import plain
 
 Given = Mapping[str, Any]
 
-
 _fields = dataclasses.fields
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What numbers of a setting must be, as `Annotated[int, Bound(1)]`; of a list, each of them.
+
+    Attributes:
+        least: the smallest number.
+        above: greater than `least`, and finite.
+        some: a list must not be empty.
+    """
+
+    least: float
+    above: bool = False
+    some: bool = False
+
+    def check(self, value: Any, where: str) -> None:
+        """Raises an `InputError` for a value out of bounds; texts and None have none."""
+        several = isinstance(value, tuple)
+        numbers = [v for v in (value if several else [value]) if isinstance(v, int | float)]
+        fits = all(self.least < v < math.inf if self.above else v >= self.least for v in numbers)
+        if not fits or (several and self.some and not value):
+            words = f"> {self.least:g} and finite" if self.above else f"at least {self.least:g}"
+            count = f"a list{' of one or more numbers' * self.some}, each " if several else ""
+            raise InputError(f"{where} = {plain(value)}: expected {count}{words}.")
+
+
+Count = Annotated[int, Bound(1)]
+Counts = Annotated[tuple[int, ...], Bound(1)]
+Shares = Annotated[tuple[float, ...], Bound(0, above=True, some=True)]
 
 
 def field_names(settings: Any) -> list[str]:
@@ -33,9 +66,9 @@ def with_given(settings: Any, given: Given, where: str = "") -> Any:
         where: in front of the names in messages, such as "curvature.".
 
     Raises:
-        InputError: no such field, or a value of another type.
+        InputError: no such field, or a value of another type or out of its `Bound`.
     """
-    kinds = typing.get_type_hints(type(settings))
+    kinds = typing.get_type_hints(type(settings), include_extras=True)
     changes = {}
     for name, value in given.items():
         known = field_names(settings)
@@ -54,13 +87,28 @@ def with_given(settings: Any, given: Given, where: str = "") -> Any:
 
 
 def _restored(kind: Any, value: Any, where: str) -> Any:
-    """The value as its type annotation says; JSON and TOML know neither tuples nor infinity."""
+    """The value as its type annotation says; JSON and TOML know neither tuples, infinity nor None.
+
+    Raises:
+        InputError: it is of another type, or out of bounds.
+    """
+    bounds: list[Any] = []
+    if typing.get_origin(kind) is Annotated:
+        kind, *bounds = typing.get_args(kind)
     options = typing.get_args(kind) if _is_union(kind) else (kind,)
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if value == "None" and type(None) in options:
+        return None
     for option in options:
         try:
-            return _one(option, value)
+            found = _one(option, value)
         except (TypeError, ValueError):
             continue
+        for bound in bounds:
+            if isinstance(bound, Bound):
+                bound.check(found, where)
+        return found
     raise InputError(f"{where} = {value!r}: expected {_words(kind)}.")
 
 
@@ -75,7 +123,7 @@ def _one(kind: Any, value: Any) -> Any:
         return None
     if origin is Literal and value in arguments:
         return value
-    if origin is tuple and isinstance(value, list | tuple):
+    if origin is tuple and isinstance(value, list | tuple | range):
         if arguments[-1] is not Ellipsis and len(arguments) != len(value):
             raise ValueError
         each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
@@ -85,6 +133,10 @@ def _one(kind: Any, value: Any) -> Any:
         if isinstance(value, str) and math.isfinite(number):
             raise ValueError
         return number
+    if kind is str and type(value) is int:  # classes, by name or number
+        return str(value)
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value)
     if kind in (int, str, bool) and type(value) is kind:
         return value
     raise ValueError
@@ -92,6 +144,9 @@ def _one(kind: Any, value: Any) -> Any:
 
 def _words(kind: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    names |= {Path: "a path"}
+    if dataclasses.is_dataclass(kind):
+        return f"settings by name: {', '.join(field.name for field in _fields(kind))}"
     if _is_union(kind):
         return " or ".join(_words(k) for k in typing.get_args(kind))
     if typing.get_origin(kind) is Literal:

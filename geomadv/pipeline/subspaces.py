@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.linalg import NestedSubspaces
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+from geomadv.pipeline.settings import Bound, Count, Counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class SubspaceAccuracy:
 
     count: int | None = None
     """Images of either split; default: 10,000, for images of over 1,024 numbers 1,000."""
-    dimensions: tuple[int, ...] = ()
+    dimensions: Annotated[tuple[int, ...], Bound(0)] = ()
     """The d to visit, directions per class; default: all where few, else about 50."""
 
 
@@ -31,7 +32,7 @@ class FirstOrderTwin:
 
     count: int | None = None
     """Images of either split; default: 10,000, for images of over 1,024 numbers 1,000."""
-    dimensions: tuple[int, ...] = ()
+    dimensions: Annotated[tuple[int, ...], Bound(0)] = ()
     """The d to visit, directions in all; default: all where few, else about 50."""
 
 
@@ -127,9 +128,9 @@ class ConfinedDeepfool:
 
     count: int | None = None
     """Test images; default: 200, 100 for images of over 1,024 numbers."""
-    dimensions: tuple[int, ...] = ()
+    dimensions: Counts = ()
     """Dimensions d of the subspaces; default: 10 to 16 up to D, evenly on a logarithmic axis."""
-    draws: int = 5
+    draws: Count = 5
     """Random subspaces of each dimension; each image is attacked in one of them."""
 
 
@@ -271,7 +272,7 @@ class NormFractions:
     """Test images that are attacked; all if there are fewer."""
     epsilon: float = 0.01
     """Step of FGSM as a share of the pixel range; only its direction counts."""
-    dimensions: tuple[int, ...] = ()
+    dimensions: Annotated[tuple[int, ...], Bound(0)] = ()
     """The d to visit, directions per class; default: all where few, else about 50."""
 
 
@@ -318,7 +319,10 @@ def _perturbations(run: Run, s: NormFractions, images: ga.ImageSet) -> dict[str,
 
 def tell_fractions(ds: xr.Dataset) -> str:
     """The shares at the first d above zero."""
-    first, lines = ds.sel(d=ds["d"] > 0).isel(d=0), []
+    above, lines = ds.sel(d=ds["d"] > 0), list[str]()
+    if above.sizes["d"] == 0:
+        return "no d above zero"
+    first = above.isel(d=0)
     for kind in ds["kind"].to_numpy():
         shares = []
         for family in ds["family"].to_numpy():

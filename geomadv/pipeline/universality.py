@@ -13,6 +13,7 @@ import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+from geomadv.pipeline.settings import Count, Shares
 from geomadv.pipeline.study import Study
 
 Names = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME...")]
@@ -35,9 +36,9 @@ class Universal:
     inf 10 of 255), and ten times that for grey images, whose networks it hardly fools."""
     target_rate: float = 1.0
     """Fooling rate of the sample set at which the search ends."""
-    passes: int = 3
+    passes: Count = 3
     """Passes over the sample set at most."""
-    repeats: int = 3
+    repeats: Count = 3
     """Sample sets of each size."""
     method: Literal["batched", "sequential"] = "batched"
     """sequential: one image after the other, as published (slower)."""
@@ -57,9 +58,9 @@ class Transfer:
     relative_radius: float | None = None
     """Norm of the perturbations as a share of the mean image norm; default: the paper's 4 %, for
     grey images ten times that."""
-    passes: int = 3
+    passes: Count = 3
     """Passes over the sample set at most."""
-    draws: int = 10
+    draws: Count = 10
     """Random perturbations of the same norm."""
 
 
@@ -74,15 +75,15 @@ class Finetuning:
     relative_radius: float | None = None
     """Norm of the perturbations as a share of the mean image norm; default: the paper's 4 %, for
     grey images ten times that."""
-    rounds: int = 5
+    rounds: Count = 5
     """Rounds of fine-tuning."""
-    pool: int = 3
+    pool: Count = 3
     """Perturbations per round (the paper: 10)."""
-    samples: int = 300
+    samples: Count = 300
     """Images behind each perturbation."""
-    epochs: int = 5
+    epochs: Count = 5
     """Epochs of fine-tuning per round."""
-    passes: int = 2
+    passes: Count = 2
     """Passes of each universal search at most."""
 
 
@@ -165,13 +166,13 @@ class NormComparison:
     """Training images that DeepFool, FGSM and the mean image are taken on."""
     held_out: int = 1000
     """Test images; all if there are fewer."""
-    relative_norms: tuple[float, ...] = (0.25, 0.5, 1, 1.5, 2, 3)
+    relative_norms: Shares = (0.25, 0.5, 1, 1.5, 2, 3)
     """Norms, in units of the universal perturbation's."""
-    normals: int = 10
+    normals: Count = 10
     """Leading normal directions whose span is drawn from."""
-    curved: int = 2
+    curved: Count = 2
     """Most positively curved directions per class whose span is drawn from."""
-    draws: int = 10
+    draws: Count = 10
     """Random vectors of each kind, and images whose own perturbation is tried."""
 
 
@@ -319,9 +320,9 @@ class Categories:
     """Smallest and largest norm as shares of the mean image norm."""
     levels: tuple[float, ...] = (0.5,)
     """Shares of images that count as fooled; the figure shows the first."""
-    draws: int = 20
+    draws: Count = 20
     """Random directions."""
-    passes: int = 2
+    passes: Count = 2
     """Passes of each universal search at most."""
 
 
