@@ -42,7 +42,9 @@ def test_a_setting_given_reaches_the_experiment_and_its_input(geomadv, tmp_path)
     folder = tmp_path / "results" / "digits-cnn"
     with xr.open_dataset(folder / "normal_svd.h5") as ds:
         assert (ds.sizes["rank"], int(ds["rows"] + ds["skipped"])) == (5, 60)
-        command = ds.attrs["command"]
+        # What it starts from first, then itself.
+        upstream, command = ds.attrs["command"].splitlines()
+    assert upstream.endswith("--boundary.count 60")
     assert command == "geomadv run normal_svd --network digits-cnn --seed 0 --normal-svd.rank 5"
     assert {p.stem for p in (folder / "figures").glob("*.pdf")} == {
         "normal_spectrum",
