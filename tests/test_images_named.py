@@ -460,3 +460,9 @@ def test_imagenet_sample_has_one_image_per_class(real_data: Path) -> None:
     assert torch.equal(first, plain.float() / 255)
     with pytest.raises(InputError, match="several classes"):
         images.of_class("crane")
+
+
+def test_cifar100_in_several_files(real_data: Path) -> None:
+    assert len(load_images("cifar100", "train")) == 20_000
+    test = load_images("cifar100", "test")
+    assert (len(test), test.class_names[:2]) == (1_000, ("apple", "aquarium_fish"))

@@ -95,7 +95,7 @@ def _load_cifar(classes: int) -> _Load:
     names_file = "batches.meta.txt"
     names: tuple[str, ...] = CIFAR10_NAMES
     if classes == 100:
-        patterns = {"train": "train", "test": "test"}
+        patterns = {"train": r"train(_\d+)?", "test": r"test(_first\d+)?"}
         names_file, names = "fine_label_names.txt", tuple(str(k) for k in range(100))
 
     def load(folder: Path, wanted: _Request) -> ImageSet | None:
