@@ -58,7 +58,8 @@ def _command(name: str, argv: Sequence[str]) -> int:
         getattr(commands, COMMANDS[name][0])(argv)
     except (InputError, OSError) as error:
         if distributed.is_main():
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        distributed.stop_together()
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command continues where it was", file=sys.stderr)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 # A process may wait while the main one trains a network or writes a file.
 _PATIENCE = timedelta(hours=12)
+_SHORT = timedelta(seconds=5)
 
 
 def start() -> None:
@@ -123,6 +124,16 @@ def barrier() -> None:
     """Waits until every process has come here."""
     if size() > 1:
         dist.barrier()
+
+
+def stop_together() -> None:
+    """Lets the main process say why all stop: once one has failed, torchrun ends the others.
+
+    Where only some of them stop, this takes as long as `_SHORT` and no longer.
+    """
+    if size() > 1:
+        with suppress(RuntimeError):
+            dist.monitored_barrier(timeout=_SHORT)
 
 
 @contextmanager

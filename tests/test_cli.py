@@ -8,6 +8,7 @@ import textwrap
 import pytest
 import xarray as xr
 
+import geomadv as ga
 from geomadv.cli import COMMANDS, main
 from geomadv.pipeline import EXPERIMENTS
 
@@ -42,9 +43,8 @@ def test_a_setting_given_reaches_the_experiment_and_its_input(geomadv, tmp_path)
     folder = tmp_path / "results" / "digits-cnn"
     with xr.open_dataset(folder / "normal_svd.h5") as ds:
         assert (ds.sizes["rank"], int(ds["rows"] + ds["skipped"])) == (5, 60)
-        # What it starts from first, then itself.
-        upstream, command = ds.attrs["command"].splitlines()
-    assert upstream.endswith("--boundary.count 60")
+        first, command = ds.attrs["command"].splitlines()
+    assert first == "geomadv run boundary --network digits-cnn --seed 0 --boundary.count 60"
     assert command == "geomadv run normal_svd --network digits-cnn --seed 0 --normal-svd.rank 5"
     assert {p.stem for p in (folder / "figures").glob("*.pdf")} == {
         "normal_spectrum",
@@ -86,9 +86,27 @@ def test_settings_from_a_file(geomadv, tmp_path):
         assert ds.sizes["sample"] == 30
         assert "--boundary.count 30 --boundary.max-iter 9" in ds.attrs["command"]
         assert ds.attrs["seed"] == 3
-    file.write_text("[boundary]\ncounts = 20\n")
-    error = one_paragraph(*geomadv("run", "boundary", "--settings", file)[::2])
-    assert "Did you mean 'count'" in error
+    command = "run boundary --network digits-relu --seed 3"
+    assert command in geomadv("show", tmp_path / "results" / "digits-relu" / "boundary.h5")[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[boundary]\ncounts = 20\n", "Did you mean 'count'"),
+        ("[boundry]\ncount = 20\n", "boundry is neither a flag"),
+        ("boundary = 3\n", "expected a table, [boundary]"),
+        ('seed = "a"\n', "seed = 'a': expected a whole number"),
+        ('progress = "on"\n', "expected 'auto' or 'off'"),
+        ("only = ['boundary']\n", "only is neither a flag of this command"),
+        ("weights = 'nowhere.pt'\n", "nowhere.pt"),
+        ("results = 3\n", "results = 3: expected a path"),
+    ],
+)
+def test_a_bad_file_of_settings_is_refused(geomadv, tmp_path, text, message):
+    (tmp_path / "bad.toml").write_text(text)
+    status, _, error = geomadv("run", "boundary", "--settings", tmp_path / "bad.toml")
+    assert message in one_paragraph(status, error)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +114,13 @@ def test_settings_from_a_file(geomadv, tmp_path):
     [
         (("run", "curvatur"), "Did you mean 'curvature'?"),
         (("run",), "name an experiment"),
+        (("run", "--seed", "3", "boundary"), "before any flags"),
+        (("run", "boundary", "--seed", "-1"), "seed=-1: expected a whole number"),
+        (("run", "boundary", "--batch-size", "0"), "batch_size=0"),
+        (("run", "boundary", "--device", "nonsense"), "--device nonsense: "),
+        (("run", "boundary", "normal_tilt", "--normal-tilt.classes", "2", "11"), "class 11"),
+        (("run", "random_subspace_fooling", "--normal-svd.rank", "0"), "rank = 0: expected"),
+        (("run", "boundary", "--also=nowhere:experiment"), "package.module:experiment"),
         (("run", "boundary", "--network", "digit-cnn"), "Did you mean 'digits-cnn'?"),
         (("run", "boundary", "--network", "a.module:function"), "--images"),
         (("run", "boundary", "--weights", "nowhere.safetensors"), "nowhere"),
@@ -108,7 +133,7 @@ def test_settings_from_a_file(geomadv, tmp_path):
         (("run", "confined_deepfool", "--confined-deepfool.count", "0"), "sample(n=0)"),
         (("run", "resampling", "--resampling.span-count", "-1"), "sample(n=-1)"),
         (("run", "nowhere:experiment"), "package.module:experiment"),
-        (("paper", "--only", "curvature", "boundry"), "boundry: no experiment"),
+        (("paper", "--only", "curvature", "boundry"), "boundry: no experiment. Did you mean"),
         (("figures", "nowhere"), "holds no results"),
         (("claims", "nowhere"), "holds no results"),
         (("show", "nowhere.h5"), "no result file nowhere.h5"),
@@ -234,6 +259,13 @@ def test_an_experiment_of_ones_own_needs_no_other_file(geomadv, tmp_path, monkey
     assert geomadv("run", "boundary", "--boundary.count", "40", "--overwrite")[0] == 0
     assert "is stale" in one_paragraph(*geomadv("run", own)[::2])
     assert geomadv("run", own, "--refresh")[0] == 0
+    # The command that the file names finds the experiment.
+    command = ga.load(folder / "mean_distance.h5").attrs["command"].splitlines()[-1]
+    assert geomadv(*command.split()[1:])[0] == 0
+    file = tmp_path / "study.toml"
+    file.write_text(f'also = ["{own}"]\n[mean_distance]\nparts = 2\n')
+    status, _, error = geomadv("run", "mean-distance", "--settings", file)
+    assert "parts: 3 -> 2" in one_paragraph(status, error)
 
 
 def geomadv_help(*words):
@@ -243,3 +275,28 @@ def geomadv_help(*words):
     with redirect_stdout(StringIO()) as text, pytest.raises(SystemExit):
         main(["run", *words, "--help"])
     return text.getvalue()
+
+
+def test_a_network_of_ones_own_is_found_by_its_name(geomadv, tmp_path, monkeypatch):
+    """Module, weights and images of the user's, in a folder with a space: run, list, figures."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_nets.py").write_text(
+        "import torch\nfrom torch import nn\n\ndef build():\n    torch.manual_seed(0)\n    return "
+        "nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Softplus(), nn.Linear(8, 10))\n"
+    )
+    own = ("--network", "my_nets:build", "--images", "digits", "--mean", "0.5", "--std", "0.25")
+    here = tmp_path / "my results"
+    assert geomadv("run", "normal_svd", *BOUNDARY, *own, results=here)[0] == 0
+    command = ga.load(here / "my_nets.build" / "normal_svd.h5").attrs["command"].splitlines()[-1]
+    assert geomadv(*command.split()[1:], results=here)[0] == 0
+    where = ("--network", "my_nets:build", "--results", here)
+    assert geomadv("figures", *where, "--only", "normal-spectrum")[0] == 0
+    assert "holds no results" not in geomadv("claims", *where)[2]
+
+
+def test_names_in_any_order_run_each_once_and_inputs_first(geomadv):
+    given = ("normal_svd", "train", "boundary", "train", *BOUNDARY, "--overwrite", "--seed", "2")
+    status, out, _ = geomadv("run", *given)
+    assert status == 0
+    ran = re.findall(r"analysis \d of 3 · (\w+)", out)
+    assert ran == ["train", "boundary", "normal_svd"]

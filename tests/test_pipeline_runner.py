@@ -279,3 +279,81 @@ def test_from_python(tmp_path):
     assert float(again["total"]) == pytest.approx(float(ds["value"].sum()) + 8)
     with pytest.raises(ga.InputError, match="expected 'train' and 'test'"):
         ga.run(TABLE[0], classifier(), {"train": images(0)}, **how)
+
+
+def test_python_misuse_says_how_to_wrap(tmp_path):
+    how = {"results": tmp_path, "progress": False}
+    for words, arguments in {
+        r"net: found a Net.*geomadv\.Classifier\(module": (TABLE[0], Net(), images(0)),
+        r"images: found a ndarray.*geomadv\.ImageSet": (TABLE[0], classifier(), np.zeros((2, 1))),
+        "images: found a int": (TABLE[0], classifier(), {"train": images(0), "test": 3}),
+        "experiment: found a int": (3, classifier(), images(0)),
+    }.items():
+        with pytest.raises(ga.InputError, match=words):
+            ga.run(*arguments, **how)
+    for bad in ({"seed": -1}, {"seed": "a"}, {"seed": 1.5}, {"batch_size": 0}):
+        with pytest.raises(ga.InputError, match="expected a whole number, at least"):
+            ga.run(TABLE[0], classifier(), images(0), **how, **bad)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("change", [{"dtype": torch.float64}, {"class_names": ["a", "b", "c"]}])
+def test_precision_and_names_of_classes_make_another_result(tmp_path, change):
+    class Formula(nn.Module):
+        def forward(self, x):
+            return torch.stack([x.flatten(1).sin().sum(1) * k for k in (1, 2, 3)], 1)
+
+    nets = [ga.Classifier(Formula(), (1, 4, 4), name="net", **how) for how in ({}, change)]
+    runner(tmp_path, nets[0]).run("first")
+    with pytest.raises(ga.InputError, match="is stale"):
+        runner(tmp_path, nets[1]).run("first")
+
+
+def test_what_starts_from_a_replaced_input_is_replaced_with_it(tmp_path):
+    old = runner(tmp_path).run("second")
+    new = runner(tmp_path, given={"first": {"scale": 3.0}}, overwrite=True).run("second")
+    assert float(new["total"]) != float(old["total"])
+    assert runner(tmp_path).status("second").state == "done"
+
+
+@pytest.mark.parametrize(
+    "given", [{"first": {"count": 4}}, {"first": {"count": 0}}, {"second": {"power": 2.5}}]
+)
+def test_what_is_refused_in_the_end_is_refused_before_anything_runs(tmp_path, given):
+    """The first result is missing, and what is asked for would be stale or refused after it."""
+    runner(tmp_path).run("second")
+    (tmp_path / "net" / "first.h5").unlink()
+    CALLS.clear()
+    with pytest.raises(ga.InputError):
+        runner(tmp_path, given=given).run("second")
+    assert CALLS == []
+
+
+def test_a_result_replaced_by_another_process_is_not_mixed_in(tmp_path):
+    runner(tmp_path).run("first")
+    mine = runner(tmp_path)
+    mine.plan("second")
+    runner(tmp_path, given={"first": {"scale": 3.0}}, overwrite=True).run("first")
+    with pytest.raises(ga.InputError, match="replaced meanwhile by another process"):
+        mine.run("second")
+    assert "second" not in CALLS
+
+
+def test_experiments_that_cannot_work_are_refused_by_name(tmp_path):
+    third = TABLE[2]
+    with pytest.raises(ga.InputError, match="letters, digits and underscores"):
+        Experiment(name="my-own", settings=Third, compute=third)
+    with pytest.raises(ga.InputError, match="two experiments are called 'third'"):
+        runner(tmp_path, table=(third, Experiment(name="third", settings=Third, compute=first)))
+    lost = Experiment(name="lost", settings=Third, compute=first, inputs=("thrd",))
+    with pytest.raises(ga.InputError, match="starts from 'thrd', which is none"):
+        runner(tmp_path, table=(third, lost))
+
+
+@pytest.mark.parametrize("name", ["..", "", "a/../b", ".hidden"])
+def test_no_name_of_a_network_leads_out_of_the_results(tmp_path, name):
+    net = ga.Classifier(Net(), (1, 4, 4), name=name)
+    runner(tmp_path / "r", net).run("third")
+    (file,) = tmp_path.rglob("third.h5")
+    assert file.parent.parent == tmp_path / "r"
+    assert not file.parent.name.startswith(".")

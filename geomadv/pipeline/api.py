@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 
 from geomadv.classifier import Classifier
+from geomadv.errors import InputError
 from geomadv.images import ImageSet
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.runner import Runner
@@ -20,7 +21,7 @@ from geomadv.pipeline.table import EXPERIMENTS
 def run(
     experiment: str | Experiment,
     net: Classifier | str = "digits-cnn",
-    images: ImageSet | str | Mapping[str, ImageSet] | None = None,
+    images: ImageSet | str | os.PathLike[str] | Mapping[str, ImageSet] | None = None,
     *,
     results: str | os.PathLike[str] = "results",
     seed: int | None = None,
@@ -39,9 +40,9 @@ def run(
     Args:
         experiment: name (``geomadv list`` shows them), or one of your own.
         net: the network, or its name.
-        images: data set by name; or {"train": ImageSet, "test": ImageSet}; or one ImageSet, which
-            is divided once into two halves without common images. Default: those that a named
-            network is for.
+        images: data set by name, or a folder, .npz or .h5 file; or {"train": ImageSet, "test":
+            ImageSet}; or one ImageSet, which is divided once into two halves without common images.
+            Default: those that a named network is for.
         results: folder of the result files; each network has its own below it.
         seed: of every random choice; None: that of the existing result, else 0.
         batch_size: images per pass; default from memory.
@@ -60,6 +61,11 @@ def run(
             `overwrite`), or one that is stale (without `refresh`); or what the experiment itself
             refuses.
     """
+    if not isinstance(experiment, str | Experiment):
+        raise InputError(
+            f"experiment: found a {type(experiment).__name__}, expected a name such as "
+            f"{EXPERIMENTS[0].name!r}, or a geomadv.pipeline.Experiment."
+        )
     own = [experiment, *also] if isinstance(experiment, Experiment) else [*also]
     name = experiment.name if isinstance(experiment, Experiment) else experiment
     place = Place(
@@ -70,4 +76,6 @@ def run(
         progress=progress,
     )
     study = study_of(net, images, place, seed, {name: settings})
+    if own:  # which no command line can name
+        study.flags = None
     return Runner(study, [*EXPERIMENTS, *own]).run(name)

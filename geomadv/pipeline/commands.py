@@ -15,15 +15,15 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from geomadv import distributed
-from geomadv.errors import InputError
+from geomadv.errors import InputError, closest
 from geomadv.networks import network_cards
 from geomadv.pipeline.check import card, checked
-from geomadv.pipeline.experiment import Experiment
+from geomadv.pipeline.experiment import Experiment, tabled
 from geomadv.pipeline.figures import draw, draw_experiment
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.settings import with_given
 from geomadv.pipeline.show import listed, shown
-from geomadv.pipeline.study import Place, Subject, study
+from geomadv.pipeline.study import Place, Subject, folder_name, loaded_name, study
 from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.pipeline.verdicts import claims
 
@@ -63,24 +63,30 @@ class _PaperFlags(_Flags):
 
 def run(argv: Sequence[str]) -> None:
     """Runs experiments; what they start from runs first where it is missing."""
-    names = [*_leading(argv)]
-    table = _table(argv, names)
-    flags, given = _parsed(_Flags, argv[len(names) :], names, table, "run EXPERIMENT...")
-    if not names:
-        raise InputError(f"name an experiment: {', '.join(table)}.")
-    _refuse_failed(_run_all(flags, given, names, table, essential=tuple(names))[1])
+    words, names, own, table = _chosen(argv)
+    if not words and not {"-h", "--help"} & {*argv}:
+        raise InputError(
+            "name an experiment or several, before any flags: geomadv run EXPERIMENT... --flags. "
+            f"There are {', '.join(table)}."
+        )
+    flags, given = _parsed(_Flags, argv[len(words) :], names, table, "run EXPERIMENT...")
+    _refuse_failed(_run_all(flags, given, names, table, own, essential=tuple(names))[1])
 
 
 def paper(argv: Sequence[str]) -> None:
     """Runs all experiments in order, draws their figures and answers the papers' claims."""
-    table = _table(argv, [])
+    own = _own_places(argv)
+    table = _with_own(own)
     flags, given = _parsed(_PaperFlags, argv, list(table), table, "paper")
-    unknown = [n for n in (*flags.only, *flags.skip) if n not in table]
-    if unknown:
-        raise InputError(f"{', '.join(unknown)}: no experiment; there are {', '.join(table)}.")
-    chosen = flags.only or [n for n, e in table.items() if e.in_paper]
-    names = [n for n in table if n in chosen and n not in flags.skip]
-    folder, failed = _run_all(flags, given, names, table, essential=_ESSENTIAL)
+    only, skip = ([word.replace("-", "_") for word in words] for words in (flags.only, flags.skip))
+    if unknown := [n for n in (*only, *skip) if n not in table]:
+        raise InputError(
+            f"{', '.join(unknown)}: no experiment.{closest(unknown[0], [*table])} There are "
+            f"{', '.join(table)}."
+        )
+    chosen = only or [n for n, e in table.items() if e.in_paper]
+    names = [n for n in table if n in chosen and n not in skip]
+    folder, failed = _run_all(flags, given, names, table, own, essential=_ESSENTIAL)
     if distributed.is_main() and not flags.quiet:
         print(f"\n{claims(folder)}\nresults: {folder}\nfigures: {folder / 'figures'}")
     _refuse_failed(failed)
@@ -91,6 +97,7 @@ def _run_all(
     given: Mapping[str, Any],
     names: Sequence[str],
     table: Mapping[str, Experiment],
+    own: Sequence[str],
     essential: Sequence[str],
 ) -> tuple[Path, list[str]]:
     """Runs the experiments; the folder of their results, and which were refused on the way.
@@ -98,9 +105,11 @@ def _run_all(
     One that is not essential does not keep the others from running.
     """
     say: Callable[[str], None] = (lambda _: None) if flags.quiet else _print
-    runner = _runner(flags, given, table, say)
-    for name in names:  # all settings, before any work
-        runner.check(name)
+    runner = _runner(flags, given, table, own, say)
+    runner.check(*names)
+    for name in names:  # whatever may be refused, before any work
+        if name in essential or name in given:
+            runner.plan(name)
     runner.say(card(runner.study))
     failed = []
     for number, name in enumerate(names, 1):
@@ -115,7 +124,8 @@ def _run_all(
             if name in essential:
                 raise
             failed.append(name)
-            print(f"error: {name}: {error}", file=sys.stderr)
+            if distributed.is_main():
+                print(f"error: {name}: {error}", file=sys.stderr)
     return runner.study.folder, failed
 
 
@@ -132,18 +142,22 @@ def _runner(
     flags: _Flags,
     given: Mapping[str, Any],
     table: Mapping[str, Experiment],
+    own: Sequence[str],
     say: Callable[[str], None] = _print,
 ) -> Runner:
     place = dataclasses.replace(flags.place, progress=flags.progress == "auto" and not flags.quiet)
-    return Runner(study(flags.subject, place, flags.seed, given), table.values(), say)
+    subject = study(flags.subject, place, flags.seed, given)
+    subject.say = say
+    if own:  # the command of a result must find them, too
+        subject.flags = {**(subject.flags or {}), "also": [*own]}
+    return Runner(subject, table.values(), say)
 
 
 def check(argv: Sequence[str]) -> None:
     """Shows what a run would work on: network, images, accuracy, settings, effort; nothing runs."""
-    names = _leading(argv)
-    table = _table(argv, names)
-    flags, given = _parsed(_Flags, argv[len(names) :], names, table, "check [EXPERIMENT...]")
-    print(checked(_runner(flags, given, table), names))
+    words, names, own, table = _chosen(argv)
+    flags, given = _parsed(_Flags, argv[len(words) :], names, table, "check [EXPERIMENT...]")
+    print(checked(_runner(flags, given, table, own), names))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,7 +174,7 @@ class _Folder:
     @property
     def chosen(self) -> Path:
         """The folder."""
-        return self.folder or self.results / self.network
+        return self.folder or self.results / folder_name(loaded_name(self.network))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,7 +190,8 @@ class _Figures(_Folder):
 def figures(argv: Sequence[str]) -> None:
     """Draws the figures of all results in a folder."""
     flags = _cli(_Figures, argv, "figures", figures)
-    draw(flags.chosen, flags.only, experiments=_with_own(flags.also).values())
+    only = [name.replace("-", "_") for name in flags.only]
+    draw(flags.chosen, only, experiments=_with_own(flags.also).values())
 
 
 def claims_(argv: Sequence[str]) -> None:
@@ -192,9 +207,10 @@ def list_(argv: Sequence[str]) -> None:
     if argv[:1] == ["networks"]:
         print(network_cards(argv[1:]))
         return
-    table = _table(argv, [])
+    own = _own_places(argv)
+    table = _with_own(own)
     flags, given = _parsed(_Flags, argv, [], table, "list")
-    print(listed(_runner(flags, given, table)))
+    print(listed(_runner(flags, given, table, own)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -219,22 +235,38 @@ def _leading(argv: Sequence[str]) -> list[str]:
     return [word if ":" in word else word.replace("-", "_") for word in argv[:first]]
 
 
-def _table(argv: Sequence[str], names: list[str]) -> dict[str, Experiment]:
-    """All experiments by name, those of the user's own too, whose names then replace the places."""
-    own = [name for name in names if ":" in name]
-    if "--also" in argv:
-        rest = argv[argv.index("--also") + 1 :]
-        own += _leading(rest)
+def _chosen(
+    argv: Sequence[str],
+) -> tuple[list[str], list[str], list[str], dict[str, Experiment]]:
+    """The words before the flags, what they name, places of the user's own, and all there are."""
+    words = _leading(argv)
+    own = _own_places(argv, words)
     table = _with_own(own)
-    for i, name in enumerate(names):
-        if ":" in name:
-            names[i] = _own(name).name
-    return table
+    named = [_own(word).name if ":" in word else word for word in words]
+    # Each once, and what others start from before them.
+    names = [n for n in table if n in named] + [n for n in named if n not in table]
+    return words, names, own, table
+
+
+def _own_places(argv: Sequence[str], words: Sequence[str] = ()) -> list[str]:
+    """Where the user's own experiments are, as named among the words, by --also and in the file."""
+    own = [word for word in words if ":" in word]
+    for i, word in enumerate(argv):
+        if word.split("=")[0] == "--also":
+            own += [word.removeprefix("--also=")] if "=" in word else _leading(argv[i + 1 :])
+    also = _toml(argv).get("also", [])
+    own += map(str, also if isinstance(also, list) else [])
+    return [*dict.fromkeys(own)]
 
 
 def _with_own(places: Sequence[str]) -> dict[str, Experiment]:
-    known = [*EXPERIMENTS, *(_own(place) for place in places)]
-    return {experiment.name: experiment for experiment in known}
+    """All experiments by name, those of the user's own too."""
+    table = tabled([*EXPERIMENTS, *(_own(place) for place in places)])
+    taken = [field.name for field in dataclasses.fields(_PaperFlags)]
+    for name in table:
+        if name in taken:
+            raise InputError(f"an experiment cannot be called {name!r}: that is a flag.")
+    return table
 
 
 def _own(place: str) -> Experiment:
@@ -267,13 +299,14 @@ def _parsed(
 ) -> tuple[Any, dict[str, dict[str, Any]]]:
     """The flags, and of the experiments' settings those that were given."""
     file = _toml(argv)
+    if wrong := [n for n in table if not isinstance(file.get(n, {}), dict)]:
+        raise InputError(f"--settings: {wrong[0]} = ...: expected a table, [{wrong[0]}].")
     shown = _with_inputs([n for n in names if n in table], table)
     fields = [(n, table[n].settings, dataclasses.field(default=table[n].settings())) for n in shown]
     extended = dataclasses.make_dataclass(
         kind.__name__, fields, bases=(kind,), frozen=True, kw_only=True
     )
-    top = {k: v for k, v in file.items() if k not in table}
-    default = extended(**_from_file(top))
+    default = _from_file(extended(), {k: v for k, v in file.items() if k not in table}, table)
     words = table[names[0]].summary if len(names) == 1 and names[0] in table else kind.__doc__
     flags = tyro.cli(
         extended, args=list(argv), prog=f"geomadv {prog}", description=words, default=default
@@ -283,7 +316,8 @@ def _parsed(
         value, target = getattr(flags, name), given.setdefault(name, {})
         for part in path[:-1]:
             value, target = getattr(value, part), target.setdefault(part, {})
-        target[path[-1]] = getattr(value, path[-1])
+        last = path[-1] if hasattr(value, path[-1]) else path[-1].removeprefix("no_")
+        target[last] = getattr(value, last)
     return flags, given
 
 
@@ -304,7 +338,7 @@ def _given(argv: Sequence[str], names: Sequence[str]) -> list[tuple[str, list[st
         flag = word.removeprefix("--").split("=")[0].replace("-", "_")
         name, *path = flag.split(".")
         if word.startswith("--") and path and name in names:
-            found.append((name, [*path[:-1], path[-1].removeprefix("no_")]))
+            found.append((name, path))
     return found
 
 
@@ -315,24 +349,31 @@ def _toml(argv: Sequence[str]) -> dict[str, Any]:
         return {}
     _, _, path = named[0].partition("=")
     path = path or next(iter(argv[argv.index("--settings") + 1 :]), "")
+    if len(named) > 1 or not path:
+        raise InputError("--settings: name one TOML file.")
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"--settings {path}: {error}.") from error
 
 
-def _from_file(top: Mapping[str, Any]) -> dict[str, Any]:
-    """Flags of subject, place and the run itself, as the TOML file gives them."""
-    parts: dict[str, Any] = {}
-    for name, kind in (("subject", Subject), ("place", Place)):
-        fields = {f.name for f in dataclasses.fields(kind)}
-        own = {k: v for k, v in top.items() if k in fields and k != "progress"}
-        parts[name] = with_given(kind(), own)
-    known = {f.name for f in dataclasses.fields(Subject)} | {
-        f.name for f in dataclasses.fields(Place)
+def _from_file(flags: Any, top: Mapping[str, Any], table: Mapping[str, Experiment]) -> Any:
+    """The flags as the TOML file gives them: of subject, place and the run itself."""
+    given: dict[str, dict[str, Any]] = {"subject": {}, "place": {}, "": {}}
+    homes = {f.name: "" for f in dataclasses.fields(flags) if f.name not in (*given, "settings")}
+    homes |= {
+        f.name: part
+        for part in ("subject", "place")
+        for f in dataclasses.fields(getattr(flags, part))
     }
-    rest = {k: v for k, v in top.items() if k not in known}
-    unknown = [k for k in rest if k not in ("seed", "progress", "quiet", "also", "only", "skip")]
-    if unknown:
-        raise InputError(f"--settings: {', '.join(unknown)} is neither a flag nor an experiment.")
-    return parts | {k: tuple(v) if isinstance(v, list) else v for k, v in rest.items()}
+    homes["progress"] = ""
+    for name, value in top.items():
+        if name not in homes:
+            known = [*homes, *table]
+            raise InputError(
+                f"--settings: {name} is neither a flag of this command nor an experiment."
+                f"{closest(name, known)}"
+            )
+        given[homes[name]][name] = value
+    rest = given.pop("")
+    return with_given(flags, {**given, **rest}, "--settings: ")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 from matplotlib.figure import Figure
 
 from geomadv.classifier import Classifier
+from geomadv.errors import InputError, closest
 from geomadv.images import ImageSet
 from geomadv.keep import Keep
 from geomadv.labels import Schema
@@ -120,7 +122,41 @@ class Experiment:
     version: int = 1
     in_paper: bool = True
 
+    def __post_init__(self) -> None:
+        names = [field.name for field in fields(self.settings)]
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", self.name) or "seed" in names:
+            raise InputError(
+                f"experiment {self.name!r} with the settings {', '.join(names)}: expected a name "
+                "of letters, digits and underscores, and no setting called seed, since every "
+                "experiment has one (`run.seed`): give other names."
+            )
+
     @property
     def summary(self) -> str:
         """First line of the settings' docstring."""
         return (self.settings.__doc__ or self.name).strip().splitlines()[0]
+
+
+def tabled(experiments: Iterable[Experiment]) -> dict[str, Experiment]:
+    """Experiments by name, in order.
+
+    Raises:
+        InputError: two different ones of a name, or one that starts from an unknown one.
+    """
+    table: dict[str, Experiment] = {}
+    for experiment in experiments:
+        if not isinstance(experiment, Experiment):
+            raise InputError(f"{experiment!r}: expected a geomadv.pipeline.Experiment.")
+        if table.setdefault(experiment.name, experiment) is not experiment:
+            raise InputError(
+                f"two experiments are called {experiment.name!r}: their results would be one file. "
+                "Give yours a name of its own."
+            )
+    for name, experiment in table.items():
+        for i in (*experiment.inputs, *experiment.optional):
+            if i not in table:
+                raise InputError(
+                    f"experiment {name!r} starts from {i!r}, which is none."
+                    f"{closest(i, [*table])} Experiments of your own are named by `also`."
+                )
+    return table

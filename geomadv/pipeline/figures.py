@@ -10,6 +10,7 @@ import xarray as xr
 
 from geomadv import results
 from geomadv.errors import InputError, closest
+from geomadv.files.writing import refusals
 from geomadv.pipeline.experiment import Drawing, Experiment
 from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.plotting.figure import save_figure
@@ -49,7 +50,8 @@ def draw_experiment(
             say(f"{name}: {source.name} holds no {drawing.variable}")
         elif not (only_newer and _is_newer(folder, name, experiment, drawing)):
             beside = [_load_if_there(folder / f"{other}.h5") for other in drawing.beside]
-            say(str(save_figure(drawing.plot(ds, *beside), folder / "figures", name)))
+            with refusals(folder / "figures"):
+                say(str(save_figure(drawing.plot(ds, *beside), folder / "figures", name)))
             drawn += 1
     return drawn
 

@@ -1,8 +1,9 @@
 """What makes a result the same result, formed in one place for every experiment.
 
 Equal identities give equal numbers: the experiment and its version, its settings, the seed, the
-network (weights, and what it computes), the images of every role by content, the identities of the
-results it starts from, recursively, and the layout of the file.
+network (weights, precision, and what it computes), the images of every role by content, the names
+of the classes, the identities of the results it starts from, recursively, and the layout of the
+file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from geomadv.classifier import Classifier
 from geomadv.images import ImageSet
 from geomadv.pipeline.experiment import Experiment
-from geomadv.results.identity import BEHAVIOUR, Identity, plain
+from geomadv.results.identity import BEHAVIOUR, Identity, digest, plain
 
 
 def identity(
@@ -44,9 +45,15 @@ def identity(
         "network": _network(first),
         "networks": {net.name: _network(net) for net in beside},
         "images": {role: "" if part is None else part.sha256 for role, part in images.items()},
+        "class_names": {
+            role: digest({"names": part.class_names})
+            for role, part in {**images, "network": first}.items()
+            if part is not None
+        },
         "inputs": dict(inputs),
     }
 
 
 def _network(net: Classifier) -> dict[str, Any]:
-    return {"weights": net.weights_sha256, BEHAVIOUR: list(net.behaviour)}
+    dtype = str(net.dtype).removeprefix("torch.")
+    return {"weights": net.weights_sha256, "dtype": dtype, BEHAVIOUR: list(net.behaviour)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ def provenance(
     asked: Asked,
     images: Mapping[str, ImageSet | None],
     identity: Identity,
-    before: Iterable[str],
+    before: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Root attributes of a result file; the first images are the data set that figures name.
 
@@ -51,20 +51,23 @@ def provenance(
         asked: its settings and seed.
         images: role -> images.
         identity: of the result.
-        before: commands of the results it starts from.
+        before: attributes of the results it starts from; where it takes no images itself, their
+            data set is its own.
     """
     net, first = study.net, next((part for part in images.values() if part is not None), None)
+    started = [(b["dataset"], b["dataset_sha256"]) for b in before]
+    data_set = (started or [("", "")])[0] if first is None else (first.name, first.sha256)
     named = {role: part.name for role, part in images.items() if part is not None}
     return results.provenance(
         identity,
-        command=_lines([*before, command(study, experiment, asked)]),
+        command=_lines([*(str(b["command"]) for b in before), command(study, experiment, asked)]),
         config=asked.config,
         network=net.name,
         weights_sha256=net.weights_sha256,
         images=named,
         inputs=identity["inputs"],
-        dataset="" if first is None else first.name,
-        dataset_sha256="" if first is None else first.sha256,
+        dataset=data_set[0],
+        dataset_sha256=data_set[1],
         device=str(net.device),
         dtype=str(net.dtype).removeprefix("torch."),
     )

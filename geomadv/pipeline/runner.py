@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import xarray as xr
@@ -15,7 +15,7 @@ from geomadv import distributed, results
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError, closest
 from geomadv.images import ImageSet
-from geomadv.pipeline.experiment import Experiment, Run
+from geomadv.pipeline.experiment import Experiment, Run, tabled
 from geomadv.pipeline.identity import identity
 from geomadv.pipeline.provenance import Asked, provenance
 from geomadv.pipeline.settings import differing, field_names, normalised, with_given
@@ -24,7 +24,6 @@ from geomadv.results.files import read_attrs
 from geomadv.results.identity import Identity, plain
 
 Say = Callable[[str], None]
-Attrs = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class _Plan:
     networks: tuple[Classifier, ...]
     images: Mapping[str, ImageSet | None]
     identity: Identity
+    needed: bool = True
 
 
 class Runner:
@@ -57,10 +57,13 @@ class Runner:
 
     def __init__(self, study: Study, experiments: Iterable[Experiment], say: Say = print) -> None:
         self.study = study
-        self.table = {experiment.name: experiment for experiment in experiments}
+        self.table = tabled(experiments)
         self.say: Say = say if distributed.is_main() else lambda _: None
         # What this process has found to be current, or has computed.
         self._current: dict[str, Identity] = {}
+        # What will be reused or computed, and what is or was computed by this process.
+        self._plans: dict[str, _Plan] = {}
+        self._renewed: set[str] = set()
         # What was asked for by name: a given seed is theirs; what they start from keeps its own.
         self._named: set[str] = set()
 
@@ -75,10 +78,20 @@ class Runner:
 
     # Settings
 
-    def check(self, name: str) -> None:
-        """Raises an `InputError` for settings that cannot be used; names it as asked for."""
-        self._named.add(name)
+    def check(self, *names: str) -> None:
+        """Notes all that will be asked for by name.
+
+        Raises:
+            InputError: settings that cannot be used, theirs or of what they start from.
+        """
+        self._named.update(names)
+        for name in names:
+            self._check(name)
+
+    def _check(self, name: str) -> None:
         self.asked(name)
+        for i in self.find(name).inputs:
+            self._check(i)
 
     def asked(self, name: str) -> Asked:
         """The settings of the existing or unfinished result, with those that the user gave.
@@ -124,8 +137,9 @@ class Runner:
 
     # Identity
 
-    def _plan(self, name: str, inputs: Mapping[str, Identity]) -> _Plan:
-        experiment, asked, study = self.find(name), self.asked(name), self.study
+    def _formed(self, name: str, asked: Asked, inputs: Mapping[str, Identity]) -> _Plan:
+        """What the result is made of, and the identity that follows; nothing is computed."""
+        experiment, study = self.find(name), self.study
         images = self._images(name, asked)
         beside = experiment.networks(asked.settings, study) if experiment.networks else ()
         networks = (study.net, *beside)
@@ -170,9 +184,10 @@ class Runner:
         return distributed.on_main(self.study.path(name).exists)
 
     def inputs_there(self, name: str) -> list[str]:
-        """The inputs of an experiment, and those of the optional ones that are there."""
+        """The inputs of an experiment, and those of the optional ones that are or will be there."""
         experiment = self.find(name)
-        return [*experiment.inputs, *(i for i in experiment.optional if self.exists(i))]
+        there = [i for i in experiment.optional if i in self._plans or self.exists(i)]
+        return [*experiment.inputs, *there]
 
     def status(self, name: str) -> Status:
         """What there is of a result; nothing is computed."""
@@ -187,62 +202,100 @@ class Runner:
             stored = results.stored_identity(path)
         except InputError as error:
             return Status("stale", (str(error),))
-        plan = self._plan(name, {i: results.stored_identity(self.study.path(i)) for i in inputs})
+        before = {i: results.stored_identity(self.study.path(i)) for i in inputs}
+        plan = self._formed(name, self.asked(name), before)
         found = tuple(results.differences(stored, plan.identity))
         return Status("stale" if found else "done", found)
 
     # Running
 
-    def run(self, name: str, anew: bool | None = None) -> xr.Dataset:
+    def run(self, name: str) -> xr.Dataset:
         """The result of an experiment: the existing one if it is the same, else computed.
 
         Inputs that are missing run first.
 
-        Args:
-            name: of the experiment.
-            anew: whether to compute it in any case; None: if --overwrite was given.
-
         Raises:
             InputError: the result, or one that it starts from, is stale (without --refresh) or
-                has other settings than those given (without --overwrite); or what the experiment
-                itself refuses.
+                has other settings than those given (without --overwrite), which is said before
+                anything runs; or what the experiment itself refuses.
         """
-        if anew is None:
+        if name not in self._named:
             self._named.add(name)
-        self._check_held_out(name)  # what is wrong with the images, before the inputs run
-        for i in self.inputs_there(name):
-            self._obtain_input(name, i)
-        inputs = {i: self._current[i] for i in self.inputs_there(name)}
-        plan = self._plan(name, inputs)
-        anew = self.study.place.overwrite if anew is None else anew
-        if anew or distributed.on_main(lambda: self._needs_computing(plan)):
-            self._compute(plan, self.study.place.overwrite or self.study.place.refresh)
-        self._current[name] = plan.identity
-        return results.load(self.study.path(name))
+            self._plans.pop(name, None)
+        try:
+            self.plan(name)
+            return self._obtain(name)
+        except InputError:
+            self._plans.clear()
+            raise
 
-    def _obtain_input(self, name: str, needed: str) -> None:
-        if needed in self._current:
-            return
-        if not self.exists(needed):
-            self.say(f"{name} starts from {needed}, which is missing: it runs first")
-        self.say(self.find(needed).tell(self.run(needed, anew=False)))
+    def plan(self, name: str) -> Identity:
+        """Decides what is reused and what computed, from the first input on; nothing runs.
+
+        Returns:
+            The identity of the result.
+
+        Raises:
+            InputError: as `run`, but for what the experiment refuses.
+        """
+        if name in self._plans:
+            return self._plans[name].identity
+        asked = self.asked(name)
+        self._check_held_out(name)  # what is wrong with the images, before what comes before
+        # First these, since what they start from may be an optional one of this.
+        required = {i: self._identity(i) for i in self.find(name).inputs}
+        inputs = {i: required.get(i) or self._identity(i) for i in self.inputs_there(name)}
+        plan = self._formed(name, asked, inputs)
+        needed = distributed.on_main(lambda: self._needs_computing(plan))
+        self._plans[name] = replace(plan, needed=needed)
+        if needed:
+            self._renewed.add(name)
+        return plan.identity
+
+    def _identity(self, name: str) -> Identity:
+        return self._current[name] if name in self._current else self.plan(name)
 
     def _needs_computing(self, plan: _Plan) -> bool:
         name, place = plan.experiment.name, self.study.place
-        # An input whose settings were given is meant to be replaced by them.
-        meant = place.overwrite and bool(self.study.given.get(name))
-        path = self.study.path(name)
-        return results.reuse(path, plan.identity, refresh=place.refresh or meant) is None
+        if place.overwrite and name in self._named:
+            return True
+        # What was given, or starts from what is replaced, is meant to be replaced as well.
+        changed = bool(self.study.given.get(name) or self._renewed & set(plan.identity["inputs"]))
+        refresh = place.refresh or (place.overwrite and changed)
+        return results.reuse(self.study.path(name), plan.identity, refresh=refresh) is None
 
-    def _compute(self, plan: _Plan, overwrite: bool) -> None:
+    def _obtain(self, name: str) -> xr.Dataset:
+        self.plan(name)
+        plan = self._plans[name]
+        for i in plan.identity["inputs"]:
+            if i not in self._current:
+                if not self.exists(i):
+                    self.say(f"{name} starts from {i}, which is missing: it runs first")
+                self.say(self.find(i).tell(self._obtain(i)))
+        if plan.needed:
+            self._compute(plan)
+        self._current[name] = plan.identity
+        self._plans.pop(name, None)
+        return self._load(name)
+
+    def _load(self, name: str) -> xr.Dataset:
+        """A result that is current, unless another process has just replaced it."""
+        ds = results.load(self.study.path(name))
+        if other := results.differences(json.loads(ds.attrs["identity"]), self._current[name]):
+            raise InputError(
+                f"{self.study.path(name)} was replaced meanwhile by another process "
+                f"({'; '.join(other)}): let it finish, then run this again."
+            )
+        return ds
+
+    def _compute(self, plan: _Plan) -> None:
         study, experiment = self.study, plan.experiment
         inputs: dict[str, xr.Dataset | None] = dict.fromkeys(experiment.optional) | {
-            name: results.load(study.path(name)) for name in plan.identity["inputs"]
+            name: self._load(name) for name in plan.identity["inputs"]
         }
-        path, store = study.path(experiment.name), None
-        if distributed.is_main():
-            study.check_writable(experiment.disk(plan.images))
-            store = results.Store(path, plan.identity, memo=plan.asked.config, overwrite=overwrite)
+        stores: list[results.Store] = []  # on the main process alone
+        distributed.on_main(lambda: stores.append(self._store(plan)))
+        store = stores[0] if stores else None
         with store or nullcontext():
             keep = store if store and distributed.size() == 1 else results.SharedKeep(store)
             place = study.place
@@ -253,19 +306,17 @@ class Runner:
             if store:
                 seconds = time.perf_counter() - started
                 before = [ds.attrs for ds in inputs.values() if ds is not None]
-                commands = [str(attrs["command"]) for attrs in before]
                 attrs = provenance(
-                    study, experiment, plan.asked, plan.images, plan.identity, commands
+                    study, experiment, plan.asked, plan.images, plan.identity, before
                 )
-                attrs |= _data_set_of(attrs, before)
                 store.finish(checked(ds, experiment), {**attrs, "wall_time_s": seconds})
         distributed.barrier()
 
-
-def _data_set_of(attrs: Attrs, before: Sequence[Attrs]) -> Attrs:
-    """The data set of an experiment that takes no images itself: that of what it starts from."""
-    names = () if attrs["dataset"] or not before else ("dataset", "dataset_sha256")
-    return {name: before[0][name] for name in names if name in before[0]}
+    def _store(self, plan: _Plan) -> results.Store:
+        study = self.study
+        study.check_writable(plan.experiment.disk(plan.images))
+        path, again = study.path(plan.experiment.name), study.place.overwrite or study.place.refresh
+        return results.Store(path, plan.identity, memo=plan.asked.config, overwrite=again)
 
 
 def checked(ds: xr.Dataset, experiment: Experiment) -> xr.Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,11 @@ def _loaded(
     """One network for all analyses of a process: loading verifies checksums, which takes time."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {device}: {reason}. Expected cpu, cuda or cuda:1.") from error
     with distributed.main_first():
         return load_network(
             name,
@@ -146,6 +152,20 @@ def of_classes(images: ImageSet, classes: tuple[int, ...]) -> ImageSet:
     return images[np.isin(images.labels.numpy(), classes)]
 
 
+def folder_name(network: str) -> str:
+    """The name of the folder of a network's results."""
+    allowed = "".join(c if c.isalnum() or c in "-._" else "-" for c in network)
+    return allowed.lstrip(".") or "network"
+
+
+def loaded_name(network: str) -> str:
+    """The name that a network has once it is loaded as `--network` says."""
+    origin, colon, name = network.partition(":")
+    if not colon or origin == "hf":
+        return Path(name or origin).name
+    return name if origin in ("torchvision", "timm") else f"{origin}.{name}"
+
+
 @dataclass
 class Study:
     """One network on its images: what experiments are run on.
@@ -159,6 +179,7 @@ class Study:
         flags: of the command line that chooses network and images; None: from Python.
         seed: of every random choice, where given.
         given: experiment -> the settings that the user gave, nested as its dataclass.
+        say: where a line about the progress goes.
     """
 
     net: Classifier
@@ -169,13 +190,24 @@ class Study:
     flags: Mapping[str, Any] | None = None
     seed: int | None = None
     given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    say: Callable[[str], None] = print
     _common: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("seed", self.seed, 0),
+            ("batch_size", self.place.batch_size, 1),
+            ("memory", self.place.memory, 1),
+        ):
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if value is not None and not (whole and value >= least):
+                raise InputError(f"{name}={value!r}: expected a whole number, at least {least}.")
+        self.seed = None if self.seed is None else int(self.seed)
 
     @property
     def folder(self) -> Path:
         """The folder of this network's results."""
-        name = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.net.name)
-        return self.place.results / name
+        return self.place.results / folder_name(str(self.net.name))
 
     def path(self, experiment: str) -> Path:
         """The result file of an experiment."""
@@ -196,7 +228,7 @@ class Study:
                 try:
                     nets.append(self.beside(name))
                 except InputError as error:
-                    print(f"without {name}: {error}")
+                    self.say(f"without {name}: {error}")
         return tuple(nets)
 
     def sample(self, sample: Sample, settings: Any, seed: int) -> ImageSet | None:
@@ -239,13 +271,20 @@ def study(
 
 def study_of(
     net: Classifier | str,
-    images: ImageSet | str | Mapping[str, ImageSet] | None,
+    images: ImageSet | str | os.PathLike[str] | Mapping[str, ImageSet] | None,
     place: Place,
     seed: int | None = None,
     given: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Study:
     """The study of objects: what `ga.run` works on."""
+    if not isinstance(net, str | Classifier):
+        raise InputError(
+            f"net: found a {type(net).__name__}, expected a Classifier or a name. Wrap a module: "
+            "geomadv.Classifier(module, input_shape=(C, H, W), mean=..., std=..., name=...)."
+        )
     name = net if isinstance(net, str) else net.name
+    if isinstance(images, os.PathLike):
+        images = os.fspath(images)
     if images is None or isinstance(images, str):
         subject = Subject(network=name, images=images)
         if isinstance(net, str):
@@ -275,6 +314,13 @@ def _split_loader(dataset: str, test_images: str | None) -> Callable[[Split], Im
 
 def _splits(images: ImageSet | Mapping[str, ImageSet]) -> Callable[[Split], ImageSet]:
     """The splits given; a single set is divided once, the same for every experiment."""
+    for part in images.values() if isinstance(images, Mapping) else [images]:
+        if not isinstance(part, ImageSet):
+            raise InputError(
+                f"images: found a {type(part).__name__}, expected an ImageSet, a name, or "
+                "{'train': ..., 'test': ...}. Wrap arrays: "
+                "geomadv.ImageSet(pixels, labels, name=...), pixels (N, C, H, W)."
+            )
     splits = images if isinstance(images, Mapping) else divided(images)
     if set(splits) != {"train", "test"}:
         raise InputError(
