@@ -1,7 +1,10 @@
 """Settings keep their values through JSON, TOML and the command line."""
 
+import dataclasses
 import json
 import math
+import types
+import typing
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
@@ -11,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geomadv import InputError
-from geomadv.pipeline import EXPERIMENTS
+from geomadv.pipeline import EXPERIMENTS, commands, provenance
 from geomadv.pipeline.settings import Bound, Count, Shares, differing, normalised, with_given
 from geomadv.results.identity import plain
 
@@ -123,3 +126,45 @@ def test_settings_of_every_experiment_are_kept(experiment):
     for name in vars(default):
         changed = replace(default, **{name: getattr(default, name)})
         assert differing(changed, default) == {}
+
+
+def odd_values(kind, now):
+    """Values of a type, among them those that are hard to write on a command line."""
+    if typing.get_origin(kind) is Annotated:
+        kind = typing.get_args(kind)[0]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind, include_extras=True)
+        for field in dataclasses.fields(kind):
+            for value in odd_values(hints[field.name], getattr(now, field.name)):
+                yield replace(now, **{field.name: value})
+    elif origin in (typing.Union, types.UnionType):
+        for one in arguments:
+            yield from odd_values(one, now)
+    elif origin is tuple and arguments[-1] is Ellipsis:
+        each = [*odd_values(arguments[0], None)]
+        yield from ((), (each[0],), tuple(each))
+    elif origin is tuple:
+        yield tuple(next(odd_values(one, None)) for one in arguments)
+    elif origin is Literal:
+        yield from arguments
+    else:
+        samples = {
+            int: (7, -3, 10**12), float: (1e-12, -1e-5, math.inf, -math.inf, 3.0),
+            bool: (True, False), str: ("a b", "it's", "x=1", "\u00e9\u4e2d", "3"),
+            type(None): (None,),
+        }  # fmt: skip
+        yield from samples[kind]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
+def test_the_recorded_flags_are_parsed_to_the_same_settings(experiment):
+    table, default = {e.name: e for e in EXPERIMENTS}, experiment.settings()
+    for value in odd_values(experiment.settings, default):
+        try:
+            asked = normalised(value)
+        except InputError:  # out of bounds
+            continue
+        words = provenance.words_of(experiment.name, differing(asked, default))
+        _, given = commands._parsed(commands._Flags, words, [experiment.name], table, "run")
+        assert with_given(default, given.get(experiment.name, {})) == asked, words

@@ -85,9 +85,15 @@ def command(study: Study, experiment: Experiment, asked: Asked) -> str:
         given = {**study.place.chosen, "seed": asked.seed, **changed}
         words = "".join(f", {name}={value!r}" for name, value in given.items())
         return f"ga.run({experiment.name!r}, net, images{words})"
-    flags = {**study.flags, **study.place.chosen, "seed": asked.seed}
-    flags |= _flat(changed, f"{experiment.name}.")
-    return shlex.join(["geomadv", "run", experiment.name, *_words(flags)])
+    words = _words({**study.flags, **study.place.chosen, "seed": asked.seed})
+    return shlex.join(
+        ["geomadv", "run", experiment.name, *words, *words_of(experiment.name, changed)]
+    )
+
+
+def words_of(experiment: str, changed: Mapping[str, Any]) -> list[str]:
+    """The flags of an experiment's settings as words of a command line."""
+    return _words(_flat(changed, f"{experiment}."))
 
 
 def _words(flags: Mapping[str, Any]) -> list[str]:
