@@ -85,10 +85,9 @@ def command(study: Study, experiment: Experiment, asked: Asked) -> str:
         given = {**study.place.chosen, "seed": asked.seed, **changed}
         words = "".join(f", {name}={value!r}" for name, value in given.items())
         return f"ga.run({experiment.name!r}, net, images{words})"
-    words = _words({**study.flags, **study.place.chosen, "seed": asked.seed})
-    return shlex.join(
-        ["geomadv", "run", experiment.name, *words, *words_of(experiment.name, changed)]
-    )
+    flags = _words({**study.flags, **study.place.chosen, "seed": asked.seed})
+    own = words_of(experiment.name, changed)
+    return shlex.join(["geomadv", "run", experiment.name, *flags, *own])
 
 
 def words_of(experiment: str, changed: Mapping[str, Any]) -> list[str]:
@@ -98,7 +97,7 @@ def words_of(experiment: str, changed: Mapping[str, Any]) -> list[str]:
 
 def _words(flags: Mapping[str, Any]) -> list[str]:
     """Flags with their values as words of a command line; nested names have dots between them."""
-    words = []
+    words: list[str] = []
     for name, value in flags.items():
         path, _, last = f"--{name}".replace("_", "-").rpartition(".")
         if isinstance(value, bool):
