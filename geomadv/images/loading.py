@@ -1,12 +1,11 @@
 """Image sets by name or path, and their splits."""
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, closest
 from geomadv.images import named
 from geomadv.images.containers import layout, load_npy, load_npz, npz_keys
 from geomadv.images.folder import Crop, FolderReader, load_folder
@@ -125,10 +124,9 @@ def _open(
         return _open_folder(path, crop)
     if path.is_file():
         return _open_file(path, crop, bounds)
-    close = difflib.get_close_matches(name.lower(), known, n=1)
     raise InputError(
         f"images {name!r} are neither a known name ({', '.join(known)}) nor an existing path."
-        f"{f' Did you mean {close[0]!r}?' if close else ' Check the spelling.'}"
+        f"{closest(name.lower(), known) or ' Check the spelling.'}"
     )
 
 

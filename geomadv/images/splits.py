@@ -1,6 +1,7 @@
 """Train and test images: divided, joined, compared by content, and numbered alike."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -8,7 +9,8 @@ from geomadv.errors import InputError
 from geomadv.images.imageset import ImageSet
 from geomadv.images.readers import Joined
 
-SPLITS = ("train", "test")
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 def divided(images: ImageSet) -> dict[str, ImageSet]:

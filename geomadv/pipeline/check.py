@@ -11,8 +11,8 @@ import torch
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.images import ImageSet
+from geomadv.images.splits import SPLITS
 from geomadv.networks import accuracy
-from geomadv.pipeline.experiment import SPLITS
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.study import Study
 from geomadv.results.identity import plain

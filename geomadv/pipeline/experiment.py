@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -13,14 +13,12 @@ from matplotlib.figure import Figure
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError, closest
 from geomadv.images import ImageSet
+from geomadv.images.splits import Split
 from geomadv.keep import Keep
 from geomadv.labels import Schema
 
 if TYPE_CHECKING:
     from geomadv.pipeline.study import Study
-
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -160,3 +158,24 @@ def tabled(experiments: Iterable[Experiment]) -> dict[str, Experiment]:
                     f"{closest(i, [*table])} Experiments of your own are named by `also`."
                 )
     return table
+
+
+def checked(ds: xr.Dataset, experiment: Experiment) -> xr.Dataset:
+    """The dataset with the schema's labels where it has none.
+
+    Raises:
+        InputError: a variable of other dimensions than the schema says, or one that it lacks.
+    """
+    if not experiment.schema:
+        return ds
+    labelled = ds.copy()
+    for name, variable in labelled.variables.items():
+        dims, long_name, units = experiment.schema.get(str(name), ((), "", ""))
+        if not long_name or tuple(dims) != variable.dims:
+            raise InputError(
+                f"experiment {experiment.name!r} gave the variable {str(name)!r} with dimensions "
+                f"{variable.dims}, its schema says {dims if long_name else 'nothing of it'}: "
+                "correct the one or the other."
+            )
+        variable.attrs = {"long_name": long_name, "units": units} | variable.attrs
+    return labelled

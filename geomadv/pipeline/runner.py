@@ -15,7 +15,7 @@ from geomadv import distributed, results
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError, closest
 from geomadv.images import ImageSet
-from geomadv.pipeline.experiment import Experiment, Run, tabled
+from geomadv.pipeline.experiment import Experiment, Run, checked, tabled
 from geomadv.pipeline.identity import identity
 from geomadv.pipeline.provenance import Asked, provenance
 from geomadv.pipeline.settings import differing, field_names, normalised, with_given
@@ -24,6 +24,7 @@ from geomadv.results.files import read_attrs
 from geomadv.results.identity import Identity, plain
 
 Say = Callable[[str], None]
+Images = Mapping[str, ImageSet | None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class _Plan:
     experiment: Experiment
     asked: Asked
     networks: tuple[Classifier, ...]
-    images: Mapping[str, ImageSet | None]
+    images: Images
     identity: Identity
     needed: bool = True
 
@@ -137,32 +138,33 @@ class Runner:
 
     # Identity
 
-    def _formed(self, name: str, asked: Asked, inputs: Mapping[str, Identity]) -> _Plan:
+    def _formed(
+        self, name: str, asked: Asked, images: Images, inputs: Mapping[str, Identity]
+    ) -> _Plan:
         """What the result is made of, and the identity that follows; nothing is computed."""
         experiment, study = self.find(name), self.study
-        images = self._images(name, asked)
         beside = experiment.networks(asked.settings, study) if experiment.networks else ()
         networks = (study.net, *beside)
         before = {i: results.digest(known) for i, known in inputs.items()}
         formed = identity(experiment, asked.settings, asked.seed, networks, images, before)
         return _Plan(experiment, asked, networks, images, formed)
 
-    def _images(self, name: str, asked: Asked) -> dict[str, ImageSet | None]:
+    def _images(self, name: str, asked: Asked) -> Images:
         return {
             role: self.study.sample(sample, asked.settings, asked.seed)
             for role, sample in self.find(name).images.items()
         }
 
-    def _check_held_out(self, name: str) -> None:
+    def _check_held_out(self, name: str, own: Images) -> None:
         """Refuses images of split test that are among those of split train, its own or its inputs'.
 
         Copies within a published data set are told and kept: others use its splits as they are.
         """
-        own = self._images(name, self.asked(name))
+        sample = self._sample_of(name, own)
         for role, test in own.items():
             if test is None or self.find(name).images[role].split != "test":
                 continue
-            copies = max((self.study.common(t, test) for t in self._sample_of(name)), default=0)
+            copies = max((self.study.common(t, test) for t in sample), default=0)
             found = f"{copies} of the {len(test)} images {test.name!r} that {name} holds out"
             if copies and self.study.published:
                 self.say(f"note: {found} are in its sample, too: the data set has copies")
@@ -173,11 +175,14 @@ class Runner:
                     "as --images, which is divided in two; and remove copies of images from it."
                 )
 
-    def _sample_of(self, name: str) -> list[ImageSet]:
+    def _sample_of(self, name: str, images: Images) -> list[ImageSet]:
         """The images of split train that a result depends on, of itself and what is before it."""
-        images, samples = self._images(name, self.asked(name)), self.find(name).images
+        samples = self.find(name).images
         own = [part for role, part in images.items() if part and samples[role].split == "train"]
-        return own + [part for i in self.inputs_there(name) for part in self._sample_of(i)]
+        before = [
+            self._sample_of(i, self._images(i, self.asked(i))) for i in self.inputs_there(name)
+        ]
+        return own + [part for parts in before for part in parts]
 
     def exists(self, name: str) -> bool:
         """Whether there is a finished result, of whatever identity."""
@@ -203,7 +208,8 @@ class Runner:
         except InputError as error:
             return Status("stale", (str(error),))
         before = {i: results.stored_identity(self.study.path(i)) for i in inputs}
-        plan = self._formed(name, self.asked(name), before)
+        asked = self.asked(name)
+        plan = self._formed(name, asked, self._images(name, asked), before)
         found = tuple(results.differences(stored, plan.identity))
         return Status("stale" if found else "done", found)
 
@@ -241,11 +247,12 @@ class Runner:
         if name in self._plans:
             return self._plans[name].identity
         asked = self.asked(name)
-        self._check_held_out(name)  # what is wrong with the images, before what comes before
+        images = self._images(name, asked)
+        self._check_held_out(name, images)  # what is wrong with them, before what comes before
         # First these, since what they start from may be an optional one of this.
         required = {i: self._identity(i) for i in self.find(name).inputs}
         inputs = {i: required.get(i) or self._identity(i) for i in self.inputs_there(name)}
-        plan = self._formed(name, asked, inputs)
+        plan = self._formed(name, asked, images, inputs)
         needed = distributed.on_main(lambda: self._needs_computing(plan))
         self._plans[name] = replace(plan, needed=needed)
         if needed:
@@ -317,24 +324,3 @@ class Runner:
         study.check_writable(plan.experiment.disk(plan.images))
         path, again = study.path(plan.experiment.name), study.place.overwrite or study.place.refresh
         return results.Store(path, plan.identity, memo=plan.asked.config, overwrite=again)
-
-
-def checked(ds: xr.Dataset, experiment: Experiment) -> xr.Dataset:
-    """The dataset with the schema's labels where it has none.
-
-    Raises:
-        InputError: a variable of other dimensions than the schema says, or one that it lacks.
-    """
-    if not experiment.schema:
-        return ds
-    labelled = ds.copy()
-    for name, variable in labelled.variables.items():
-        dims, long_name, units = experiment.schema.get(str(name), ((), "", ""))
-        if not long_name or tuple(dims) != variable.dims:
-            raise InputError(
-                f"experiment {experiment.name!r} gave the variable {str(name)!r} with dimensions "
-                f"{variable.dims}, its schema says {dims if long_name else 'nothing of it'}: "
-                "correct the one or the other."
-            )
-        variable.attrs = {"long_name": long_name, "units": units} | variable.attrs
-    return labelled

@@ -19,9 +19,9 @@ from geomadv.errors import InputError
 from geomadv.files.writing import check_writable
 from geomadv.images import ImageSet, list_images, load_images
 from geomadv.images.loading import has_splits
-from geomadv.images.splits import divided, numbered_like, overlap
+from geomadv.images.splits import Split, divided, numbered_like, overlap
 from geomadv.networks import ZOO, list_networks, load_network
-from geomadv.pipeline.experiment import Sample, Split
+from geomadv.pipeline.experiment import Sample
 
 _Name = tyro.conf.arg(metavar="NAME")
 

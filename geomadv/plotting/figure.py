@@ -24,7 +24,7 @@ R = TypeVar("R")
 Given = Axes | Sequence[Axes] | NDArray[Any] | None
 
 
-class Drawing(Figure):
+class ShownFigure(Figure):
     """A matplotlib figure that keeps the look it was drawn with, and that notebooks show.
 
     It is independent of pyplot's list of open figures.
@@ -90,9 +90,9 @@ def require(ds: object, name: str, experiment: str, *needs: str) -> None:
         )
 
 
-def new_figure(width: float, height: float) -> Drawing:
+def new_figure(width: float, height: float) -> ShownFigure:
     """An empty figure of this size, in inches."""
-    return Drawing(figsize=(width, height), layout="constrained")
+    return ShownFigure(figsize=(width, height), layout="constrained")
 
 
 def panels(
@@ -132,7 +132,7 @@ def heading(first: Axes, *parts: str) -> Figure:
     parts: the lines; empty ones are left out.
     """
     drawing = whole(first)
-    if isinstance(drawing, Drawing):
+    if isinstance(drawing, ShownFigure):
         drawing.suptitle(lines(*parts))
     else:
         first.set_title(lines(*parts, first.get_title()))
@@ -152,7 +152,7 @@ def legend(
     """
     named = axes.get_legend_handles_labels()[0] if handles is None else handles
     drawing = whole(axes)
-    if not isinstance(drawing, Drawing):
+    if not isinstance(drawing, ShownFigure):
         axes.legend(handles=named)
     elif drop is None:
         drawing.legend(
@@ -166,7 +166,7 @@ def legend(
 def settle(drawing: Figure) -> Figure:
     """Lays panels of a fixed aspect out: their first layout does not know yet how they shrink."""
     engine = drawing.get_layout_engine()
-    if isinstance(drawing, Drawing) and engine is not None:
+    if isinstance(drawing, ShownFigure) and engine is not None:
         engine.execute(drawing)
     return drawing
 
