@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -14,6 +15,12 @@ LONG = ("test_pipeline_edges", "test_experiments_curvature", "test_cli", "test_w
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, the others in their order."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+@pytest.fixture(autouse=True)
+def _same_draws_in_any_order() -> None:
+    """Weights that a test does not seed are those of the test alone."""
+    torch.manual_seed(0)
 
 
 def _find_data() -> Path | None:
