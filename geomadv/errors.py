@@ -12,6 +12,10 @@ class InputError(ValueError):
     """
 
 
+class ShapeError(InputError):
+    """A network does not take images of the shape it is said to take."""
+
+
 def check_counts(**counts: int) -> None:
     """Raises an `InputError` for the first number, by the name of its argument, that is below 1."""
     for name, value in counts.items():

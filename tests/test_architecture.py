@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "geomadv"
 
 # Words and small tools that every room may use.
-GROUND = {"errors", "keep", "labels", "progress"}
+GROUND = {"errors", "keep", "labels", "progress", "framing"}
 
 # Room -> the rooms on its left that it imports.
 ARROWS: dict[str, set[str]] = {
@@ -21,6 +21,7 @@ ARROWS: dict[str, set[str]] = {
     "keep": set(),
     "labels": set(),
     "progress": set(),
+    "framing": set(),
     "distributed": set(),
     "files": set(),
     "linalg": set(),

@@ -11,7 +11,7 @@ from PIL import Image
 from geomadv.errors import InputError
 from geomadv.images import ImageSet, load_images
 from geomadv.images.loading import has_splits
-from geomadv.images.splits import divided, joined, numbered_like, overlap
+from geomadv.images.splits import divided, joined, overlap
 from geomadv.pipeline.study import Place, Subject, study
 
 PIXELS = np.random.default_rng(4).integers(0, 256, (41, 1, 3, 3), dtype=np.uint8)
@@ -85,21 +85,6 @@ def test_common_images_are_counted_whatever_holds_them(tmp_path: Path) -> None:
     assert overlap(folder, load_images(put(tmp_path / "c", PIXELS[8:]), "all", size=3)) == 1
     assert overlap(joined([stored, stored], "two"), memory) == 3
     assert overlap(stored, ImageSet(PIXELS.reshape(41, 1, 1, 9))) == 0
-
-
-def test_labels_follow_the_names_of_the_other_split() -> None:
-    train = ImageSet(PIXELS, LABELS, ["ant", "bee", "cat"], "train")
-    test = ImageSet(PIXELS[:4], [0, 1, 1, 0], ["bee", "cat"], "test")
-    assert numbered_like(test, train).labels.tolist() == [1, 2, 2, 1]
-    assert numbered_like(test, train).class_names == train.class_names
-    assert test.labels.tolist() == [0, 1, 1, 0]
-    plain = ImageSet(PIXELS[:2], [0, 2])
-    assert numbered_like(plain, train).labels.tolist() == [0, 2]
-    assert numbered_like(ImageSet(PIXELS), train).has_labels is False
-    with pytest.raises(InputError, match=r"has the classes 0, 3, .*0, 1, 2: 3 cannot"):
-        numbered_like(ImageSet(PIXELS[:2], [0, 3]), train)
-    with pytest.raises(InputError, match=r"has the classes dog, .*: dog cannot be found"):
-        numbered_like(ImageSet(PIXELS[:2], [1, 1], ["x", "dog"]), train)
 
 
 def test_the_test_images_of_a_study(tmp_path: Path) -> None:

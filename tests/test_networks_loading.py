@@ -268,6 +268,8 @@ def stand_in_torchvision(pretrained: list[bool]) -> types.ModuleType:
 
     class Preset:
         crop_size = [4]  # noqa: RUF012 (as in torchvision)
+        resize_size = [5]  # noqa: RUF012
+        interpolation = types.SimpleNamespace(value="bicubic")
         mean = (0.4, 0.5, 0.6)
         std = (0.2, 0.2, 0.25)
 

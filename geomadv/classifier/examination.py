@@ -17,7 +17,7 @@ from geomadv.classifier.normalised import Normalised, differs_in_double, freeze
 from geomadv.classifier.outputs import listed
 from geomadv.classifier.precision import is_low, types_computed
 from geomadv.classifier.probes import ORDERS, REPEATS, Probes, allowance, scores_differ
-from geomadv.errors import InputError
+from geomadv.errors import InputError, ShapeError
 
 _State = dict[str, tuple[torch.Size, Tensor]]
 
@@ -76,7 +76,7 @@ def first_scores(module: Normalised, x: Tensor, name: str) -> Tensor:
     except Exception as error:  # a foreign module may raise anything
         scores, low = _lifted(module, x)
         if scores is None:
-            raise InputError(
+            raise ShapeError(
                 f"network {name!r} does not take images of input_shape={tuple(x.shape[1:])} "
                 f"in {x.dtype}: {error}"
             ) from error

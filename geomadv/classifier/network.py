@@ -44,6 +44,7 @@ from geomadv.classifier.smoothness import (
     responsible,
 )
 from geomadv.errors import InputError
+from geomadv.framing import Framing
 
 # Perturbed images leave the bounds a little; un-normalised or 0..255 data leave them by more than
 # their own width. Calls refuse the second kind only; functions that take clean images are strict.
@@ -73,6 +74,7 @@ class Classifier:
             have no effect. `note` says so.
         output: the field that holds the scores, by name, or by its place in a tuple.
         note: what was adapted before; the property `note` begins with it.
+        framing: how image files of other sizes become (C, H, W); default: as usual on ImageNet.
 
     Raises:
         InputError: scores are probabilities, non-finite, not (N, classes >= 2), depend on chance
@@ -101,9 +103,11 @@ class Classifier:
         dtype: torch.dtype | None = None,
         output: str | int | None = None,
         note: str = "",
+        framing: Framing | None = None,
     ) -> None:
         check_kind(module)
         self.input_shape = image_shape(input_shape)
+        self.framing = (framing or Framing()).at(self.input_shape)
         self.bounds = pixel_bounds(bounds)
         self.name = name
         self._mean = per_channel("mean", mean, self.input_shape[0])

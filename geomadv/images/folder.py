@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,49 +11,41 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geomadv.errors import InputError
+from geomadv.framing import Framing
 from geomadv.images.formats import naming
 from geomadv.images.imageset import ImageSet
 from geomadv.images.labelling import Part, listing
-from geomadv.images.pixels import UNREADABLE, channels, unreadable, upright
+from geomadv.images.pixels import COLOUR, UNREADABLE, channels, unreadable, upright
 from geomadv.images.readers import Reader, to_float32
 
-
-@dataclass(frozen=True)
-class Crop:
-    """How images of any size become (3, size, size).
-
-    The short side is resized (bilinear, smoothed when shrinking), then the centre is cut out.
-    """
-
-    size: int
-    resize: int | None = None  # None: 256/224 of size, and images of size x size stay as they are
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or (self.resize is not None and self.resize < self.size):
-            raise InputError(
-                f"size={self.size}, resize={self.resize}: the size of the crop must be at least 1 "
-                "and the short side before it (resize) at least as long, or None."
-            )
-
-    def apply(self, image: Image.Image) -> Image.Image:
-        """Any image -> size x size."""
-        if self.resize is None and image.size == (self.size, self.size):
-            return image
-        # The usual evaluation on ImageNet: short side 256, centre 224.
-        short = self.resize or round(self.size * 256 / 224)
-        scale = short / min(image.size)
-        width, height = (max(short, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        return image.crop((left, top, left + self.size, top + self.size))
+# So many files tell the sizes of a set in words.
+_LOOKED_AT = 1000
+# Orientations of EXIF that exchange height and width.
+_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)
 
 
 class FolderReader(Reader):
-    """Image files, decoded to RGB and cropped only when asked for."""
+    """Image files, decoded, resized and cropped only when asked for.
 
-    def __init__(self, root: Path, files: Sequence[str], crop: Crop) -> None:
-        self.root, self.files, self.crop = root, list(files), crop
-        self.shape = (len(self.files), 3, crop.size, crop.size)
+    Args:
+        root: folder.
+        files: relative to it.
+        framing: what images become.
+
+    Raises:
+        InputError: a framing without a size, and images of several sizes; channels of no file.
+    """
+
+    def __init__(self, root: Path, files: Sequence[str], framing: Framing) -> None:
+        if framing.channels not in (1, 3):
+            raise InputError(
+                f"images of {root}: the network takes {framing.channels} channels, and image files "
+                "have 3, or 1 (grey). Give an .npz, .npy or HDF5 file, or ImageSet(images)."
+            )
+        self.root, self.files = root, list(files)
+        size = framing.size or self._own_size()
+        self.framing = replace(framing, size=size)
+        self.shape = (len(self.files), framing.channels, *size)
 
     def read(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """Images at the positions, 8-bit ones divided by 255; grey ones in all three channels."""
@@ -63,21 +55,51 @@ class FolderReader(Reader):
             image[:] = to_float32(pixels)
         return images
 
+    def note(self, index: NDArray[np.int64]) -> str:
+        """The size on disk and what is done to it; nothing where images stay as they are."""
+        headers = self._headers(index)
+        sizes = [size for size, _ in headers]
+        loses = self.framing.channels == 1 and any(coloured for _, coloured in headers)
+        grey = ", colours made grey" if loses else ""
+        if all(self.framing.stays(size) for size in sizes):
+            return grey.removeprefix(", ")
+        low, high = min(sizes), max(sizes)
+        found = _by(low) if low == high else f"{_by(low)} to {_by(high)}"
+        small = [size for size in sizes if min(self.framing.resized(size)) > min(size)]
+        enlarged = f", {100 * len(small) / len(sizes):.0f} % of them ENLARGED" if small else ""
+        return f"{found} on disk, {self.framing}{grey}{enlarged}"
+
+    def _own_size(self) -> tuple[int, int]:
+        sizes = [size for size, _ in self._headers(np.arange(len(self.files)))]
+        if len(set(sizes)) > 1:
+            other = next(k for k, size in enumerate(sizes) if size != sizes[0])
+            raise InputError(
+                f"images of {self.root} are of several sizes: {self.files[0]} is {_by(sizes[0])}, "
+                f"{len([s for s in sizes if s != sizes[0]])} of {len(sizes)} are others, such as "
+                f"{_by(sizes[other])} (height x width). Say to which size they are brought: "
+                "size (--size), in pixels."
+            )
+        return sizes[0]
+
+    def _headers(self, index: NDArray[np.int64]) -> list[tuple[tuple[int, int], bool]]:
+        """Height and width as images are looked at, and whether in colour, of some of the files."""
+        some = index[np.linspace(0, len(index) - 1, min(_LOOKED_AT, len(index))).astype(int)]
+        return [_header(self.root / self.files[i]) for i in some]
+
     def _decode(self, path: Path) -> NDArray[Any]:
         try:
             with naming(path), Image.open(path) as image:
-                return channels(self.crop.apply(upright(image)))
+                return channels(_framed(upright(image), self.framing))
         except InputError:
             raise
         except UNREADABLE as error:
             raise unreadable(path, error) from error
 
     def fingerprint(self, index: NDArray[np.int64]) -> bytes:
-        """Relative names and sizes of the files, and the crop."""
-        digest = hashlib.sha256(repr(self.crop).encode())
-        for i in index:
-            size = (self.root / self.files[i]).stat().st_size
-            digest.update(f"{self.files[i]}\0{size}\n".encode())
+        """The framing, and the checksums of the files."""
+        digest = hashlib.sha256(repr(self.framing).encode())
+        for checksum in self.checksums(index):
+            digest.update(checksum)
         return digest.digest()
 
     def checksums(self, index: NDArray[np.int64]) -> Iterator[bytes]:
@@ -90,9 +112,38 @@ class FolderReader(Reader):
                 raise InputError(f"{path} cannot be read ({error}). Check its rights.") from error
 
 
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _header(path: Path) -> tuple[tuple[int, int], bool]:
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION) in _TURNED
+            coloured = image.mode in COLOUR
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+    return ((width, height) if turned else (height, width)), coloured
+
+
+def _framed(image: Image.Image, framing: Framing) -> Image.Image:
+    """An upright image as the network takes it, grey ones still grey."""
+    if framing.channels == 1 and image.mode == "RGB":
+        image = image.convert("L")
+    size = image.size[::-1]
+    if framing.stays(size):
+        return image
+    height, width = framing.resized(size)
+    image = image.resize((width, height), Image.Resampling[framing.interpolation.upper()])
+    frame = framing.size or (height, width)
+    left, top = round((width - frame[1]) / 2), round((height - frame[0]) / 2)
+    return image.crop((left, top, left + frame[1], top + frame[0]))
+
+
 def load_folder(
-    root: Path, parts: Mapping[str, Part], split: str, crop: Crop, name: str
+    root: Path, parts: Mapping[str, Part], split: str, framing: Framing, name: str
 ) -> ImageSet:
     """Opens one of the parts of a folder, see `labelling.scan`; nothing is decoded yet."""
     found = listing(root, parts, split)
-    return ImageSet(FolderReader(root, found.files, crop), found.labels, found.names, name)
+    return ImageSet(FolderReader(root, found.files, framing), found.labels, found.names, name)

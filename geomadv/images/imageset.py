@@ -74,6 +74,7 @@ class ImageSet:
         self._index = np.arange(self._reader.shape[0])
         self._labels = None if labels is None else _check_labels(labels, len(self._index))
         self.class_names = _check_names(class_names, self._labels)
+        self._renumbered = ""
 
     # Contents
 
@@ -132,8 +133,8 @@ class ImageSet:
         """Checksum (hex) of shape, images and labels; not of names and bounds.
 
         It is taken over the float32 pixels, so uint8 images and the same ones divided by 255 agree,
-        as do memory, .npz and HDF5. For image folders, which are not decoded for it, relative file
-        names, file sizes and the crop stand for the pixels.
+        as do memory, .npz and HDF5. For image folders, which are not decoded for it, the contents
+        of the files and the crop stand for the pixels.
         """
         digest = hashlib.sha256(repr((len(self), *self.shape)).encode())
         short = self._reader.fingerprint(self._index)
@@ -146,6 +147,11 @@ class ImageSet:
         if self._labels is not None:
             digest.update(self._labels.astype("<i8", copy=False).data)
         return digest.hexdigest()
+
+    @property
+    def note(self) -> str:
+        """What was done to the images and their class numbers on the way here, for people."""
+        return "; ".join(filter(None, (self._reader.note(self._index), self._renumbered)))
 
     @property
     def source(self) -> tuple[Reader, NDArray[np.int64]]:
@@ -188,9 +194,12 @@ class ImageSet:
     def __iter__(self) -> Iterator["ImageSet"]:
         return (self[i] for i in range(len(self)))
 
-    def relabelled(self, labels: Any, class_names: Sequence[str] | None) -> "ImageSet":
-        """The same images with other labels (N,) and class names."""
+    def relabelled(
+        self, labels: Any, class_names: Sequence[str] | None, note: str = ""
+    ) -> "ImageSet":
+        """The same images with other labels (N,) and class names, and a note on how they came."""
         same = self[:]
+        same._renumbered = note
         same._labels = _check_labels(labels, len(self))
         same.class_names = _check_names(class_names, same._labels)
         return same

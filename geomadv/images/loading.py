@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geomadv.errors import InputError, closest
+from geomadv.framing import Framing
 from geomadv.images import named
 from geomadv.images.containers import layout, load_npy, load_npz, npz_keys
-from geomadv.images.folder import Crop, FolderReader, load_folder
+from geomadv.images.folder import FolderReader, load_folder
 from geomadv.images.hdf5 import hdf5_keys, load_hdf5
 from geomadv.images.imageset import ImageSet
 from geomadv.images.labelling import SUFFIXES, scan
@@ -25,8 +26,9 @@ def load_images(
     split: str = "train",
     limit: int | None = None,
     *,
-    size: int = 224,
+    size: int | tuple[int, int] | Framing | None = None,
     resize: int | None = None,
+    grey: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     progress: bool = True,
 ) -> ImageSet:
@@ -64,9 +66,12 @@ def load_images(
         split: "train", "test", or "all" for the images of both.
         limit: take at most the first so many images, in their standard order; the rest is not
             decoded, and of MNIST and CIFAR files not checked.
-        size: side of the square, in pixels, that images of folders are cropped to.
-        resize: length of their short side before that; None: 256/224 of size, as usual on ImageNet,
-            except that images of size x size stay as they are.
+        size: what image files are resized and cropped to, in pixels: the side of a square, (height,
+            width), or how a network says it gets its images, `net.framing`. None: the size that
+            all of them have. Arrays keep theirs.
+        resize: length of the short side before the crop; None: 256/224 of that of the crop, as
+            usual on ImageNet, except that images of the size of the crop stay as they are.
+        grey: one channel of luminance (ITU-R BT.601) instead of RGB; of image files.
         bounds: (low, high) of the pixel values in .npz and HDF5 files.
         progress: show a bar while downloading.
 
@@ -81,7 +86,7 @@ def load_images(
         raise InputError(f"split={split!r} must be one of {words}.")
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} must be at least 1, or None for all images.")
-    opened = _open(name_or_path, Crop(size, resize), bounds, progress)
+    opened = _open(name_or_path, _framing(size, resize, grey), bounds, progress)
     if not opened.divided and split != "all":
         images = half(opened.load("all", None), split)
     elif opened.divided and split == "all":
@@ -97,7 +102,19 @@ def has_splits(name_or_path: str | os.PathLike[str]) -> bool:
     Raises:
         InputError: unknown name, missing or damaged files.
     """
-    return _open(name_or_path, Crop(224), (0.0, 1.0), True).divided
+    return _open(name_or_path, Framing(), (0.0, 1.0), True).divided
+
+
+def _framing(
+    size: int | tuple[int, int] | Framing | None, resize: int | None, grey: bool
+) -> Framing:
+    """What image files become."""
+    if isinstance(size, Framing):
+        return replace(size, channels=1) if grey else size
+    if size is None and resize is not None:
+        raise InputError(f"resize={resize} comes before a crop: give its size, too.")
+    square = (size, size) if isinstance(size, int) else size
+    return Framing(square, 1 if grey else 3, resize, always=resize is not None)
 
 
 @dataclass(frozen=True)
@@ -110,27 +127,30 @@ class _Opened:
 
 
 def _open(
-    name_or_path: str | os.PathLike[str], crop: Crop, bounds: tuple[float, float], progress: bool
+    name_or_path: str | os.PathLike[str],
+    framing: Framing,
+    bounds: tuple[float, float],
+    progress: bool,
 ) -> _Opened:
     name, known = str(name_or_path), list_images()
     if name in known:
         return _Opened(
             name,
             named.has_splits(name),
-            lambda split, limit: named.load(name, split, limit, crop, progress),
+            lambda split, limit: named.load(name, split, limit, framing, progress),
         )
     path = Path(name_or_path).expanduser()
     if path.is_dir():
-        return _open_folder(path, crop)
+        return _open_folder(path, framing)
     if path.is_file():
-        return _open_file(path, crop, bounds)
+        return _open_file(path, framing, bounds)
     raise InputError(
         f"images {name!r} are neither a known name ({', '.join(known)}) nor an existing path."
         f"{closest(name.lower(), known) or ' Check the spelling.'}"
     )
 
 
-def _open_folder(path: Path, crop: Crop) -> _Opened:
+def _open_folder(path: Path, framing: Framing) -> _Opened:
     name = path.resolve().name
     if standard := named.standard_files(path):
         return _Opened(name, True, lambda split, limit: standard(name, split, limit))
@@ -138,15 +158,15 @@ def _open_folder(path: Path, crop: Crop) -> _Opened:
 
     def load(split: str, limit: int | None) -> ImageSet:
         words = name if split == "all" else f"{name}-{split}"
-        return load_folder(path, parts, split, crop, words)[:limit]
+        return load_folder(path, parts, split, framing, words)[:limit]
 
     return _Opened(name, "all" not in parts, load)
 
 
-def _open_file(path: Path, crop: Crop, bounds: tuple[float, float]) -> _Opened:
+def _open_file(path: Path, framing: Framing, bounds: tuple[float, float]) -> _Opened:
     kind, name = path.suffix.lower(), path.stem
     if kind in SUFFIXES:
-        reader = FolderReader(path.parent, [path.name], crop)
+        reader = FolderReader(path.parent, [path.name], framing)
         return _Opened(name, False, lambda *_: ImageSet(reader, name=name))
     if kind == ".npy":
         return _Opened(name, False, lambda _, limit: load_npy(path, limit, name, bounds))

@@ -8,8 +8,9 @@ import numpy as np
 
 from geomadv.errors import InputError
 from geomadv.files.places import DATA_VARIABLE, cache_dir, data_dir
+from geomadv.framing import Framing
 from geomadv.images.download import RemoteFile, fetch
-from geomadv.images.folder import Crop, load_folder
+from geomadv.images.folder import load_folder
 from geomadv.images.formats import (
     CIFAR10_NAMES,
     find_batches,
@@ -45,7 +46,7 @@ class _Request:
     name: str
     split: str
     limit: int | None
-    crop: Crop
+    framing: Framing
 
 
 # Gives None where the folder lacks the split's files.
@@ -116,7 +117,7 @@ def _load_cifar(classes: int) -> _Load:
 def _load_labelled_folder(folder: Path, wanted: _Request) -> ImageSet | None:
     if not (folder / LABELS).is_file():
         return None
-    return load_folder(folder, scan(folder), "all", wanted.crop, wanted.name)[: wanted.limit]
+    return load_folder(folder, scan(folder), "all", wanted.framing, wanted.name)[: wanted.limit]
 
 
 _MNIST_WORDS = {
@@ -191,24 +192,24 @@ def has_splits(name: str) -> bool:
     return name == "digits" or "all" not in _SOURCES[name].files
 
 
-def load(name: str, split: str, limit: int | None, crop: Crop, progress: bool) -> ImageSet:
+def load(name: str, split: str, limit: int | None, framing: Framing, progress: bool) -> ImageSet:
     """A split of a named set, from the first place that has it, the last being the internet."""
     if name == "digits":
         return _digits(split, limit)
-    return _find(_Request(name, split, limit, crop), progress)
+    return _find(_Request(name, split, limit, framing), progress)
 
 
 def standard_files(folder: Path) -> Callable[[str, str, int | None], ImageSet] | None:
     """Loads name, split and limit from a folder of MNIST's or CIFAR's files; None for another."""
     for load_files in (_load_mnist(None), _load_cifar(10), _load_cifar(100)):
-        requests = (_Request("", split, 1, Crop(1)) for split in SPLITS)
+        requests = (_Request("", split, 1, Framing()) for split in SPLITS)
         if any(load_files(folder, request) is not None for request in requests):
             break
     else:
         return None
 
     def load(name: str, split: str, limit: int | None) -> ImageSet:
-        images = load_files(folder, _Request(name, split, limit, Crop(1)))
+        images = load_files(folder, _Request(name, split, limit, Framing()))
         if images is None:
             raise InputError(f"folder {folder} lacks the files of split {split!r}. Add them.")
         return images

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from geomadv.errors import InputError
 
 # Modes of 8 bits and less; white is 255 once they are converted.
-_GREY, _COLOUR = ("1", "L", "LA"), ("P", "RGB", "RGBA", "CMYK")
+_GREY, COLOUR = ("1", "L", "LA"), ("P", "RGB", "RGBA", "CMYK")
 _SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
 # Older versions of Pillow open 16-bit grey files of these formats in a mode of 32 bits.
 _SIXTEEN_IN_32 = ("PNG", "PPM")
@@ -32,7 +32,7 @@ def upright(image: Image.Image) -> Image.Image:
     stored, image = image, ImageOps.exif_transpose(image)
     if image.mode in _GREY:
         return image.convert("L")
-    if image.mode in _COLOUR:
+    if image.mode in COLOUR:
         return image.convert("RGB")
     if image.mode in _SIXTEEN or (image.mode == "I" and stored.format in _SIXTEEN_IN_32):
         _check_tiff(stored)

@@ -30,6 +30,10 @@ class Reader(ABC):
         """What stands for the images in checksums; None: their float32 pixels do."""
         return None
 
+    def note(self, index: NDArray[np.int64]) -> str:
+        """What was done to the images on their way, in words for people."""
+        return ""
+
     def checksums(self, index: NDArray[np.int64]) -> Iterator[bytes]:
         """What tells each image of such readers from others."""
         return self.pixel_checksums(index)

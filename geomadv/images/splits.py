@@ -68,29 +68,3 @@ def overlap(train: ImageSet, test: ImageSet) -> int:
     )
     seen = set(known)
     return sum(checksum in seen for checksum in held_out)
-
-
-def numbered_like(images: ImageSet, known: ImageSet) -> ImageSet:
-    """The images with the class numbers of another set, which are found by the classes' names.
-
-    Where one of the sets names its classes by their numbers only, labels stay as they are.
-
-    Raises:
-        InputError: a class of the images is none of the other set's.
-    """
-    if not (images.has_labels and known.has_labels) or images.class_names == known.class_names:
-        return images
-    plain = any(all(n == str(k) for k, n in enumerate(s.class_names)) for s in (images, known))
-    words, own = (
-        [str(k) if plain else name for k, name in enumerate(s.class_names)] for s in (known, images)
-    )
-    present = {k: own[k] for k in sorted(set(images.labels.tolist()))}
-    unknown = [name for name in present.values() if words.count(name) != 1]
-    if unknown:
-        raise InputError(
-            f"image set {images.name!r} has the classes {', '.join(present.values())}, and "
-            f"{known.name!r} has {', '.join(words)}: {', '.join(unknown)} cannot be found there, "
-            "or not once. Name (or number) the classes of both sets alike."
-        )
-    number = {k: words.index(name) for k, name in present.items()}
-    return images.relabelled([number[k] for k in images.labels.tolist()], known.class_names)

@@ -12,6 +12,7 @@ from geomadv.classifier.checks import image_shape
 from geomadv.errors import InputError, closest
 from geomadv.files.places import data_dir
 from geomadv.images import load_images
+from geomadv.images.classes import imagenet_classes
 from geomadv.images.formats import CIFAR10_NAMES, read_names
 from geomadv.networks.cache import trained
 from geomadv.networks.fitting import put_weights
@@ -117,6 +118,7 @@ def load_network(
         dtype=dtype,
         output=output,
         note="; ".join(source.notes),
+        framing=source.framing,
     )
 
 
@@ -173,8 +175,8 @@ def _class_names(spec: NetworkSpec) -> Sequence[str] | None:
         return read_names(
             folder / "cifar100" / "fine_label_names.txt", 100, [*map(str, range(100))]
         )
-    if spec.dataset == "imagenet-sample" and folder and (folder / spec.dataset).is_dir():
-        return load_images(spec.dataset).class_names
+    if spec.dataset == "imagenet-sample":
+        return [name for _, name in imagenet_classes()]
     return None
 
 

@@ -11,9 +11,11 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 
 from geomadv.errors import InputError, closest
+from geomadv.framing import Framing
 
 # A folder that holds this file is one of Hugging Face's `save_pretrained`.
 HF_CONFIG = "config.json"
@@ -30,6 +32,7 @@ class Source:
         mean, std: per channel, for images in [0, 1].
         class_names: one per logit.
         notes: what was adapted, for `Classifier.note`.
+        framing: how it gets images of other sizes.
     """
 
     module: nn.Module
@@ -39,6 +42,12 @@ class Source:
     std: tuple[float, ...] | None = None
     class_names: Sequence[str] | None = None
     notes: tuple[str, ...] = ()
+    framing: Framing | None = None
+
+
+def states_shape(name: str) -> bool:
+    """Whether the origin of a network states the shape of its images: all but a user's function."""
+    return ":" not in name or name.partition(":")[0] in ("torchvision", "timm", "hf")
 
 
 def open_source(name: str, pretrained: bool) -> Source:
@@ -172,6 +181,11 @@ def _torchvision(model: str, pretrained: bool) -> Source:
             mean=tuple(preset.mean),
             std=tuple(preset.std),
             class_names=weights.meta.get("categories"),
+            framing=Framing(
+                (int(side), int(side)),
+                resize=int(preset.resize_size[0]),
+                interpolation=preset.interpolation.value,
+            ),
         )
 
 
@@ -189,6 +203,14 @@ def _timm(model: str, pretrained: bool) -> Source:
             input_shape=(channels, height, width),
             mean=tuple(config["mean"]),
             std=tuple(config["std"]),
+            framing=Framing(
+                (height, width),
+                channels,
+                # timm rounds down.
+                resize=int(min(height, width) / config.get("crop_pct", 0.875)),
+                interpolation=config.get("interpolation", "bilinear"),
+                squash=config.get("crop_mode") == "squash",
+            ),
         )
 
 
@@ -200,20 +222,33 @@ def _hugging_face(model: str, pretrained: bool) -> Source:
         kind = hub.AutoModelForImageClassification
         module = kind.from_pretrained(model) if pretrained else kind.from_config(config)
         processor = hub.AutoImageProcessor.from_pretrained(model)
-        cropped = getattr(processor, "do_center_crop", False)
-        size: dict[str, int] = dict(processor.crop_size if cropped else processor.size)
-        side = size.get("shortest_edge", 0)
+        framing = _processed(processor, int(getattr(config, "num_channels", 3)))
         names = getattr(config, "id2label", None)
         normalises = getattr(processor, "do_normalize", True)
         return Source(
             module,
             name=Path(model).name,
-            input_shape=(
-                int(getattr(config, "num_channels", 3)),
-                int(size.get("height", side)),
-                int(size.get("width", side)),
-            ),
+            input_shape=None if framing.size is None else (framing.channels, *framing.size),
             mean=tuple(processor.image_mean) if normalises else None,
             std=tuple(processor.image_std) if normalises else None,
             class_names=None if names is None else [names[k] for k in sorted(names)],
+            framing=framing,
         )
+
+
+def _processed(processor: Any, channels: int) -> Framing:
+    """What one of Hugging Face's image processors does: resize, perhaps crop."""
+    size: dict[str, int] = dict(processor.size)
+    short = int(size.get("shortest_edge", 0))
+    height, width = int(size.get("height", short)), int(size.get("width", short))
+    method = Image.Resampling(int(getattr(processor, "resample", Image.Resampling.BILINEAR)))
+    interpolation: Any = method.name.lower()
+    if getattr(processor, "do_center_crop", False):
+        cut: dict[str, int] = dict(processor.crop_size)
+        frame = int(cut["height"]), int(cut["width"])
+        return Framing(frame, channels, max(short or min(height, width), min(frame)), interpolation)
+    # ConvNeXt's resizes to size / crop_pct and crops, as timm does.
+    share = getattr(processor, "crop_pct", None) if short else None
+    if share:
+        return Framing((short, short), channels, int(short / share), interpolation)
+    return Framing((height, width), channels, None, interpolation, squash=not short)

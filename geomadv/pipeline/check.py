@@ -42,6 +42,8 @@ def split_lines(study: Study) -> list[str]:
         shape = " x ".join(map(str, images.shape))
         line = f"{split:9} {images.name}: {len(images):,} images {shape}"
         lines.append(line + _labels(study.net, images))
+        if images.note:
+            lines.append(f"          {images.note}")
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,12 +16,15 @@ import tyro
 
 from geomadv import distributed
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, ShapeError
 from geomadv.files.writing import check_writable
 from geomadv.images import ImageSet, list_images, load_images
+from geomadv.images.classes import numbered
+from geomadv.images.folder import FolderReader
 from geomadv.images.loading import has_splits
-from geomadv.images.splits import Split, divided, numbered_like, overlap
+from geomadv.images.splits import Split, divided, overlap
 from geomadv.networks import ZOO, list_networks, load_network
+from geomadv.networks.sources import states_shape
 from geomadv.pipeline.experiment import Sample
 
 _Name = tyro.conf.arg(metavar="NAME")
@@ -42,6 +46,12 @@ class Subject:
     """Data set by name, or a folder, .npz or .h5 file; default: the one the network is for."""
     test_images: Annotated[str | None, _Name] = None
     """Likewise, whose images are the split test; default: that of --images, else half of them."""
+    by_number: bool = False
+    """Class k of the images is class k of the network, whatever their names."""
+    size: tuple[int, ...] | None = None
+    """Side, or height and width, of what image files become; default: what the network states."""
+    grey: bool = False
+    """Take image files in grey, for a network of one channel."""
     mean: tuple[float, ...] | None = None
     """Per-channel mean that a network of your own expects to be subtracted."""
     std: tuple[float, ...] | None = None
@@ -61,12 +71,43 @@ class Subject:
         )
 
     def load(self, device: str) -> Classifier:
-        """The network; images tell the shape of a foreign one."""
-        shape = None
-        if ":" in self.network:
-            shape = load_images(self.dataset, split="all", limit=1).shape
+        """The network; the images tell the shape of one that states none."""
         own = (self.weights, self.weights_key, self.output)
-        return _loaded(self.network, *own, shape, self.mean, self.std, device)
+        first, *others = self._shapes()
+        try:
+            return _loaded(self.network, *own, first, self.mean, self.std, device)
+        except ShapeError:
+            for shape in others:
+                with suppress(ShapeError):
+                    return _loaded(self.network, *own, shape, self.mean, self.std, device)
+            raise
+
+    def _shapes(self) -> list[tuple[int, int, int] | None]:
+        """Shapes of an image that the network may take, the likeliest first; None: its own."""
+        stated = states_shape(self.network)
+        if stated and not (self.size or self.grey):
+            return [None]
+        if len(self.size or (1,)) > 2:
+            raise InputError(f"--size {self.size}: expected a side, or height and width.")
+        size = (self.size[0], self.size[-1]) if self.size else None
+        found = load_images(self.dataset, split="all", limit=1, size=size, grey=self.grey)
+        files = isinstance(found.source[0], FolderReader)
+        if (self.size or self.grey) and not files:
+            raise InputError(
+                f"--size, --grey: images {self.dataset!r} are arrays of {found.shape} (channels, "
+                "height, width), which are taken as they are. Leave the flags away, or give image "
+                "files."
+            )
+        if stated and self.grey:
+            raise InputError(
+                f"--grey: network {self.network!r} states the channels that it takes, and gets "
+                "image files so. Leave it away."
+            )
+        if stated:
+            channels = ZOO[self.network].input_shape[0] if self.network in ZOO else 3
+            return [(channels, *found.shape[1:])]
+        grey = [(1, *found.shape[1:])] if files and not self.grey else []
+        return [found.shape, *grey]
 
 
 @functools.lru_cache(maxsize=8)
@@ -81,13 +122,6 @@ def _loaded(
     device: str,
 ) -> Classifier:
     """One network for all analyses of a process: loading verifies checksums, which takes time."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device {device}: {reason}. Expected cpu, cuda or cuda:1.") from error
     with distributed.main_first():
         return load_network(
             name,
@@ -97,8 +131,20 @@ def _loaded(
             input_shape=shape,
             mean=mean,
             std=std,
-            device=device,
+            device=usable(device),
         )
+
+
+def usable(device: str) -> str:
+    """The device by name; raises `InputError` where it is not there."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {device}: {reason}. Expected cpu, cuda or cuda:1.") from error
+    return device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,9 +303,10 @@ def study(
     """The study of a network and images that are named."""
     defaults = Subject()
     flags = {n: v for n, v in vars(subject).items() if v != getattr(defaults, n) or n == "network"}
+    net = subject.load(place.device)
     return Study(
-        subject.load(place.device),
-        _split_loader(subject.dataset, subject.test_images),
+        net,
+        _split_loader(subject, net),
         place,
         subject.dataset,
         lambda name: Subject(network=name, images=subject.images).load(place.device),
@@ -289,10 +336,11 @@ def study_of(
         subject = Subject(network=name, images=images)
         if isinstance(net, str):
             return study(subject, place, seed, given)
-        split, dataset = _split_loader(subject.dataset, None), subject.dataset
+        split, dataset = _split_loader(subject, net), subject.dataset
+        loaded = net
     else:
-        split, dataset = _splits(images), ""
-    loaded = Subject(network=net).load(place.device) if isinstance(net, str) else net
+        loaded = load_network(net, device=usable(place.device)) if isinstance(net, str) else net
+        split, dataset = _splits(images, loaded), ""
 
     def beside(other: str) -> Classifier:
         return Subject(network=other).load(str(loaded.device))
@@ -300,19 +348,31 @@ def study_of(
     return Study(loaded, split, place, dataset, beside, None, seed, given or {})
 
 
-def _split_loader(dataset: str, test_images: str | None) -> Callable[[Split], ImageSet]:
+def _split_loader(subject: Subject, net: Classifier) -> Callable[[Split], ImageSet]:
+    """Images as the network takes them, with its class numbers."""
+
     def load(split: Split) -> ImageSet:
-        if test_images is None:
-            return load_images(dataset, split=split)
-        wanted = dataset if split == "train" else test_images
-        images = load_images(wanted, split=split if has_splits(wanted) else "all")
-        return images if split == "train" else numbered_like(images, loaded("train"))
+        beside = subject.test_images if split == "test" else None
+        name = beside or subject.dataset
+        whole = beside is not None and not has_splits(name)
+        images = load_images(name, split="all" if whole else split, size=net.framing)
+        if subject.by_number:
+            return images
+        if beside and (train := loaded("train")).has_labels:
+            return numbered(images, train.class_names, f"image set {train.name!r}")
+        return _as_network(images, net)
 
     loaded = functools.cache(load)
     return loaded
 
 
-def _splits(images: ImageSet | Mapping[str, ImageSet]) -> Callable[[Split], ImageSet]:
+def _as_network(images: ImageSet, net: Classifier) -> ImageSet:
+    return numbered(images, net.class_names, f"network {net.name!r}")
+
+
+def _splits(
+    images: ImageSet | Mapping[str, ImageSet], net: Classifier
+) -> Callable[[Split], ImageSet]:
     """The splits given; a single set is divided once, the same for every experiment."""
     for part in images.values() if isinstance(images, Mapping) else [images]:
         if not isinstance(part, ImageSet):
@@ -327,4 +387,4 @@ def _splits(images: ImageSet | Mapping[str, ImageSet]) -> Callable[[Split], Imag
             f"images: found the splits {sorted(splits)}, expected 'train' and 'test': give "
             "{'train': ..., 'test': ...}, or one ImageSet, which is divided in two."
         )
-    return lambda which: splits[which]
+    return functools.cache(lambda which: _as_network(splits[which], net))
