@@ -18,7 +18,7 @@ from PIL import Image
 
 from geomadv.errors import InputError
 from geomadv.images import ImageSet, list_images, load_images, named
-from geomadv.images.download import RemoteFile, fetch
+from geomadv.files.download import RemoteFile, fetch
 from geomadv.images.splits import overlap
 
 GREY = np.random.default_rng(2).integers(0, 256, (5, 28, 28), dtype=np.uint8)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from geomadv.errors import InputError
+from geomadv.files.download import RemoteFile, fetch
 from geomadv.files.places import DATA_VARIABLE, cache_dir, data_dir
 from geomadv.framing import Framing
-from geomadv.images.download import RemoteFile, fetch
 from geomadv.images.folder import load_folder
 from geomadv.images.formats import (
     CIFAR10_NAMES,
@@ -20,7 +20,7 @@ from geomadv.images.formats import (
 )
 from geomadv.images.imageset import ImageSet
 from geomadv.images.labelling import LABELS, scan
-from geomadv.images.pickled import find_pickled, read_pickled
+from geomadv.images.pickled import find_pickled, read_batches
 from geomadv.images.splits import SPLITS
 
 _DIGITS_TEST = 500
@@ -103,7 +103,7 @@ def _load_cifar(classes: int) -> _Load:
         batches = find_batches(folder, patterns[wanted.split])
         name = f"{wanted.name}-{wanted.split}"
         if not batches and (pickled := find_pickled(folder, wanted.split, classes)):
-            images, labels, own = read_pickled(pickled, classes)
+            images, labels, own = read_batches(pickled, classes)
             return ImageSet(images, labels, own or names, name)[: wanted.limit]
         if not batches:
             return None

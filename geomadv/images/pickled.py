@@ -1,10 +1,5 @@
-"""CIFAR as pickled for Python (cifar-10-batches-py, cifar-100-python); no pickle is run.
+"""CIFAR as pickled for Python (cifar-10-batches-py, cifar-100-python); no pickle is run."""
 
-A pickle is a program. Here it may build texts, numbers, lists and dicts, and of NumPy plain arrays
-of integers, whose making is replaced by our own; whatever else it asks for is refused.
-"""
-
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,68 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geomadv.files.pickled import read_pickled
 from geomadv.images.formats import damaged
 
 _SHAPE = (3, 32, 32)
 
 
-class _Type:
-    """Stands for numpy.dtype."""
-
-    def __init__(self, code: str | bytes, *_: Any) -> None:
-        self.code = code.decode() if isinstance(code, bytes) else code
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        order = state[1].decode() if isinstance(state[1], bytes) else state[1]
-        self.code = order.replace("|", "") + self.code
-
-
-class _Array:
-    """Stands for numpy.ndarray."""
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, kind, fortran, content = state
-        dtype = np.dtype(kind.code)
-        if dtype.kind not in "iu":
-            raise pickle.UnpicklingError(f"an array of {dtype}, where integers are expected")
-        order: Any = "F" if fortran else "C"
-        self.array = np.frombuffer(bytearray(content), dtype).reshape(shape, order=order)
-
-
-def _blank(*_: Any) -> _Array:
-    """Stands for NumPy's function that makes arrays, which get their content afterwards."""
-    return _Array()
-
-
-def _encoded(text: str, coding: str) -> bytes:
-    """Stands for _codecs.encode, by which Python 3 writes bytes for Python 2."""
-    del coding
-    return text.encode("latin1")
-
-
-_ALLOWED = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Type,
-    ("numpy.core.multiarray", "_reconstruct"): _blank,
-    ("numpy._core.multiarray", "_reconstruct"): _blank,
-    ("_codecs", "encode"): _encoded,
-}
-
-
-class _Plain(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not run")
-        return _ALLOWED[module, name]
-
-
 def _read(path: Path) -> dict[str, Any]:
-    """A pickled dict, with arrays as such and its keys as texts."""
     try:
-        with path.open("rb") as file:
-            found = _Plain(file, encoding="bytes").load()
-        plain = {k.decode() if isinstance(k, bytes) else k: v for k, v in found.items()}
-        return {k: v.array if isinstance(v, _Array) else v for k, v in plain.items()}
+        return read_pickled(path)
     # Damaged pickles raise whatever their wrong instructions lead to.
     except Exception as error:
         raise damaged(path, f"is no pickled CIFAR batch ({error})") from error
@@ -93,7 +35,7 @@ def find_pickled(folder: Path, split: str, classes: int) -> list[Path]:
     return []
 
 
-def read_pickled(
+def read_batches(
     paths: Sequence[Path], classes: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str] | None]:
     """Images (N, 3, 32, 32), labels (N,) and, from the file beside them, the class names.

@@ -1,9 +1,12 @@
-"""Fetching data sets that are nowhere on this machine, verified, into the cache."""
+"""Fetching files that are nowhere on this machine, verified, into the cache."""
 
 import contextlib
+import hashlib
 import os
+import re
 import tarfile
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,12 +23,24 @@ from geomadv.files.places import CACHE_VARIABLE
 _TIMEOUT = (10, 60)
 
 
+# First bytes of what a login page or a proxy sends in place of a file.
+WEB_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
+_TARS, _ZIPS = (".tar.gz", ".tgz"), (".whl", ".zip")
+
+
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to download: its address and the MD5 checksum (hex) that its publisher states."""
+    """A file to download.
+
+    Attributes:
+        url: its address.
+        md5: checksum (hex) that its publisher states, "" for none.
+        sha256: likewise; its first digits suffice.
+    """
 
     url: str
-    md5: str
+    md5: str = ""
+    sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -34,7 +49,7 @@ class RemoteFile:
 
 
 def fetch(files: Sequence[RemoteFile], folder: Path, progress: bool) -> None:
-    """Downloads files into a folder, and unpacks those that are tar archives.
+    """Downloads files into a folder, and unpacks those that are archives.
 
     Nothing incomplete is ever seen under a final name: files and unpacked folders appear there by
     rename, after their checksum was verified.
@@ -45,19 +60,19 @@ def fetch(files: Sequence[RemoteFile], folder: Path, progress: bool) -> None:
         progress: show a bar per file.
 
     Raises:
-        InputError: no connection, another checksum, or a disk that refuses.
+        InputError: no connection, a web page, another checksum, or a disk that refuses.
     """
-    with _work_area(folder) as work:
+    with work_area(folder) as work:
         for remote in files:
             path = _download(remote, work, progress)
-            if remote.name.endswith((".tar.gz", ".tgz")):
+            if remote.name.endswith((*_TARS, *_ZIPS)):
                 _unpack(path, work, folder)
             else:
                 os.replace(path, folder / remote.name)
 
 
 @contextlib.contextmanager
-def _work_area(folder: Path) -> Iterator[Path]:
+def work_area(folder: Path) -> Iterator[Path]:
     """A temporary folder on the same file system; refusals of the disk become `InputError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,21 +86,30 @@ def _work_area(folder: Path) -> Iterator[Path]:
 
 
 def _download(remote: RemoteFile, work: Path, progress: bool) -> Path:
-    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT)
+    path = work / remote.name
     try:
-        return Path(
-            pooch.retrieve(
-                remote.url,
-                known_hash=f"md5:{remote.md5}",
-                fname=remote.name,
-                path=work,
-                downloader=downloader,
-            )
-        )
+        pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT)(remote.url, str(path), None)
     except RequestException as error:
         raise InputError(f"the download of {remote.url} failed ({_brief(error)})") from error
-    except ValueError as error:
-        raise InputError(f"the download of {remote.url} has another checksum") from error
+    with path.open("rb") as file:
+        if WEB_PAGE.match(file.read(512)):
+            raise InputError(
+                f"the download of {remote.url} is a web page, not the file (of a login or a proxy?)"
+            )
+    _verify(remote, path)
+    return path
+
+
+def _verify(remote: RemoteFile, path: Path) -> None:
+    for kind, expected in (("md5", remote.md5), ("sha256", remote.sha256)):
+        if expected:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, kind).hexdigest()
+            if not found.startswith(expected):
+                raise InputError(
+                    f"the download of {remote.url} has another checksum ({kind} {found}, expected "
+                    f"{expected}): it is cut off, damaged or another version"
+                )
 
 
 def _brief(error: RequestException) -> str:
@@ -94,12 +118,16 @@ def _brief(error: RequestException) -> str:
 
 
 def _unpack(archive: Path, work: Path, folder: Path) -> None:
-    """Moves the top folder of an archive into place as a whole."""
+    """Moves the top folders of an archive into place, each as a whole."""
     inside = work / "unpacked"
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(inside, filter="data")
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+        if archive.name.endswith(_ZIPS):
+            with zipfile.ZipFile(archive) as zipped:
+                zipped.extractall(inside)
+        else:
+            with tarfile.open(archive) as tar:
+                tar.extractall(inside, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise InputError(f"{archive.name} cannot be unpacked ({error})") from error
     for part in inside.iterdir():
         # Another process may have been faster: what it put there is the same.
