@@ -1,7 +1,12 @@
 """Fixtures shared by all tests."""
 
 import os
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,3 +49,38 @@ def real_data(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Like data_dir, and GEOMADV_DATA points there for the time of the test."""
     monkeypatch.setenv("GEOMADV_DATA", str(data_dir))
     return data_dir
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    """The paths that `server` was asked for, in order."""
+    return []
+
+
+@pytest.fixture
+def server(tmp_path: Path, asked: list[str]) -> Iterator[tuple[str, Path]]:
+    """A web server's address, and the folder that it serves; under `/cut/` half of each file."""
+    root = tmp_path / "server"
+    root.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if not self.path.startswith("/cut/"):
+                super().do_GET()
+                return
+            content = (root / self.path.removeprefix("/cut/")).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root))) as http:
+        thread = threading.Thread(target=http.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}", root
+        http.shutdown()
+        thread.join()

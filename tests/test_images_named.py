@@ -4,10 +4,6 @@ import gzip
 import hashlib
 import io
 import tarfile
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +13,8 @@ import torch
 from PIL import Image
 
 from geomadv.errors import InputError
-from geomadv.images import ImageSet, list_images, load_images, named
 from geomadv.files.download import RemoteFile, fetch
+from geomadv.images import ImageSet, list_images, load_images, named
 from geomadv.images.splits import overlap
 
 GREY = np.random.default_rng(2).integers(0, 256, (5, 28, 28), dtype=np.uint8)
@@ -136,23 +132,6 @@ def test_cifar100(places: tuple[Path, Path], offline: None) -> None:
 
 
 # Downloads, from a server on this machine
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    root = tmp_path / "server"
-    root.mkdir()
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root))) as http:
-        thread = threading.Thread(target=http.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"http://127.0.0.1:{http.server_port}", root
-        http.shutdown()
-        thread.join()
 
 
 def remote(address: str, path: Path) -> RemoteFile:

@@ -12,6 +12,7 @@ from geomadv.images import ImageSet, load_images
 from geomadv.images.formats import read_cifar, read_names
 from geomadv.networks import ZOO, NetworkSpec, accuracy, list_networks, load_network, mobile
 from geomadv.networks import architectures as arch
+from geomadv.networks.pretrained import tensors_sha256
 
 PRETRAINED = [name for name, spec in ZOO.items() if spec.weights]
 
@@ -122,8 +123,10 @@ def test_squeezenet_takes_blue_first() -> None:
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_published_files_fit_strictly(name: str, data_dir: Path) -> None:
     spec = ZOO[name]
-    state = load_file(data_dir / "weights" / str(spec.weights))
+    assert spec.weights is not None
+    state = load_file(data_dir / "weights" / spec.weights.file)
     spec.build().load_state_dict(state, strict=True)
+    assert tensors_sha256(state) == spec.weights.sha256
 
 
 def first_images(spec: NetworkSpec, data: Path) -> ImageSet:

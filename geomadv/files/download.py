@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pooch
 from requests import HTTPError, RequestException
+from requests.exceptions import ChunkedEncodingError
 
 from geomadv.errors import InputError
 from geomadv.files.places import CACHE_VARIABLE
@@ -66,7 +67,7 @@ def fetch(files: Sequence[RemoteFile], folder: Path, progress: bool) -> None:
         for remote in files:
             path = _download(remote, work, progress)
             if remote.name.endswith((*_TARS, *_ZIPS)):
-                _unpack(path, work, folder)
+                _unpack(remote, path, folder)
             else:
                 os.replace(path, folder / remote.name)
 
@@ -114,12 +115,14 @@ def _verify(remote: RemoteFile, path: Path) -> None:
 
 def _brief(error: RequestException) -> str:
     """The server's answer, or what kind of failure: those repeat the whole request in words."""
+    if isinstance(error, ChunkedEncodingError):
+        return "it broke off"
     return str(error) if isinstance(error, HTTPError) else type(error).__name__
 
 
-def _unpack(archive: Path, work: Path, folder: Path) -> None:
+def _unpack(remote: RemoteFile, archive: Path, folder: Path) -> None:
     """Moves the top folders of an archive into place, each as a whole."""
-    inside = work / "unpacked"
+    inside = archive.with_name("unpacked")
     try:
         if archive.name.endswith(_ZIPS):
             with zipfile.ZipFile(archive) as zipped:
@@ -128,7 +131,8 @@ def _unpack(archive: Path, work: Path, folder: Path) -> None:
             with tarfile.open(archive) as tar:
                 tar.extractall(inside, filter="data")
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{archive.name} cannot be unpacked ({error})") from error
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the download of {remote.url} cannot be unpacked ({reason})") from error
     for part in inside.iterdir():
         # Another process may have been faster: what it put there is the same.
         if not (folder / part.name).exists():

@@ -16,14 +16,10 @@ from geomadv.images.classes import imagenet_classes
 from geomadv.images.formats import CIFAR10_NAMES, read_names
 from geomadv.networks.cache import trained
 from geomadv.networks.fitting import put_weights
+from geomadv.networks.pretrained import load_pretrained
 from geomadv.networks.sources import HF_CONFIG, Source, open_source
 from geomadv.networks.spec import NetworkSpec
-from geomadv.networks.weights import (
-    check_sha256,
-    find_pretrained,
-    find_weights,
-    read_checkpoint,
-)
+from geomadv.networks.weights import find_weights, read_checkpoint
 from geomadv.networks.zoo import ZOO, list_networks
 
 
@@ -43,9 +39,10 @@ def load_network(
 ) -> Classifier:
     """A network by name, ready for analysis.
 
-    A network of the zoo comes from its pretrained file, or is trained on its first use (a
-    progress bar says so) and kept in the cache. What is not given (shape, normalisation, class
-    names) is taken from the zoo, from torchvision or from timm where they know it.
+    A network of the zoo comes from its pretrained file, which is downloaded on its first use, or
+    is trained then (progress bars say so), and is kept in the cache. What is not given (shape,
+    normalisation, class names) is taken from the zoo, from torchvision or from timm where they
+    know it.
 
     Args:
         name: a name of `list_networks()`; `package.module:function`, where `function()` returns
@@ -135,10 +132,7 @@ def _from_zoo(
     else:
         module, names = spec.build(), _class_names(spec)
     if weights is None and spec.weights is not None:
-        path = find_pretrained(spec.name, spec.weights)
-        if spec.weights_sha256 is not None:
-            check_sha256(path, spec.weights_sha256)
-        put_weights(module, read_checkpoint(path), spec.name)
+        put_weights(module, load_pretrained(spec, spec.weights, progress), spec.name)
     return Source(module, spec.name, spec.input_shape, spec.mean, spec.std, names)
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
+
+from geomadv.files.download import RemoteFile
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,32 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Pretrained:
+    """Pretrained weights: where they come from, and what they must be.
+
+    Attributes:
+        file: name of the converted file (safetensors) under `weights/`.
+        sha256: checksum (hex) of its tensors, by `pretrained.tensors_sha256`.
+        origin: repository, commit and path, or package and version, for people.
+        licence: of the weights, as far as it is known.
+        remote: files to download.
+        inside: the file to read, in the folder where they are downloaded and unpacked.
+        read: gives its tensors in PyTorch's layout and the network's order (`convert`); None where
+            there is no public address.
+        half: they are kept in float16, else in float32.
+    """
+
+    file: str
+    sha256: str
+    origin: str
+    licence: str
+    remote: tuple[RemoteFile, ...] = ()
+    inside: str = ""
+    read: Callable[[Path], list[Tensor]] | None = None
+    half: bool = False
+
+
+@dataclass(frozen=True)
 class NetworkSpec:
     """One network of the zoo.
 
@@ -43,12 +72,10 @@ class NetworkSpec:
         input_shape: (C, H, W).
         mean, std: per channel, for images in [0, 1]; None for none.
         description: one sentence for people.
-        weights: file of pretrained weights under `weights/`, None for a network trained here.
-        weights_sha256: checksum (hex) of that file.
+        weights: pretrained ones, None for a network trained here.
         recipe: how it is trained on first use, None for a network that is only pretrained.
         accuracy: share of test images (of `dataset`) it is known to classify correctly.
         tested: on which images, in words.
-        source: where the weights come from, and their licence as far as it is known.
     """
 
     name: str
@@ -58,9 +85,7 @@ class NetworkSpec:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     description: str
-    weights: str | None = None
-    weights_sha256: str | None = None
+    weights: Pretrained | None = None
     recipe: Recipe | None = None
     accuracy: float | None = None
     tested: str = "test images"
-    source: str = "the recipe of geomadv"

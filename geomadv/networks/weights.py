@@ -1,6 +1,5 @@
 """Weight files: found, and read by their content without running code."""
 
-import hashlib
 import pickle
 import re
 import tarfile
@@ -17,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from geomadv.errors import InputError
-from geomadv.files.places import CACHE_VARIABLE, DATA_VARIABLE, cache_dir, data_dir
+from geomadv.files.download import WEB_PAGE
+from geomadv.files.places import DATA_VARIABLE, cache_dir, data_dir
 
 _FETCH = "It is damaged or cut off; fetch it anew."
 _STATE_DICT = "torch.save(model.state_dict(), 'weights.pt')"
@@ -28,7 +28,6 @@ _FOREIGN = (
     (b"\x1f\x8b", "compressed by gzip", "Unpack it."),
     (b"{", "a JSON text (an index or a configuration)", "Name the file with the tensors."),
 )
-_WEB_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 # Members of zip archives that are no state dicts, what these are, and what to do.
 _ARCHIVES = (
     (
@@ -74,39 +73,6 @@ def find_weights(name: str | Path) -> Path:
         f"Put the file there, give its full path, or set {DATA_VARIABLE} to the folder whose "
         "sub-folder weights/ holds it."
     )
-
-
-def find_pretrained(network: str, file: str) -> Path:
-    """The pretrained weights of a network of the zoo.
-
-    Raises:
-        InputError: the file is in none of the folders.
-    """
-    folders = weight_folders()
-    for folder in folders:
-        if (folder / file).is_file():
-            return folder / file
-    raise InputError(
-        f"network {network!r} needs its pretrained weights {file}, which are not in "
-        f"{' or '.join(map(str, folders))}. Set {DATA_VARIABLE} to the folder whose sub-folder "
-        f"weights/ holds the file (or put it into weights/ of the cache, {CACHE_VARIABLE}), or "
-        "give weights='path/to/file'."
-    )
-
-
-def check_sha256(path: Path, expected: str) -> None:
-    """Refuses a pretrained file with other bytes than the published ones.
-
-    Raises:
-        InputError: the checksums differ.
-    """
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != expected:
-        raise InputError(
-            f"{path} is not the file that geomadv knows: sha256 {found}, expected {expected}. "
-            "It is damaged or another version. Fetch it anew; to use weights of your own, name "
-            "them with the argument weights."
-        )
 
 
 @dataclass(frozen=True)
@@ -175,7 +141,7 @@ def _check_format(path: Path, head: bytes) -> None:
     found = [(what, remedy) for start, what, remedy in _FOREIGN if head.startswith(start)]
     if not head:
         found = [("empty", "Fetch it anew.")]
-    elif _WEB_PAGE.match(head):
+    elif WEB_PAGE.match(head):
         found = [("a web page, not the file itself", "Download it anew from a direct address.")]
     elif head.startswith(b"PK"):
         found = _archive(path)

