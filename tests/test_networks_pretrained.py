@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from geomadv.networks.pretrained import tensors_sha256
 from geomadv.networks.published import PUBLISHED
 from geomadv.networks.spec import Pretrained
 from geomadv.networks.tflite import read_layers
+from geomadv.pipeline.study import Study
 
 State = dict[str, Tensor]
 
@@ -466,6 +468,15 @@ def test_a_network_that_cannot_be_downloaded_says_where_to_put_it(empty_places: 
     assert kept(empty_places) == []
 
 
+def test_networks_beside_another_are_not_downloaded_unasked() -> None:
+    said: list[str] = []
+    net, beside = SimpleNamespace(name="resnet20-cifar10"), lambda name: pytest.fail(name)
+    study = SimpleNamespace(net=net, dataset="cifar10", beside=beside, say=said.append)
+    assert Study.all_beside(study) == ()  # type: ignore[arg-type]
+    expected = [n for n, s in ZOO.items() if s.dataset == "cifar10" and n != net.name]
+    assert [line.split(":")[0] for line in said] == [f"without {name}" for name in expected]
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_address_is_fixed(name: str) -> None:
     """A commit or a package's own checksum stands in the address and in the words about it."""
@@ -488,7 +499,7 @@ def test_damaged_tflite_files_are_refused_as_such(tmp_path: Path) -> None:
     """Whatever byte is wrong and wherever the file ends: a ValueError or numbers."""
     content, path = tflite_bytes(drawn(plain)), tmp_path / "w.tflite"
     outcomes = set()
-    for position in range(8, len(content), 3):
+    for position in range(8, len(content), 7):
         for damaged in (
             content[:position],
             content[:position] + b"\xff\xff" + content[position + 2 :],

