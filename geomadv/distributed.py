@@ -83,9 +83,16 @@ def gather_rows(tensor: Tensor) -> Tensor:
     """The processes' tensors (n_r, ...) joined along the first axis in rank order, on each one."""
     if size() == 1:
         return tensor
+    return torch.cat(gather(tensor.detach().cpu())).to(tensor.device)
+
+
+def gather(value: T) -> list[T]:
+    """The processes' values in rank order, on each one."""
+    if size() == 1:
+        return [value]
     parts: list[Any] = [None] * size()
-    dist.all_gather_object(parts, tensor.detach().cpu())
-    return torch.cat(parts).to(tensor.device)
+    dist.all_gather_object(parts, value)
+    return parts
 
 
 def broadcast(tensor: Tensor) -> None:

@@ -7,6 +7,20 @@ from typing import Protocol
 import xarray as xr
 
 Compute = Callable[[], xr.Dataset]
+Done = Callable[[], object]
+
+
+def nothing() -> None:
+    """What is done where nothing is to be done."""
+
+
+def one_by_one(keep: "Keep", parts: Mapping[str, Compute], done: Done) -> list[xr.Dataset]:
+    """The parts of `Keep.each`, one after the other."""
+    found = []
+    for part, compute in parts.items():
+        found.append(keep(part, compute))
+        done()
+    return found
 
 
 class Keep(Protocol):
@@ -19,11 +33,20 @@ class Keep(Protocol):
         """The dataset of a part: the one kept under its name, else the one computed now."""
         ...
 
-    def rows(self, parts: Mapping[str, Compute], dim: str) -> xr.Dataset:
+    def each(self, parts: Mapping[str, Compute], done: Done = nothing) -> list[xr.Dataset]:
+        """The datasets of parts that do not need each other, in order.
+
+        Processes under torchrun divide them: what computes one runs on one process, and must not
+        wait for the others. done: called after each part, kept or computed.
+        """
+        ...
+
+    def rows(self, parts: Mapping[str, Compute], dim: str, *, together: bool = False) -> xr.Dataset:
         """All parts, joined in order along their common dimension `dim`, which comes first.
 
         Every variable has the dimension. The rows together may be larger than memory: a store
-        reads them when they are used.
+        reads them when they are used. Processes divide the parts as in `each`, or, together, all
+        of them work at each part.
         """
         ...
 
@@ -40,8 +63,13 @@ class KeepNothing:
         del part
         return compute()
 
-    def rows(self, parts: Mapping[str, Compute], dim: str) -> xr.Dataset:
+    def each(self, parts: Mapping[str, Compute], done: Done = nothing) -> list[xr.Dataset]:
+        """What the parts return."""
+        return one_by_one(self, parts, done)
+
+    def rows(self, parts: Mapping[str, Compute], dim: str, *, together: bool = False) -> xr.Dataset:
         """All parts, joined in memory."""
+        del together
         computed = [compute() for compute in parts.values()]
         return xr.concat(computed, dim, join="exact", combine_attrs="override")
 
@@ -63,8 +91,14 @@ class _Within:
     def __call__(self, part: str, compute: Compute) -> xr.Dataset:
         return self._keep(f"{self._name}.{part}", compute)
 
-    def rows(self, parts: Mapping[str, Compute], dim: str) -> xr.Dataset:
-        return self._keep.rows({f"{self._name}.{part}": c for part, c in parts.items()}, dim)
+    def each(self, parts: Mapping[str, Compute], done: Done = nothing) -> list[xr.Dataset]:
+        return self._keep.each(self._named(parts), done)
+
+    def rows(self, parts: Mapping[str, Compute], dim: str, *, together: bool = False) -> xr.Dataset:
+        return self._keep.rows(self._named(parts), dim, together=together)
+
+    def _named(self, parts: Mapping[str, Compute]) -> dict[str, Compute]:
+        return {f"{self._name}.{part}": compute for part, compute in parts.items()}
 
     def state(self, name: str) -> Path | None:
         return self._keep.state(f"{self._name}.{name}")

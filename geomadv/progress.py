@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any
 
 import tqdm as standard
@@ -23,6 +24,15 @@ class _LogBar(standard.tqdm):  # type: ignore[type-arg]
             file.flush()
 
         return write
+
+
+def catching_up(bar: Any, sizes: Iterable[int]) -> Callable[[], object]:
+    """What sets a bar to the end of the next part whenever it is called, if it is not there yet.
+
+    sizes: of the parts, in the bar's unit; bars move inside parts, but not for those kept already.
+    """
+    ends = accumulate(sizes)
+    return lambda: bar.update(max(0, next(ends) - bar.n))
 
 
 def tqdm(iterable: Iterable[Any] | None = None, *, disable: bool = False, **how: Any) -> Any:

@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 import geomadv as ga
 from geomadv import experiments
 from geomadv.experiments import CollisionSettings, CurvatureSettings, keep_nothing, within
-from geomadv.keep import KeepNothing
+from geomadv.keep import KeepNothing, nothing, one_by_one
 from geomadv.labels import IMAGE
 from geomadv.linalg import NestedSubspaces
 from geomadv.results import Store
@@ -183,9 +183,12 @@ class Counting:
     def __call__(self, part, compute):
         return self.keep(part, functools.partial(self.counted, compute))
 
-    def rows(self, parts, dim):
+    def each(self, parts, done=nothing):
+        return one_by_one(self, parts, done)
+
+    def rows(self, parts, dim, *, together=False):
         counted = {part: functools.partial(self.counted, c) for part, c in parts.items()}
-        return self.keep.rows(counted, dim)
+        return self.keep.rows(counted, dim, together=together)
 
     def state(self, name):
         return self.keep.state(name)

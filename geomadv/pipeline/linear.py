@@ -166,7 +166,8 @@ def robust_beside(s: NormalTilt, study: Study) -> tuple[Classifier, ...]:
 
 def normal_tilt(run: Run, s: NormalTilt, test: ga.ImageSet, train: ga.ImageSet) -> xr.Dataset:
     """One distribution of angles per network."""
-    each = [run.keep(net.name, partial(_tilt, run, s, net, test, train)) for net in run.networks]
+    parts = {net.name: partial(_tilt, run, s, net, test, train) for net in run.networks}
+    each = run.keep.each(parts)
     names = [train.class_names[c] for c in s.classes]
     return xr.concat(each, "network_name").assign_attrs(class_names=names)
 

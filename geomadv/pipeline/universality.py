@@ -249,7 +249,7 @@ def transfer(run: Run, s: Transfer, images: ga.ImageSet, held_out: ga.ImageSet) 
         )
         return xr.Dataset({"delta": (("channel", "row", "column"), found.delta.cpu().numpy())})
 
-    found = [run.keep(net.name, partial(perturbation, net)) for net in run.networks]
+    found = run.keep.each({net.name: partial(perturbation, net) for net in run.networks})
     return ga.experiments.transfer(
         list(run.networks),
         [ds["delta"].to_numpy() for ds in found],

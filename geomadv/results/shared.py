@@ -1,20 +1,25 @@
-"""One store for several processes: the main one keeps, all of them get what is kept."""
+"""One store for several processes: they divide the parts, the main one keeps them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import xarray as xr
 
-from geomadv.distributed import from_main, size
-from geomadv.keep import Compute, keep_nothing
+from geomadv.distributed import from_main, gather, rank, size
+from geomadv.errors import InputError
+from geomadv.keep import Compute, Done, keep_nothing, nothing, one_by_one
 from geomadv.results.store import Store
+
+# Of one process in a round: what it computed, or why not.
+_Outcome = tuple[xr.Dataset | None, InputError | None]
 
 
 class SharedKeep:
-    """What keeps parts that all processes under torchrun compute together; see `Keep`.
+    """What keeps parts that the processes under torchrun compute; see `Keep`.
 
     All processes ask for the same parts in the same order. Without torchrun it is the store.
 
@@ -24,22 +29,83 @@ class SharedKeep:
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
+        self._alone = size() == 1
 
     def __call__(self, part: str, compute: Compute) -> xr.Dataset:
-        """The main process's dataset of a part: the kept one, else the one computed now by all."""
+        """The main process's dataset of a part: the kept one, else the one computed now by all.
+
+        Inside a part that a process computes by itself, its own store's, if it has one.
+        """
+        if self._alone:
+            return compute() if self._store is None else self._store(part, compute)
         ready = from_main(self._store is not None and self._store.has(part))
         ds = xr.Dataset() if ready else compute()
-        return from_main(ds if self._store is None else self._store(part, lambda: ds))
+        return from_main(ds if self._store is None else self._store(part, partial(_given, ds)))
 
-    def rows(self, parts: Mapping[str, Compute], dim: str) -> xr.Dataset:
+    def each(self, parts: Mapping[str, Compute], done: Done = nothing) -> list[xr.Dataset]:
+        """The main process's datasets of the parts, which the processes divide in rounds."""
+        if self._alone:
+            return one_by_one(self, parts, done)
+        return list(self._divided(parts, done))
+
+    def rows(self, parts: Mapping[str, Compute], dim: str, *, together: bool = False) -> xr.Dataset:
         """All parts joined: as the store does on the main process, in memory on the others."""
+        if self._alone:
+            keep = keep_nothing if self._store is None else self._store
+            return keep.rows(parts, dim)
+        shared = (self(part, compute) for part, compute in parts.items())
+        computed = shared if together else self._divided(parts, nothing)
         if self._store is None:
-            shared = {part: partial(self, part, compute) for part, compute in parts.items()}
-            return keep_nothing.rows(shared, dim)
-        for part, compute in parts.items() if size() > 1 else ():
-            self(part, compute)
+            return xr.concat(list(computed), dim, join="exact", combine_attrs="override")
+        for _ in computed:  # one at a time is in memory
+            pass
         return self._store.rows(parts, dim)
 
     def state(self, name: str) -> Path | None:
         """A file of the store on the main process, nowhere on the others."""
         return None if self._store is None else self._store.state(name)
+
+    def _divided(self, parts: Mapping[str, Compute], done: Done) -> Iterator[xr.Dataset]:
+        """The datasets of the parts in order; in a round each process computes one."""
+        store = self._store
+        missing = from_main([p for p in parts if store is not None and not store.has(p)])
+        starts = set(missing[:: size()])
+        for part in parts:
+            if part in starts:
+                k = missing.index(part)
+                self._round(parts, missing[k : k + size()])
+            yield from_main(xr.Dataset() if store is None else store(part, xr.Dataset))
+            done()
+
+    def _round(self, parts: Mapping[str, Compute], names: list[str]) -> None:
+        """Parts that the processes compute at the same time, kept by the main process.
+
+        Raises:
+            InputError: of any of them, on all of them; the parts of the others are kept.
+        """
+        outcome: _Outcome = (None, None)
+        if rank() < len(names):
+            with self._by_itself():
+                try:
+                    outcome = (parts[names[rank()]](), None)
+                except InputError as error:
+                    outcome = (None, error)
+        refused: InputError | None = None
+        for name, (ds, failure) in zip(names, gather(outcome), strict=False):
+            refused = refused or failure
+            if ds is not None and self._store is not None:
+                self._store(name, partial(_given, ds))
+        if refused is not None:
+            raise refused
+
+    @contextmanager
+    def _by_itself(self) -> Iterator[None]:
+        self._alone = True
+        try:
+            yield
+        finally:
+            self._alone = False
+
+
+def _given(ds: xr.Dataset) -> xr.Dataset:
+    return ds

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomadv.files.writing import check_writable, replacing
-from geomadv.keep import Compute
+from geomadv.keep import Compute, Done, nothing, one_by_one
 from geomadv.results.files import prepare, storable_dataset, write_netcdf
 from geomadv.results.rows import joined_rows, opened, readable
 from geomadv.results.workarea import WorkArea
@@ -63,7 +63,11 @@ class Store(WorkArea):
         with opened(self._kept(part, compute)) as ds:
             return ds.load()
 
-    def rows(self, parts: Mapping[str, Compute], dim: str) -> xr.Dataset:
+    def each(self, parts: Mapping[str, Compute], done: Done = nothing) -> list[xr.Dataset]:
+        """The datasets of parts, one after the other; see `__call__`."""
+        return one_by_one(self, parts, done)
+
+    def rows(self, parts: Mapping[str, Compute], dim: str, *, together: bool = False) -> xr.Dataset:
         """All parts joined along `dim`, computed one by one; variables are read when used.
 
         Coordinates without the dimension are those of every part, attributes those of the first.
@@ -72,6 +76,7 @@ class Store(WorkArea):
             InputError: the file of a part is damaged, the parts do not fit each other, or the disk
                 refuses.
         """
+        del together  # there is one process
         return joined_rows([self._kept(part, compute) for part, compute in parts.items()], dim)
 
     def state(self, name: str) -> Path:

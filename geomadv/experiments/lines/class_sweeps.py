@@ -236,12 +236,16 @@ def _each_class(
     progress: bool,
 ) -> xr.Dataset:
     """Runs class by class and joins."""
-    parts = []
-    for i in tqdm(range(curved.sizes["class"]), desc=label, unit="class", disable=not progress):
+
+    def of_class(i: int) -> xr.Dataset:
         images = curved["direction_image"].isel({"class": i}).to_numpy()
-        target = int(curved["target"][i])
         rows = images.reshape(-1, int(np.prod(images.shape[2:])))
-        parts.append(keep(f"class-{target}", partial(run, rows.T, target)))
+        return run(rows.T, int(curved["target"][i]))
+
+    targets = curved["target"].to_numpy().tolist()
+    with tqdm(total=len(targets), desc=label, unit="class", disable=not progress) as bar:
+        computed = {f"class-{target}": partial(of_class, i) for i, target in enumerate(targets)}
+        parts = keep.each(computed, bar.update)
     families = curved.sizes["family"]
     values: dict[str, Any] = {name: curved[name] for name in _TOLD if name in curved}
     for name, first in parts[0].variables.items():

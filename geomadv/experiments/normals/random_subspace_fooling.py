@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from geomadv.labels import Schema, described
 from geomadv.linalg import Subspace, uniform_directions
 from geomadv.perturbations.balls import mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under, lost
-from geomadv.progress import tqdm
+from geomadv.progress import catching_up, tqdm
 
 _RATE, _PER_IMAGE = "fooling rate of one perturbation", "share of draws that fool the image"
 _NONE = "share of images whose scores are not finite"
@@ -108,13 +109,16 @@ def random_subspace_fooling(
             return xr.Dataset({"fooled": (dims, result.numpy()), "lost": (dims, none.numpy())})
 
         span = Subspace(basis)
-        found = []
-        for m in dimensions:
-            vectors = span.leading(m).random_unit(draws, seed=seed + m)
-            found.append(keep(f"m-{m}", partial(fooled, vectors)))
-            bar.update(len(found) * len(norms) * draws - bar.n)
-        vectors = uniform_directions(draws, net.dimension, seed=seed).to(x)
-        uniform = keep("uniform", partial(fooled, vectors))
+
+        def within(m: int) -> xr.Dataset:
+            return fooled(span.leading(m).random_unit(draws, seed=seed + m))
+
+        def everywhere() -> xr.Dataset:
+            return fooled(uniform_directions(draws, net.dimension, seed=seed).to(x))
+
+        parts = {f"m-{m}": partial(within, m) for m in dimensions} | {"uniform": everywhere}
+        done = catching_up(bar, repeat(len(norms) * draws))
+        *found, uniform = keep.each(parts, done)
     inside = xr.concat(found, dim="m")
     values = {
         "fooling_rate": inside["fooled"].mean("sample"),

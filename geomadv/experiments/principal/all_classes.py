@@ -84,7 +84,8 @@ def curvature(
         return ds
 
     targets = class_numbers(net, classes)
-    ds = keep.rows({f"class-{target}": partial(compute, target) for target in targets}, "class")
+    parts = {f"class-{target}": partial(compute, target) for target in targets}
+    ds = keep.rows(parts, "class", together=True)
     tell_kept()
     for attrs in (ds.attrs, ds["kind"].attrs):
         attrs.pop("note", None)  # of the first class alone

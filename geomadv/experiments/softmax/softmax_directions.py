@@ -167,12 +167,11 @@ def softmax_directions(
     values = {
         **_space(space, head),
         **_displaced(space, head, features, factors, seed),
-        **_kept(keep, "regions", partial(_regions, space, head, progress)),
-        **_kept(keep, "parallels", partial(_parallels, head, angle_sample, seed, progress)),
         **_kept(
             keep,
-            "perturbed",
-            partial(_perturbed, space, head, x, features, size, seed, progress),
+            regions=partial(_regions, space, head, progress),
+            parallels=partial(_parallels, head, angle_sample, seed, progress),
+            perturbed=partial(_perturbed, space, head, x, features, size, seed, progress),
         ),
         **_collide(space, head, x, starts, goals, settings, size, keep, progress),
         "prediction": prediction,
@@ -189,9 +188,12 @@ def softmax_directions(
     return ds
 
 
-def _kept(keep: Keep, part: str, compute: Callable[[], Values]) -> Values:
-    ds = keep(part, lambda: described(SCHEMA, compute()))
-    return {str(name): v for name, v in ds.data_vars.items()}
+def _kept(keep: Keep, **parts: Callable[[], Values]) -> Values:
+    def labelled(compute: Callable[[], Values]) -> xr.Dataset:
+        return described(SCHEMA, compute())
+
+    found = keep.each({part: partial(labelled, compute) for part, compute in parts.items()})
+    return {str(name): v for ds in found for name, v in ds.data_vars.items()}
 
 
 def _space(space: AdversarialSpace, layer: LastLayer) -> Values:

@@ -138,16 +138,24 @@ def confined_deepfool(
         unit="image",
         disable=not progress,
     ) as bar:
+        wanted = {}
         for i, (name, parts) in enumerate(groups.items()):
             for part in parts:
                 _projected_norms(result, i, part, x - centre)
             for j, d in enumerate(dims):
                 size = _size_at(parts[0].nested, d)
-                if j > 0 and size > 0 and size == result.sizes[i, j - 1]:
+                if size > 0 and not (j > 0 and size == _size_at(parts[0].nested, dims[j - 1])):
+                    wanted[i, j] = f"{name}-{d}", partial(attack, parts, size), size
+        found = keep.each(
+            {part: compute for part, compute, _ in wanted.values()}, lambda: bar.update(len(x))
+        )
+        for (i, j), ds in zip(wanted, found, strict=True):
+            result.put(i, j, wanted[i, j][2], ds)
+        for i, parts in enumerate(groups.values()):
+            for j, d in enumerate(dims):
+                if (i, j) not in wanted and _size_at(parts[0].nested, d) > 0:
                     result.repeat(i, j)
-                elif size > 0:
-                    result.put(i, j, size, keep(f"{name}-{d}", partial(attack, parts, size)))
-                bar.update(len(x))
+                    bar.update(len(x))
     attacked = np.where(result.sizes > 0, 1.0, np.nan)
     values = result.values | {
         "converged_share": result.values["converged"].mean(axis=2) * attacked,

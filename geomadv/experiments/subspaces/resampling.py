@@ -192,12 +192,13 @@ def resampling(
     networks = [resampled(net, d_low) for d_low in low_sizes]
     size = net.batch_size(batch_size)
     attack = partial(_attacked, net, deepfool, size, progress)
-    plain = keep("images", partial(attack, x))
+    attacked = {"images": x} if span is None else {"images": x, "span": span}
+    plain, *other = keep.each({name: partial(attack, part) for name, part in attacked.items()})
     delta = torch.from_numpy(plain["delta"].to_numpy()).to(x)
     spanning = None
     if span is not None:
-        other = keep("span", partial(attack, span))
-        spanning = torch.from_numpy(other["delta"].to_numpy()[other["converged"].to_numpy()]).to(x)
+        changed = other[0]["converged"].to_numpy()
+        spanning = torch.from_numpy(other[0]["delta"].to_numpy()[changed]).to(x)
         if len(spanning) == 0:
             raise InputError(
                 f"span_images: DeepFool changed the label of none of {len(span)} images, so that "
@@ -210,13 +211,12 @@ def resampling(
             variables |= _direct(network, _unit(net, d_low), x, spanning, deepfool, size)
         return xr.Dataset(variables)
 
-    rows = []
-    for d_low, network in zip(
-        tqdm(low_sizes, desc="resampling", unit="size", disable=not progress),
-        networks,
-        strict=True,
-    ):
-        rows.append(keep(f"low-{d_low}", partial(row, d_low, network)))
+    parts = {
+        f"low-{d_low}": partial(row, d_low, network)
+        for d_low, network in zip(low_sizes, networks, strict=True)
+    }
+    with tqdm(total=len(parts), desc="resampling", unit="size", disable=not progress) as bar:
+        rows = keep.each(parts, bar.update)
     found = xr.concat(rows, "d_low").merge(plain.drop_vars("delta"))
     found["label"] = ("sample", labels)
     values: dict[str, Any] = {str(name): v for name, v in found.data_vars.items()}

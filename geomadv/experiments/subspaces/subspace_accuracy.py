@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import Schema, described
 from geomadv.linalg import NestedSubspaces
 from geomadv.perturbations.fooling import clean_labels
-from geomadv.progress import tqdm
+from geomadv.progress import catching_up, tqdm
 
 Array = NDArray[Any]
 
@@ -112,13 +113,14 @@ def subspace_accuracy(
     size = net.batch_size(batch_size)
     parts = [part for split in splits.values() for part in split.batches(size)]
     clean = torch.cat([clean_labels(net, net.check_images(part), size).cpu() for part in parts])
-    swept = []
     total = len(families) * len(clean)
     with tqdm(total=total, desc="subspace accuracy", unit="image", disable=not progress) as bar:
-        for (name, nested), ends in zip(families.items(), sizes.tolist(), strict=True):
-            compute = partial(_family, net, parts, centre, nested, ends, bar.update)
-            swept.append(keep(name, compute)["prediction"].to_numpy())
-            bar.update(len(swept) * len(clean) - bar.n)
+        computed = {
+            name: partial(_family, net, parts, centre, nested, ends, bar.update)
+            for (name, nested), ends in zip(families.items(), sizes.tolist(), strict=True)
+        }
+        kept = keep.each(computed, catching_up(bar, repeat(len(clean))))
+    swept = [ds["prediction"].to_numpy() for ds in kept]
     return _dataset(net, splits, families, visited, sizes, clean.numpy(), np.stack(swept))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from geomadv.boundary import boundary_points
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError, check_counts
-from geomadv.experiments.universality.search import kept_search
+from geomadv.experiments.universality.search import kept_searches
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import Schema, described
@@ -113,10 +113,12 @@ def categories(
         changed = is_fooled(labels_under(net, x, v.to(x), size), clean)
         return np.asarray(changed.cpu().numpy(), dtype=bool)
 
-    for radius in tqdm(radii, desc="categories", unit="norm", disable=not progress):
-        part = f"search-{radius!r}"
-        found = kept_search(keep, part, net, x, radius, seed=seed, batch_size=size, **settings)
-        common = fooled(found.delta)
+    settings |= {"images": x, "seed": seed, "batch_size": size}
+    searches = {f"search-{radius!r}": {"radius": radius} for radius in radii}
+    with tqdm(total=len(radii), desc="categories", unit="norm", disable=not progress) as bar:
+        found = kept_searches(keep, net, searches, bar.update, **settings)
+    for radius, universal in zip(radii, found, strict=True):
+        common = fooled(universal.delta)
         noise = np.stack([fooled(v) for v in random_perturbations(net, draws, radius, 2, seed)])
         rates = noise.mean(1)
         reached |= common | noise.any(0) | (distance <= radius)

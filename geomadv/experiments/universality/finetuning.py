@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError, check_counts
-from geomadv.experiments.universality.search import kept_search
+from geomadv.experiments.universality.search import kept_searches
 from geomadv.images import ImageSet
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
@@ -107,11 +107,8 @@ def finetuning(
     pools: list[Tensor] = []
     with tqdm(total=rounds + 1, desc="fine-tuning", unit="round", disable=not progress) as bar:
         for number in range(rounds + 1):
-            names = [f"round-{number}-search-{k}" for k in range(pool)]
-            found = [
-                kept_search(keep, name, net, sample, radius, seed=seed + k, **settings)
-                for k, name in enumerate(names)
-            ]
+            searches = {f"round-{number}-search-{k}": {"seed": seed + k} for k in range(pool)}
+            found = kept_searches(keep, net, searches, images=sample, radius=radius, **settings)
             pools.append(torch.stack([u.delta for u in found]))
             clean = clean_labels(net, unseen, size)
             accuracy.append(float((clean == truth).double().mean()))

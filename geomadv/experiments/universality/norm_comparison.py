@@ -24,7 +24,7 @@ from geomadv.perturbations.fooling import (
     labels_under,
     lost,
 )
-from geomadv.progress import tqdm
+from geomadv.progress import catching_up, tqdm
 
 _KIND, _EACH = ("kind",), ("kind", "norm", "draw")
 
@@ -115,13 +115,11 @@ def norm_comparison(
                 {"fooling_rate": (dims, found[0]), "unlabelled_share": (dims, found[1])}
             )
 
-        tried = 0
-        for i, (name, directions) in enumerate(units.items()):
-            found = keep(name, partial(rates, directions))
+        parts = {name: partial(rates, directions) for name, directions in units.items()}
+        done = catching_up(bar, (len(norms) * len(v) for v in units.values()))
+        for i, found in enumerate(keep.each(parts, done)):
             rate[i, :, : found.sizes["draw"]] = found["fooling_rate"].to_numpy()
             none[i, :, : found.sizes["draw"]] = found["unlabelled_share"].to_numpy()
-            tried += found["fooling_rate"].size
-            bar.update(tried - bar.n)
     values = {
         "fooling_rate": rate,
         "unlabelled_share": none,

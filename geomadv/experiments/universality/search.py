@@ -1,12 +1,14 @@
-"""Searches for universal perturbations that a caller may keep."""
+"""Searches for universal perturbations that a caller may keep, and processes divide."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 import xarray as xr
 
 from geomadv.classifier import Classifier
-from geomadv.keep import Keep, within
+from geomadv.keep import Done, Keep, nothing, within
 from geomadv.labels import IMAGE
 from geomadv.perturbations.universal import UniversalPerturbation, universal_perturbation
 
@@ -15,16 +17,29 @@ _HISTORIES = ("history", "steps")
 _HELD_OUT = ("held_out_fooling_rate", "held_out_history")
 
 
-def kept_search(
-    keep: Keep, part: str, net: Classifier, images: Any, radius: float, **settings: Any
-) -> UniversalPerturbation:
-    """`universal_perturbation` with these arguments, or what `keep` has of it under this name."""
+def kept_searches(
+    keep: Keep,
+    net: Classifier,
+    searches: Mapping[str, Mapping[str, Any]],
+    done: Done = nothing,
+    **settings: Any,
+) -> list[UniversalPerturbation]:
+    """Universal perturbations, or what `keep` has of them.
 
-    def search() -> xr.Dataset:
+    Args:
+        keep: what keeps searches, and the passes of one that is not finished.
+        net: the network.
+        searches: name -> arguments of `universal_perturbation`.
+        done: called after each.
+        **settings: arguments that all of them have.
+    """
+
+    def search(part: str) -> xr.Dataset:
         passes = within(keep, part)
-        return _stored(universal_perturbation(net, images, radius, keep=passes, **settings))
+        return _stored(universal_perturbation(net, keep=passes, **settings, **searches[part]))
 
-    return _restored(keep(part, search), net)
+    parts = {part: partial(search, part) for part in searches}
+    return [_restored(ds, net) for ds in keep.each(parts, done)]
 
 
 def _stored(found: UniversalPerturbation) -> xr.Dataset:

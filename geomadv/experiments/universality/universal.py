@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError, check_counts
-from geomadv.experiments.universality.search import kept_search
+from geomadv.experiments.universality.search import kept_searches
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import uniform_directions
@@ -105,26 +105,18 @@ def universal(
     settings = check_search(search)
     size = net.batch_size(batch_size)
     clean = clean_labels(net, unseen, size)
-    found: dict[tuple[int, int], UniversalPerturbation] = {}
-    with tqdm(
-        total=len(sizes) * repeats, desc="sample sizes", unit="search", disable=not progress
-    ) as bar:
-        for repeat in range(repeats):
-            order = np.random.default_rng([seed, repeat]).permutation(len(x))
-            for number, n in enumerate(sizes):
-                found[number, repeat] = kept_search(
-                    keep,
-                    f"search-{n}-{repeat}",
-                    net,
-                    x[torch.from_numpy(order[:n])],
-                    radius,
-                    p=p,
-                    seed=seed + repeat,
-                    held_out=unseen,
-                    batch_size=size,
-                    **settings,
-                )
-                bar.update()
+    settings |= {"radius": radius, "p": p, "held_out": unseen, "batch_size": size}
+    searches, places = {}, []
+    for repeat in range(repeats):
+        order = np.random.default_rng([seed, repeat]).permutation(len(x))
+        for number, n in enumerate(sizes):
+            sample = x[torch.from_numpy(order[:n])]
+            searches[f"search-{n}-{repeat}"] = {"images": sample, "seed": seed + repeat}
+            places.append((number, repeat))
+    with tqdm(total=len(searches), desc="sample sizes", unit="search", disable=not progress) as bar:
+        found = dict(
+            zip(places, kept_searches(keep, net, searches, bar.update, **settings), strict=True)
+        )
     largest = [found[len(sizes) - 1, repeat].delta for repeat in range(repeats)]
     noise = random_perturbations(net, draws, radius, p, seed).to(x)
     labels = torch.stack([labels_under(net, unseen, v, size) for v in (*largest, *noise)])
