@@ -213,7 +213,7 @@ def test_files_that_must_not_be_read_are_named(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08", "gunzip"),
         (b"\n<!DOCTYPE html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
-        (b"", "is no readable HDF5 file"),
+        (b"", "is empty"),
         (b"nonsense", "is no readable HDF5 file"),
     ],
 )

@@ -130,7 +130,7 @@ def test_images_stand_upright(orientation: int, kind: str, tmp_path: Path) -> No
 
 
 def test_what_is_no_image_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("<html>")
+    (tmp_path / "a.png").write_text("text")
     with pytest.raises(InputError, match=r"a\.png cannot be read .*does not know"):
         read(tmp_path)
     note = PngInfo()

@@ -418,7 +418,7 @@ FILES: dict[str, tuple[Callable[[str], Any], str]] = {
     "gzip": (lambda p: Path(p).write_bytes(b"\x1f\x8b" + bytes(20)), "compressed by gzip"),
     "no tensors": (lambda p: torch.save({"epoch": 3}, p), r"no state dict.*the file holds epoch"),
     "a tensor": (lambda p: torch.save(torch.ones(3), p), "no state dict"),
-    "nothing": (lambda p: Path(p).touch(), "are empty"),
+    "nothing": (lambda p: Path(p).touch(), "is empty"),
 }
 
 
