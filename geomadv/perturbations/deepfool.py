@@ -9,7 +9,7 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.precision import computes
-from geomadv.perturbations.result import Perturbations, check_classes
+from geomadv.perturbations.result import Classes, Perturbations, check_classes
 from geomadv.perturbations.settings import DeepFoolSettings
 from geomadv.perturbations.walk import Walk, run
 
@@ -34,7 +34,7 @@ class DeepFoolResult(Perturbations):
 def deepfool(
     net: Classifier,
     images: Any,
-    target: int | Tensor | None = None,
+    target: Classes | None = None,
     subspace: "Subspace | None" = None,
     candidates: int = 10,
     overshoot: float = 0.02,
@@ -101,7 +101,7 @@ def deepfool_by(
     search: DeepFoolSettings,
     net: Classifier,
     images: Any,
-    target: int | Tensor | None = None,
+    target: Classes | None = None,
     subspace: "Subspace | None" = None,
     region: bool = False,
     batch_size: int | None = None,

@@ -8,14 +8,14 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.classifier.precision import computes
 from geomadv.perturbations.fooling import check_labels, labels_of
-from geomadv.perturbations.result import check_classes
+from geomadv.perturbations.result import Classes, check_classes
 
 
 @computes
 def saliency(
     net: Classifier,
     images: Any,
-    labels: int | Tensor | None = None,
+    labels: Classes | None = None,
     *,
     batch_size: int | None = None,
 ) -> Tensor:
