@@ -34,7 +34,8 @@ def fgsm(
         net: the network; computation is done on its device and in its dtype.
         images: clean images (N, C, H, W) inside the bounds: tensor, array or ImageSet.
         epsilon: step per pixel, image units (> 0). A pixel whose gradient is zero stays.
-        labels: class, or (N,) classes, whose loss is to grow; default: the predicted ones.
+        labels: class, or (N,) classes, by number or name, whose loss is to grow; default: the
+            predicted ones.
         clip: keep the perturbed images in the network's bounds. Off by default: geometry ignores
             the pixel box.
         batch_size: images per pass; default from memory. It changes results by rounding only.

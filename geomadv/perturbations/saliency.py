@@ -26,7 +26,8 @@ def saliency(
     Args:
         net: the network; computation is done on its device and in its dtype.
         images: clean images (N, C, H, W) inside the bounds: tensor, array or ImageSet.
-        labels: class, or (N,) classes, whose score counts; default: the predicted ones.
+        labels: class, or (N,) classes, by number or name, whose score counts; default: the
+            predicted ones.
         batch_size: images per pass; default from memory. It changes results by rounding only.
 
     Returns:
