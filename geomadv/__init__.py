@@ -6,6 +6,7 @@ what the directions do; every answer is one HDF5 file; every figure is drawn fro
 
 from importlib import import_module
 from importlib.metadata import version
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 # Modules are imported when a name is first used: `geomadv --help` needs none of them.
@@ -83,6 +84,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
         value = getattr(import_module(_WHERE[name]), name)
+        if isinstance(value, FunctionType):
+            value = import_module("geomadv.doors").door(value)
     elif name in _ROOMS:
         value = import_module(f"geomadv.{name}")
     else:

@@ -13,10 +13,11 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "geomadv"
 
 # Words and small tools that every room may use.
-GROUND = {"errors", "keep", "labels", "progress", "framing"}
+GROUND = {"doors", "errors", "keep", "labels", "progress", "framing"}
 
 # Room -> the rooms on its left that it imports.
 ARROWS: dict[str, set[str]] = {
+    "doors": set(),
     "errors": set(),
     "keep": set(),
     "labels": set(),

@@ -1,8 +1,5 @@
 """Networks through which no gradient can go, or chance, or other images: the true reason."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -142,27 +139,6 @@ def test_networks_that_drop_a_batch_of_one_work(size: int) -> None:
         torch.testing.assert_close(net(x[:size]), expected)
         y = x[:size].clone().requires_grad_()
         assert torch.autograd.grad(net(y).sum(), y)[0].any()
-
-
-def test_field_cases(data_dir: Path) -> None:
-    folder = data_dir / "field-cases"
-    if not (folder / "small_nets.py").exists():
-        pytest.skip(f"needs {folder}")
-    sys.path.insert(0, str(folder))
-    try:
-        import small_nets
-    finally:
-        sys.path.remove(str(folder))
-    shape = (3, 16, 16)
-    assert Classifier(small_nets.View(), (3, 32, 32)).note
-    assert Classifier(small_nets.Masked(-1e9), shape).num_classes == 10
-    assert Classifier(small_nets.Masked(None), shape).num_classes == 5
-    assert "autocast" in Classifier(small_nets.Autocast(), shape).note
-    assert Classifier(small_nets.Double(), shape).dtype == torch.float32
-    with pytest.raises(InputError, match="no_grad"):
-        Classifier(small_nets.NoGrad(), shape)
-    with pytest.raises(InputError, match="detach"):
-        Classifier(small_nets.Detached(), shape)
 
 
 @pytest.mark.parametrize("width", [1e2, 1e3, 1e4])

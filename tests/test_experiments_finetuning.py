@@ -75,7 +75,7 @@ def test_training_mends_a_needless_direction_and_leaves_the_original_alone(tmp_p
         ({"images": ImageSet(torch.rand(3, *SHAPE))}, "no labels"),
         ({"images": ImageSet(torch.rand(1, *SHAPE), torch.tensor([2]))}, "images: label 2"),
         ({"held_out": ImageSet(torch.rand(1, *SHAPE), torch.tensor([2]))}, "held_out: label 2"),
-        ({"images": torch.rand(3, *SHAPE)}, "images is a Tensor"),
+        ({"images": torch.rand(3, *SHAPE)}, "images is of type Tensor"),
         ({"search": {"seed": 3}}, "search: 'seed'"),
     ],
 )

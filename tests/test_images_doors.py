@@ -293,7 +293,7 @@ def test_other_pickles_are_refused_and_nothing_is_run(
     monkeypatch.chdir(tmp_path)
     folder = put_cifar(tmp_path / "in", 2)
     (folder / "data_batch_1").write_bytes(content)
-    with pytest.raises(InputError, match=r"data_batch_1 (is|holds) no (pickled )?CIFAR"):
+    with pytest.raises(InputError, match=r"data_batch_1 (is|holds) (no (pickled )?CIFAR|empty)"):
         load_images(folder)
     assert not Path("evil").exists()
 

@@ -44,16 +44,6 @@ def case(data_dir: Path, tmp_path: Path) -> Any:
     return unpack
 
 
-def test_a_hidden_folder_is_no_class(case: Any) -> None:
-    assert load(case("hidden_folder")).class_names == ("a", "b", "c")
-
-
-def test_an_empty_class_keeps_its_number(case: Any) -> None:
-    images = load(case("empty_class"))
-    assert images.class_names == ("a", "b", "c")
-    assert sorted(set(images.labels.tolist())) == [0, 2]
-
-
 def test_validation_images_without_classes_are_refused(case: Any) -> None:
     root = case("flat_val")
     assert classes(load(root)) == ["a", "b", "c"]

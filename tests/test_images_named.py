@@ -292,7 +292,7 @@ def test_damaged_images_are_named_when_read(cut: int, end: str, tmp_path: Path) 
     picture(path, 7, size=(40, 40))
     path.write_bytes(path.read_bytes()[:cut])
     images = whole(tmp_path, size=6)
-    with pytest.raises(InputError, match=rf"bad\.{end} cannot be read as an image"):
+    with pytest.raises(InputError, match=rf"bad\.{end} (cannot be read as an image|is empty)"):
         _ = images.images
 
 
@@ -328,7 +328,7 @@ def test_settings_and_paths_that_cannot_be_used(tmp_path: Path) -> None:
         load_images("MNIST")
     with pytest.raises(InputError, match="nor an existing path"):
         load_images(tmp_path / "nothing.npz")
-    (tmp_path / "a.mat").write_text("")
+    (tmp_path / "a.mat").write_text("text")
     with pytest.raises(InputError, match=r"kind '\.mat' cannot be loaded"):
         load_images(tmp_path / "a.mat")
 

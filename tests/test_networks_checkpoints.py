@@ -418,7 +418,7 @@ FILES: dict[str, tuple[Callable[[str], Any], str]] = {
     "gzip": (lambda p: Path(p).write_bytes(b"\x1f\x8b" + bytes(20)), "compressed by gzip"),
     "no tensors": (lambda p: torch.save({"epoch": 3}, p), r"no state dict.*the file holds epoch"),
     "a tensor": (lambda p: torch.save(torch.ones(3), p), "no state dict"),
-    "nothing": (lambda p: Path(p).touch(), "are empty"),
+    "nothing": (lambda p: Path(p).touch(), "is empty"),
 }
 
 
@@ -451,29 +451,3 @@ def test_a_scripted_network_works_as_the_message_says(state: State) -> None:
     torch.jit.script(module).save("w.pt")  # type: ignore[no-untyped-call]
     net = Classifier(torch.jit.load("w.pt"), SHAPE)  # type: ignore[no-untyped-call]
     torch.testing.assert_close(net(x()), expected(state))
-
-
-# The files of the field
-
-
-@pytest.mark.parametrize(
-    "file",
-    [
-        *("legacy.pth", "key_net.pth", "key_model.pth", "best.pth.tar", "lightning.ckpt"),
-        *("pytorch_model.bin", "prefix_model.pt", "prefix_module_model.pt"),
-        "normalised_inside.pt",
-    ],
-)
-def test_field_checkpoints_give_the_scores_of_the_reference(file: str, data_dir: Path) -> None:
-    folder = data_dir / "field-cases"
-    reference = load_network(NAME, weights=folder / "plain.pt", input_shape=SHAPE)
-    net = load_network(NAME, weights=folder / file, input_shape=SHAPE)
-    assert ("normalize.mean" in net.note) == (file == "normalised_inside.pt")
-    mean, std = net.mean or (0.0,) * 3, net.std or (1.0,) * 3
-    images = x() * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None]
-    assert torch.equal(net(images), reference(x()))
-
-
-def test_field_script_is_named(data_dir: Path) -> None:
-    with pytest.raises(InputError, match="TorchScript archive"):
-        load_network(NAME, weights=data_dir / "field-cases" / "scripted.pt", input_shape=SHAPE)

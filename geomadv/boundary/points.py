@@ -17,7 +17,7 @@ from geomadv.classifier.precision import computes
 from geomadv.errors import InputError
 from geomadv.linalg.rows import unit_rows
 from geomadv.perturbations.deepfool import DeepFoolResult, deepfool_by
-from geomadv.perturbations.result import check_classes
+from geomadv.perturbations.result import Classes, check_classes
 from geomadv.perturbations.settings import DeepFoolChanges, DeepFoolSettings
 from geomadv.progress import tqdm
 
@@ -92,7 +92,7 @@ class BoundaryPoints:
 def boundary_points(
     net: Classifier,
     images: Any,
-    target: int | Tensor | None = None,
+    target: Classes | None = None,
     position: Literal["refine"] | float = "refine",
     nearest: bool = False,
     *,

@@ -21,6 +21,11 @@ def check_kind(module: Any) -> None:
             f"module is a {type(module).__name__}, expected a torch.nn.Module. Wrap a function "
             "in a module's forward; networks by name come from load_network."
         )
+    if empty := [name for name, t in module.named_parameters() if t.is_meta]:
+        raise InputError(
+            f"module has weights on the device meta, which have no values ({empty[0]}, ...): make "
+            "the network on the CPU, or load its weights with assign=True."
+        )
 
 
 def image_shape(value: Any) -> tuple[int, int, int]:

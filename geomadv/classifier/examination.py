@@ -78,7 +78,7 @@ def first_scores(module: Normalised, x: Tensor, name: str) -> Tensor:
         if scores is None:
             raise ShapeError(
                 f"network {name!r} does not take images of input_shape={tuple(x.shape[1:])} "
-                f"in {x.dtype}: {error}"
+                f"in {x.dtype}: {error}. Give the size that it was made for."
             ) from error
     # A scripted part computes as it was compiled, and not alike at every call.
     scripted = any(isinstance(m, torch.jit.ScriptModule) for m in module.modules())

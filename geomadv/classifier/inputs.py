@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geomadv.doors import check_device
 from geomadv.errors import InputError
 
 
@@ -22,12 +23,19 @@ def as_images(
     images = getattr(images, "images", images)
     if not isinstance(images, Tensor):
         # Flipped views and read-only arrays, which torch does not take, are copied.
-        images = np.require(images, requirements=("C", "W"))
+        try:
+            images = np.require(images, requirements=("C", "W"))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"images are a {type(images).__name__}, which is no array ({error}); expected an "
+                f"array or tensor of shape (N, {', '.join(map(str, shape))}), or an ImageSet."
+            ) from error
         if not (np.issubdtype(images.dtype, np.number) or images.dtype == bool):
             raise InputError(
                 f"images are an array of {images.dtype}; expected floating values of shape "
                 f"(N, {', '.join(map(str, shape))})."
             )
+    check_device("images", images)
     x = torch.as_tensor(images)
     if x.shape[1:] != shape:
         hint = " Add the batch dimension: images[None]." if x.shape == shape else ""

@@ -1,6 +1,7 @@
 """The experiments of the literature: plain functions, arrays in, xarray.Dataset out."""
 
 from geomadv.curvature.choice import paper_step
+from geomadv.doors import guarded
 from geomadv.experiments.linear.normal_tilt import class_centroids, normal_tilt
 from geomadv.experiments.linear.tilting_plane import tilting_plane
 from geomadv.experiments.linear.tilting_toy import tilting_toy, toy_problem
@@ -109,3 +110,5 @@ __all__ = [
     "universal",
     "within",
 ]
+
+globals().update(guarded({name: globals()[name] for name in __all__}))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
+from geomadv.files.kinds import other_kind
 from geomadv.images.formats import naming
 from geomadv.images.imageset import ImageSet
 
@@ -49,6 +50,7 @@ def missing_key(path: Path, key: str, found: Sequence[str]) -> InputError:
 
 def npz_keys(path: Path) -> list[str]:
     """Names of the arrays in an .npz file; raises `InputError` for a file that is none."""
+    _check_kind(path, "zip")
     try:
         with np.load(path, allow_pickle=False) as file:
             return list(file.keys())
@@ -87,12 +89,18 @@ def load_npy(path: Path, limit: int | None, name: str, bounds: Bounds) -> ImageS
     Raises:
         InputError: a damaged file, pickled objects, or what `ImageSet` refuses.
     """
+    _check_kind(path, "npy")
     try:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     except _UNREADABLE as error:
         raise _no_arrays(path, error) from error
     with naming(path):
         return limited(channels_first(pixels), None, None, limit, name, bounds)
+
+
+def _check_kind(path: Path, own: str) -> None:
+    if error := other_kind(path, "the image file", (own,)):
+        raise error
 
 
 def _no_arrays(path: Path, error: Exception) -> InputError:

@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
+from geomadv.files.kinds import other_kind
 
 Pixels = NDArray[np.uint8]
 _File = BinaryIO | gzip.GzipFile
 
+# Kinds that are read here, and in the doors that say `damaged`.
+_OWN = ("gzip", "HDF5")
 _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate cannot expand more than 1032-fold (zlib technical details): a header that promises more
 # is damaged, and no memory is spent on it.
@@ -39,7 +42,7 @@ CIFAR10_NAMES = (
 
 def damaged(path: Path, finding: str) -> InputError:
     """The error for a file whose content is not what its place promises."""
-    return InputError(
+    return other_kind(path, "the file", _OWN) or InputError(
         f"{path} {finding}. Copy or download the file again, or move it away if it is of another "
         "kind."
     )

@@ -1,8 +1,8 @@
 """Images with labels in one HDF5 file, which may be of netCDF-4; what cannot be read is named."""
 
 import contextlib
-import errno
 import functools
+import importlib
 import json
 import subprocess
 import sys
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
+from geomadv.files.kinds import hdf5_refusal
 from geomadv.images.containers import limited, missing_key
 from geomadv.images.formats import damaged, naming
 from geomadv.images.imageset import ImageSet
@@ -33,18 +34,6 @@ with h5py.File(sys.argv[1], "r") as file:
     json.dump([text.decode() for text in file[sys.argv[2]][...].ravel()], sys.stdout)
 """
 
-# First bytes of what people have under the name of an HDF5 file.
-_KINDS = {
-    b"CDF": (
-        "is of netCDF-3, not netCDF-4 (which is HDF5): convert it, with `nccopy -k nc4 OLD NEW` or "
-        'xarray.open_dataset(old, engine="scipy").to_netcdf(new, engine="h5netcdf")'
-    ),
-    b"PK\x03\x04": "is a zip archive, not HDF5: if it is of NumPy, call it .npz",
-    b"\x1f\x8b": "is compressed with gzip: unpack it with gunzip",
-    b"<": "is a web page, not HDF5: download the file itself",
-    b"version https://git-lfs": "is a pointer of Git LFS: fetch the file with `git lfs pull`",
-}
-
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
@@ -53,32 +42,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, KeyError, RuntimeError) as error:
-        raise _named(path, error) from error
-
-
-def _named(path: Path, error: Exception) -> InputError:
-    """Says what a file is that HDF5 does not read: damaged is only what remains."""
-    text, number = str(error), getattr(error, "errno", None)
-    if "unable to lock" in text:
-        return InputError(
-            f"{path} is open for writing in another process: wait until it has closed the file, or "
-            "set HDF5_USE_FILE_LOCKING=FALSE if you know that nothing is written."
-        )
-    if "already open for write" in text:
-        return InputError(
-            f"{path} is open for writing, or was not closed when its writer was killed: close it "
-            f"there; if nothing writes it any more, free it with `h5clear -s {path}`."
-        )
-    if number in (errno.EACCES, errno.EPERM):
-        return InputError(f"{path} must not be read ({error}). Change its rights.")
-    if not path.exists():
-        return InputError(f"{path} is not there any more: put it back, and keep it during the run.")
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        head = file.read(32).lstrip(b"\xef\xbb\xbf \r\n\t")
-        for magic, kind in _KINDS.items():
-            if head.startswith(magic):
-                return InputError(f"{path} {kind}.")
-    return damaged(path, f"is no readable HDF5 file ({error})")
+        refusal = hdf5_refusal(path, error, "the image file", ())
+        raise refusal or damaged(path, f"is no readable HDF5 file ({error})") from error
 
 
 def hdf5_keys(path: Path) -> list[str]:
@@ -145,11 +110,14 @@ def _check_filters(data: h5py.Dataset, path: Path) -> None:
     for k in range(made.get_nfilters()):
         number, _, _, name = made.get_filter(k)
         if not h5py.h5z.filter_avail(number):
+            with contextlib.suppress(ImportError):  # it registers its filters
+                importlib.import_module("hdf5plugin")
+        if not h5py.h5z.filter_avail(number):
             raise InputError(
                 f"{path}: {data.name[1:]!r} is compressed with the HDF5 filter "
                 f"{name.decode(errors='replace') or 'without a name'} (number {number}), which is "
-                "not installed. Install hdf5plugin and import it before geomadv, or write the file "
-                "anew with compression='gzip'."
+                "not installed. Install it with `pip install hdf5plugin`, or write the file anew "
+                "with compression='gzip'."
             )
 
 

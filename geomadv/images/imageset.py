@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geomadv.doors import check_device
 from geomadv.errors import InputError
 from geomadv.images.doors import taken
 from geomadv.images.readers import ArrayReader, Reader, as_slice, chunks
@@ -284,6 +285,7 @@ def _listed(words: Sequence[str], most: int = 20) -> str:
 
 def _check_labels(labels: Any, n: int) -> NDArray[np.int64]:
     """Labels as an own (n,) int64 array."""
+    check_device("labels", labels)
     try:
         array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
     except ValueError as error:

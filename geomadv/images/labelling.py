@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geomadv.errors import InputError
+from geomadv.files.kinds import broken_link
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 LABELS = "labels.csv"
@@ -210,17 +211,29 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not _hidden(name)
 
 
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name, but for what is hidden.
+
+    Raises:
+        InputError: a link leads nowhere: an image, or a class and its number, would be missing.
+    """
+    with os.scandir(folder) as entries:
+        found = sorted((e for e in entries if not _hidden(e.name)), key=lambda e: e.name)
+    for entry in found:
+        if entry.is_symlink() and (error := broken_link(Path(entry.path), "the image or class")):
+            raise error
+    return found
+
+
 def _visible_folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p.name))
+    return [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
 
 
 def _images(folder: Path) -> list[Path]:
     """The images directly in a folder, by name."""
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if _is_image(entry.name) and entry.is_file()]
-    return [folder / name for name in sorted(names)]
+    return [folder / e.name for e in _entries(folder) if _is_image(e.name) and e.is_file()]
 
 
 def _some(names: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geomadv.errors import InputError, closest
+from geomadv.files.kinds import other_kind
 from geomadv.framing import Framing
 from geomadv.images import named
 from geomadv.images.containers import layout, load_npy, load_npz, npz_keys
@@ -144,6 +145,8 @@ def _open(
         return _open_folder(path, framing)
     if path.is_file():
         return _open_file(path, framing, bounds)
+    if os.path.lexists(path) and (error := other_kind(path, "images:")):
+        raise error
     raise InputError(
         f"images {name!r} are neither a known name ({', '.join(known)}) nor an existing path."
         f"{closest(name.lower(), known) or ' Check the spelling.'}"
@@ -175,7 +178,7 @@ def _open_file(path: Path, framing: Framing, bounds: tuple[float, float]) -> _Op
     elif kind in (".h5", ".hdf5", ".nc"):
         places, load_file = layout(path, hdf5_keys(path)), load_hdf5
     else:
-        raise InputError(
+        raise other_kind(path, "images:") or InputError(
             f"images {path}: a file of kind {kind!r} cannot be loaded. Give an image, a folder of "
             "images, an .npz, .npy or HDF5 (.h5) file, or pass arrays: ImageSet(images, labels)."
         )

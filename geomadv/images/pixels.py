@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from geomadv.errors import InputError
+from geomadv.files.kinds import other_kind
 
 # Modes of 8 bits and less; white is 255 once they are converted.
 _GREY, COLOUR = ("1", "L", "LA"), ("P", "RGB", "RGBA", "CMYK")
@@ -75,7 +76,7 @@ def channels(image: Image.Image) -> NDArray[np.uint8] | NDArray[np.float32]:
 
 def unreadable(path: Path, error: Exception) -> InputError:
     """The error for a file that Pillow cannot read."""
-    return InputError(
+    return other_kind(path, "the image", ("image",)) or InputError(
         f"{path} cannot be read as an image ({error}). If it is damaged, copy it again or remove "
         "it (and its line in labels.csv, if there is one); if it is of a kind that Pillow does not "
         "know, convert it to PNG."

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geomadv.doors import check_device
 from geomadv.errors import InputError
 
 # Rounding of float64 pixels to float32 may leave the bounds by some 1e-7 of their width.
@@ -83,6 +84,7 @@ class ArrayReader(Reader):
 
 def as_pixels(images: Any) -> NDArray[Any]:
     """Tensor, array or nested sequence -> array, without a copy where there need not be one."""
+    check_device("images", images)
     if isinstance(images, Tensor):
         images = images.detach().cpu()
         # NumPy has no bfloat16.

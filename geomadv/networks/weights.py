@@ -1,8 +1,8 @@
 """Weight files: found, and read by their content without running code."""
 
+import os
 import pickle
 import re
-import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -16,18 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from geomadv.errors import InputError
-from geomadv.files.download import WEB_PAGE
+from geomadv.files.kinds import other_kind
 from geomadv.files.places import DATA_VARIABLE, cache_dir, data_dir
 
 _FETCH = "It is damaged or cut off; fetch it anew."
 _STATE_DICT = "torch.save(model.state_dict(), 'weights.pt')"
-# First bytes of files that are taken for weights, what they are, and what to do.
-_FOREIGN = (
-    (b"\x89HDF", "an HDF5 file (weights of Keras?)", "Convert its arrays to a PyTorch state dict."),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Run git lfs pull."),
-    (b"\x1f\x8b", "compressed by gzip", "Unpack it."),
-    (b"{", "a JSON text (an index or a configuration)", "Name the file with the tensors."),
-)
 # Members of zip archives that are no state dicts, what these are, and what to do.
 _ARCHIVES = (
     (
@@ -68,6 +61,9 @@ def find_weights(name: str | Path) -> Path:
     for place in places:
         if place.is_file():
             return place
+    for place in places:
+        if os.path.lexists(place):
+            raise other_kind(place, "the weight file") or AssertionError(place)
     raise InputError(
         f"weights={str(name)!r} not found; looked for {', '.join(map(str, places))}. "
         f"Put the file there, give its full path, or set {DATA_VARIABLE} to the folder whose "
@@ -114,8 +110,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InputError: another format, a damaged file, or a pickle that holds more than tensors.
     """
-    with path.open("rb") as file:
-        head = file.read(512)
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise other_kind(path, "the weight file") or _unreadable(path, error) from error
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
         content: Any = _safetensors(path)
     else:
@@ -138,16 +137,10 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _check_format(path: Path, head: bytes) -> None:
     """Refuses what `torch.save` did not write, by name."""
-    found = [(what, remedy) for start, what, remedy in _FOREIGN if head.startswith(start)]
-    if not head:
-        found = [("empty", "Fetch it anew.")]
-    elif WEB_PAGE.match(head):
-        found = [("a web page, not the file itself", "Download it anew from a direct address.")]
-    elif head.startswith(b"PK"):
-        found = _archive(path)
-    elif head[257:262] == b"ustar" and tarfile.is_tarfile(path):
-        found = [("a tar archive", "Unpack it and name the file inside.")]
-    elif not (found or head.startswith(b"\x80")):
+    if error := other_kind(path, "the weight file", ("zip",)):
+        raise error
+    found = _archive(path) if head.startswith(b"PK") else []
+    if not head.startswith((b"PK", b"\x80")):
         what = "in none of the formats that geomadv reads: safetensors, or tensors of torch.save"
         found = [(what, f"Save them with {_STATE_DICT}.")]
     if found:
@@ -212,8 +205,12 @@ def _unpickled(path: Path) -> Any:
             "or safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
         ) from error
     except Exception as error:  # damaged bytes may raise anything
-        line = str(error).strip().split("\n")[0]
-        raise InputError(f"weights {path} cannot be read: {line} {_FETCH}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    line = str(error).strip().split("\n")[0]
+    return InputError(f"weights {path} cannot be read: {line} {_FETCH}")
 
 
 def _entries(content: Any, node: str, depth: int) -> Iterator[tuple[str, Entry]]:

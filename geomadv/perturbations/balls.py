@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 
 
@@ -39,3 +40,21 @@ def project_ball(v: Tensor, radius: float, p: float) -> Tensor:
         norm = ball_norm(v, 2)
         return v if norm <= radius else v * (radius / norm)
     return v.clamp(-radius, radius)
+
+
+def check_units(name: str, size: float, p: float, net: Classifier) -> None:
+    """Refuses perturbations larger than any between two images, as those in 8-bit units are.
+
+    name: of the argument, for messages; size: of the perturbation, in the p-norm, image units.
+
+    Raises:
+        InputError: the bounds of the network hold no two images so far apart.
+    """
+    low, high = net.bounds
+    most = (high - low) * (1 if p == math.inf else math.sqrt(net.dimension))
+    if size > most:
+        eighth = f" In 8-bit units? Then give {size:g}/255." if (low, high) == (0, 1) else ""
+        raise InputError(
+            f"{name}={size:g} is more than the distance of any two images (at most {most:.4g}) in "
+            f"the bounds [{low:g}, {high:g}] of network {net.name!r}; expected image units.{eighth}"
+        )

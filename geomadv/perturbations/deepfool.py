@@ -9,7 +9,7 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.precision import computes
-from geomadv.perturbations.result import Perturbations, check_classes
+from geomadv.perturbations.result import Classes, Perturbations, check_classes
 from geomadv.perturbations.settings import DeepFoolSettings
 from geomadv.perturbations.walk import Walk, run
 
@@ -34,7 +34,7 @@ class DeepFoolResult(Perturbations):
 def deepfool(
     net: Classifier,
     images: Any,
-    target: int | Tensor | None = None,
+    target: Classes | None = None,
     subspace: "Subspace | None" = None,
     candidates: int = 10,
     overshoot: float = 0.02,
@@ -57,9 +57,10 @@ def deepfool(
     Args:
         net: the network; computation is done on its device and in its dtype.
         images: clean images (N, C, H, W) inside the bounds: tensor, array or ImageSet.
-        target: class, or (N,) classes, to reach. Only the boundary (s, target) counts: a walk ends
-            once F_target > F_s, and has converged if the target is then the predicted class. An
-            image already predicted as the target gets a zero perturbation, converged.
+        target: class, or (N,) classes, to reach, by number or name. Only the boundary (s, target)
+            counts: a walk ends once F_target > F_s, and has converged if the target is then the
+            predicted class. An image already predicted as the target gets a zero perturbation,
+            converged.
         subspace: confine the perturbation to its span ("With Friends Like These", §4.3): every
             gradient is projected before the linear problem is solved.
         candidates: how many of the best-scoring classes at the clean image count, the source class
@@ -101,7 +102,7 @@ def deepfool_by(
     search: DeepFoolSettings,
     net: Classifier,
     images: Any,
-    target: int | Tensor | None = None,
+    target: Classes | None = None,
     subspace: "Subspace | None" = None,
     region: bool = False,
     batch_size: int | None = None,

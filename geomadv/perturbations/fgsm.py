@@ -1,15 +1,16 @@
 """The fast gradient sign method: one step of the same size in every pixel."""
 
+import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.precision import computes
 from geomadv.errors import InputError
+from geomadv.perturbations.balls import check_units
 from geomadv.perturbations.fooling import check_labels, labels_at, labels_of
-from geomadv.perturbations.result import Perturbations, check_classes
+from geomadv.perturbations.result import Classes, Perturbations, check_classes
 
 
 @computes
@@ -17,7 +18,7 @@ def fgsm(
     net: Classifier,
     images: Any,
     epsilon: float,
-    labels: int | Tensor | None = None,
+    labels: Classes | None = None,
     *,
     clip: bool = False,
     batch_size: int | None = None,
@@ -33,7 +34,8 @@ def fgsm(
         net: the network; computation is done on its device and in its dtype.
         images: clean images (N, C, H, W) inside the bounds: tensor, array or ImageSet.
         epsilon: step per pixel, image units (> 0). A pixel whose gradient is zero stays.
-        labels: class, or (N,) classes, whose loss is to grow; default: the predicted ones.
+        labels: class, or (N,) classes, by number or name, whose loss is to grow; default: the
+            predicted ones.
         clip: keep the perturbed images in the network's bounds. Off by default: geometry ignores
             the pixel box.
         batch_size: images per pass; default from memory. It changes results by rounding only.
@@ -45,6 +47,7 @@ def fgsm(
     x = net.check_images(images).detach()
     if not 0 < epsilon < float("inf"):
         raise InputError(f"epsilon={epsilon} must be positive and finite, in image units.")
+    check_units("epsilon", epsilon, math.inf, net)
     chosen = check_classes("labels", labels, len(x), net)
     size = net.batch_size(batch_size)
     signs, source = [], []

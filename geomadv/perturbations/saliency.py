@@ -8,14 +8,14 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.classifier.precision import computes
 from geomadv.perturbations.fooling import check_labels, labels_of
-from geomadv.perturbations.result import check_classes
+from geomadv.perturbations.result import Classes, check_classes
 
 
 @computes
 def saliency(
     net: Classifier,
     images: Any,
-    labels: int | Tensor | None = None,
+    labels: Classes | None = None,
     *,
     batch_size: int | None = None,
 ) -> Tensor:
@@ -26,7 +26,8 @@ def saliency(
     Args:
         net: the network; computation is done on its device and in its dtype.
         images: clean images (N, C, H, W) inside the bounds: tensor, array or ImageSet.
-        labels: class, or (N,) classes, whose score counts; default: the predicted ones.
+        labels: class, or (N,) classes, by number or name, whose score counts; default: the
+            predicted ones.
         batch_size: images per pass; default from memory. It changes results by rounding only.
 
     Returns:

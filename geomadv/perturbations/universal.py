@@ -17,7 +17,7 @@ from geomadv.classifier.precision import computes
 from geomadv.errors import InputError, check_counts
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE
-from geomadv.perturbations.balls import ball_norm, check_ball
+from geomadv.perturbations.balls import ball_norm, check_ball, check_units
 from geomadv.perturbations.fooling import (
     check_labels,
     clean_labels,
@@ -164,6 +164,7 @@ def universal_perturbation(
     x = net.check_images(images).detach()
     unseen = None if held_out is None else net.check_images(held_out).detach()
     _check(radius, p, target_rate, passes, method, block, deepfool)
+    check_units("radius", radius, p, net)
     size = net.batch_size(batch_size)
     clean, margin = _clean(net, x, size)
     problem = Problem(net, x, clean, margin, radius, p, deepfool, block, size)

@@ -15,6 +15,7 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from geomadv.errors import InputError
+from geomadv.files.kinds import hdf5_refusal
 from geomadv.files.writing import OutputFile, refusals, replacing
 from geomadv.results.provenance import complete_attrs, storable
 
@@ -174,12 +175,10 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
 
 def read_attrs(path: Path) -> dict[str, Any]:
     """Root attributes of a complete result file; raises `InputError` for any other file."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise InputError(
             f"no result file {path}: `geomadv run {path.stem}` makes it; or check the folder."
         )
-    if not h5py.is_hdf5(path):
-        raise _damaged(path, "it is not HDF5")
     try:
         with h5py.File(path, "r") as file:
             attrs = dict(file.attrs)
@@ -196,7 +195,9 @@ def read_attrs(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, reason: object) -> InputError:
-    return InputError(
+    if "signature not found" in str(reason):
+        reason = "it is not HDF5"
+    return hdf5_refusal(path, reason, "the result file", ("empty",)) or InputError(
         f"{path} is not a complete result file ({reason}): restore it from a copy, or delete it "
         "and compute it again."
     )

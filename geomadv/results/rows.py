@@ -15,6 +15,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from geomadv.errors import InputError
+from geomadv.files.kinds import hdf5_refusal
 
 # How netCDF-4 marks a dimension that has no coordinate.
 _NO_VARIABLE = "not a netCDF variable"
@@ -26,7 +27,8 @@ def readable(file: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise InputError(
+        refusal = hdf5_refusal(file, error, "the part", ("empty",)) if file.exists() else None
+        raise refusal or InputError(
             f"the part {file} is damaged ({error}): delete it and run the same command again; "
             "only this part is computed anew."
         ) from error

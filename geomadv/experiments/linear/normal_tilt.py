@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.boundary import BoundaryPoints
+from geomadv.doors import Numbers
 from geomadv.errors import InputError
 from geomadv.images import ImageSet
 from geomadv.labels import Schema, described
@@ -51,8 +51,8 @@ def class_centroids(images: ImageSet) -> Array:
 
 
 def normal_tilt(
-    points: BoundaryPoints | tuple[Any, Any, Any],
-    train: ImageSet | Any,
+    points: BoundaryPoints | tuple[Numbers, Numbers, Numbers],
+    train: ImageSet | Numbers,
     classes: tuple[int, int] | None = None,
     *,
     seed: int = 0,
@@ -114,7 +114,7 @@ def _angles(a: Array, b: Array) -> Array:
 
 
 def _points(
-    points: BoundaryPoints | tuple[Any, Any, Any],
+    points: BoundaryPoints | tuple[Numbers, Numbers, Numbers],
 ) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
     if isinstance(points, BoundaryPoints):
         points = (points.normals, points.source, points.target)

@@ -15,6 +15,7 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, chosen_pairs, class_directions
+from geomadv.doors import Numbers
 from geomadv.errors import InputError
 from geomadv.experiments.lines import direction_sweep as sweep
 from geomadv.experiments.lines import score_curves as curves
@@ -151,7 +152,7 @@ def class_direction_sweep(
     net: Classifier,
     images: Any,
     curved: xr.Dataset,
-    scales: Any,
+    scales: Numbers,
     *,
     keep: Keep = keep_nothing,
     batch_size: int | None = None,
@@ -188,7 +189,7 @@ def class_score_curves(
     net: Classifier,
     images: Any,
     curved: xr.Dataset,
-    scales: Any,
+    scales: Numbers,
     *,
     draws: int = 1000,
     seed: int = 0,

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomadv.classifier import Classifier
+from geomadv.doors import Numbers
 from geomadv.errors import InputError
 from geomadv.experiments.lines.lines import (
     LINES,
@@ -48,8 +49,8 @@ SCHEMA: Schema = {
 def direction_sweep(
     net: Classifier,
     images: Any,
-    directions: Any,
-    scales: Any,
+    directions: Numbers,
+    scales: Numbers,
     target: int,
     *,
     batch_size: int | None = None,

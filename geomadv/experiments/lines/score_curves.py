@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.doors import Numbers
 from geomadv.errors import InputError
 from geomadv.experiments.lines.curve_measures import (
     best_symmetry,
@@ -83,8 +84,8 @@ SCHEMA: Schema = {
 def score_curves(
     net: Classifier,
     images: Any,
-    directions: Any,
-    scales: Any,
+    directions: Numbers,
+    scales: Numbers,
     target: int,
     *,
     draws: int = 1000,

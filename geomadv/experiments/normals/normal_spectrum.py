@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from geomadv.doors import Numbers
 from geomadv.errors import InputError
 from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import baseline_spectrum, normal_svd
@@ -38,7 +39,7 @@ SCHEMA: Schema = {
 
 
 def normal_spectrum(
-    normals: Any,
+    normals: Numbers,
     input_shape: tuple[int, int, int],
     rank: int = 100,
     baseline_draws: int = 10,

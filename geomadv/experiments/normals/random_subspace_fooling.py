@@ -11,6 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.doors import Numbers
 from geomadv.errors import InputError, check_counts
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import Schema, described
@@ -41,7 +42,7 @@ SCHEMA: Schema = {
 def random_subspace_fooling(
     net: Classifier,
     images: Any,
-    directions: Any,
+    directions: Numbers,
     dimensions: Sequence[int],
     norms: Sequence[float],
     draws: int = 10,

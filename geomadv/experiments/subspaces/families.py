@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import xarray as xr
 
 from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, class_directions, class_residuals
+from geomadv.doors import Numbers
 from geomadv.errors import InputError
 from geomadv.experiments.principal.doubt import step_distances
 from geomadv.linalg import NestedSubspaces, Subspace, normal_svd
@@ -101,7 +102,7 @@ def _outside(curved: Subspace, width: int, most: int, seed: int) -> NestedSubspa
 
 
 def singular_families(
-    rows: Any, seed: int = 0, name: str = "perturbations"
+    rows: Numbers, seed: int = 0, name: str = "perturbations"
 ) -> dict[Literal["hi", "lo"], NestedSubspaces]:
     """S_hi and S_lo: leading and trailing singular vectors of unit rows; d counts all directions.
 

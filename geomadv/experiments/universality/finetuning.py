@@ -16,7 +16,7 @@ from geomadv.experiments.universality.search import kept_searches
 from geomadv.images import ImageSet
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
-from geomadv.perturbations.balls import check_ball, mean_norm
+from geomadv.perturbations.balls import check_ball, check_units, mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import check_search
 from geomadv.progress import tqdm
@@ -96,6 +96,7 @@ def finetuning(
     x, unseen = net.check_images(images), net.check_images(held_out)
     labels, truth = _labels(net, "images", images), _labels(net, "held_out", held_out)
     _check(radius, p, rounds, pool, samples, epochs, learning_rate)
+    check_units("radius", radius, p, net)
     size = net.batch_size(batch_size)
     settings = {**check_search(search), "p": p, "batch_size": size}
     if next(net.module.parameters(), None) is None:

@@ -10,6 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.doors import Numbers
 from geomadv.errors import InputError, check_counts
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
@@ -44,7 +45,7 @@ def norm_comparison(
     net: Classifier,
     images: Any,
     held_out: Any,
-    perturbation: Any,
+    perturbation: Numbers,
     norms: Sequence[float],
     subspaces: Mapping[str, Subspace] | None = None,
     draws: int = 10,
@@ -163,8 +164,9 @@ def _vectors(
             f"images: DeepFool changes none of the {len(x)} labels of network {net.name!r}; give "
             "images with a boundary in reach."
         )
-    # A step of one per pixel: only its direction is used.
-    signs = fgsm(net, x, 1.0, batch_size=size).delta.flatten(1)
+    # A step of any size: only its signs are used.
+    step = net.bounds[1] - net.bounds[0]
+    signs = fgsm(net, x, step, batch_size=size).delta.flatten(1).sign()
     steps = walks.delta[walks.converged].flatten(1)
     generator = np.random.default_rng(seed)
     some = torch.from_numpy(generator.permutation(len(x))[:draws])

@@ -15,7 +15,7 @@ from geomadv.experiments.universality.search import kept_searches
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import uniform_directions
-from geomadv.perturbations.balls import ball_norm, check_ball, mean_norm
+from geomadv.perturbations.balls import ball_norm, check_ball, check_units, mean_norm
 from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import UniversalPerturbation, check_search
 from geomadv.progress import tqdm
@@ -102,6 +102,7 @@ def universal(
     sizes = [len(x)] if sizes is None else [int(n) for n in sizes]
     _check(sizes, len(x), repeats, draws)
     check_ball(radius, p)
+    check_units("radius", radius, p, net)
     settings = check_search(search)
     size = net.batch_size(batch_size)
     clean = clean_labels(net, unseen, size)
