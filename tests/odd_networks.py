@@ -6,16 +6,18 @@ scores and gradients equal those of the module itself, called with gradients in 
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from published_networks import PUBLISHED, Shape
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-Shape = tuple[int, int, int]
+from geomadv import Classifier
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Odd:
     expected: str = "works"
     note: str = ""
     same: bool = True
+    options: dict[str, Any] = field(default_factory=dict)  # of Classifier
 
 
 class Lambda(nn.Module):
@@ -638,6 +641,7 @@ WORKS = {
     "squeezed scores": Odd(with_forward(lambda body, x: body(x).squeeze()), note="alone"),
     "squeezed inside": Odd(with_forward(squeezed_inside), note="alone"),
     "lazy": Odd(lazy, note="lazy", same=False),
+    **{name: Odd(**entry) for name, entry in PUBLISHED.items()},
 }
 
 REFUSED = {
@@ -703,3 +707,23 @@ def built(name: str) -> nn.Module:
     torch.manual_seed(7)
     with quiet():
         return ODD[name].build().eval()
+
+
+@functools.cache
+def classifier(name: str) -> Classifier:
+    odd = ODD[name]
+    return Classifier(built(name), odd.shape, bounds=odd.bounds, name=name, **odd.options)
+
+
+def original(name: str) -> Callable[[Tensor], Tensor]:
+    """Images to scores, by the module alone."""
+    module, options = built(name), ODD[name].options
+
+    def scores(x: Tensor) -> Tensor:
+        mean, std = (
+            torch.tensor(options.get(k, d)).view(-1, 1, 1) for k, d in (("mean", 0.0), ("std", 1.0))
+        )
+        found = module((x - mean.to(x)) / std.to(x)) if "mean" in options else module(x)
+        return found[options["output"]] if "output" in options else found
+
+    return scores

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from odd_networks import ODD, WORKS, Lambda, built, settle, small
+from odd_networks import ODD, WORKS, Lambda, built, classifier, original, settle, small
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -13,11 +13,6 @@ from geomadv.classifier.normalised import Normalised
 from geomadv.classifier.probes import allowance, class_spread, probe_images, scores_differ
 
 EPS = torch.finfo(torch.float32).eps
-
-
-def classifier(name: str) -> tuple[nn.Module, Classifier]:
-    odd, module = ODD[name], built(name)
-    return module, Classifier(module, odd.shape, bounds=odd.bounds, name=name)
 
 
 def photographs(name: str, dtype: torch.dtype) -> Tensor:
@@ -31,7 +26,7 @@ def photographs(name: str, dtype: torch.dtype) -> Tensor:
 
 @pytest.mark.parametrize("name", [name for name, odd in WORKS.items() if odd.same])
 def test_scores_and_gradients_are_those_of_the_module(name: str) -> None:
-    module, net = classifier(name)
+    net, module = classifier(name), original(name)
     x = photographs(name, net.dtype)
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
     found, expected = net(a), module(b.clone())
@@ -50,7 +45,7 @@ def test_scores_and_gradients_are_those_of_the_module(name: str) -> None:
 
 @pytest.mark.parametrize("name", WORKS)
 def test_notes_say_what_was_adapted_and_nothing_else(name: str) -> None:
-    _, net = classifier(name)
+    net = classifier(name)
     if ODD[name].note:
         assert ODD[name].note in net.note
     else:
@@ -60,13 +55,19 @@ def test_notes_say_what_was_adapted_and_nothing_else(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["tutorial view", "trades", "as_strided", "order of memory"])
 def test_only_the_part_that_fails_is_left_out(name: str) -> None:
-    _, net = classifier(name)
+    net = classifier(name)
     assert net.note.startswith("evaluated without channels-last weights (")
     assert any(type(m) is ImageConv2d for m in net._engine.modules())
 
 
+def test_a_form_that_fails_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    net = Classifier(built("resnet in resnet"), (3, 12, 12))
+    assert "view size" in net.note
+    assert capfd.readouterr() == ("", "")
+
+
 def test_images_of_any_layout_reach_a_view() -> None:
-    module, net = classifier("tutorial view")
+    module = built("tutorial view")
     x = photographs("tutorial view", torch.float32)
     for mean in (None, 0.0):
         net = Classifier(module, (3, 20, 20), mean=mean)
@@ -110,12 +111,12 @@ def norms(module: nn.Module) -> int:
     ],
 )
 def test_what_does_more_than_its_class_is_not_folded(name: str, stay: int) -> None:
-    _, net = classifier(name)
+    net = classifier(name)
     assert norms(net._engine) == stay
 
 
 def test_hooks_that_are_idle_on_noise_act_on_dark_images() -> None:
-    module, net = classifier("hook on norm")
+    module, net = built("hook on norm"), classifier("hook on norm")
     idle = built("plain")
     dark = torch.zeros(2, 3, 12, 12)
     module[1]._forward_hooks.clear()

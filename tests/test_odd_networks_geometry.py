@@ -4,7 +4,8 @@ import functools
 
 import pytest
 import torch
-from odd_networks import ODD, WORKS, built
+from odd_networks import WORKS, classifier
+from published_networks import PUBLISHED
 from test_deepfool_every_rival import plain_walk
 from torch import Tensor
 
@@ -17,22 +18,15 @@ DROWNED = "masked, offset"
 SHARP = [name for name in WORKS if name != DROWNED]
 
 
-@functools.cache
-def network(name: str) -> Classifier:
-    odd = ODD[name]
-    return Classifier(built(name), odd.shape, bounds=odd.bounds)
-
-
-@functools.cache
 def images(name: str) -> Tensor:
-    net = network(name)
+    net = classifier(name)
     x = torch.rand(3, *net.input_shape, generator=torch.Generator().manual_seed(3))
     return (net.bounds[0] + (net.bounds[1] - net.bounds[0]) * x).to(net.dtype)
 
 
 @functools.cache
 def points(name: str) -> BoundaryPoints:
-    return boundary_points(network(name), images(name))
+    return boundary_points(classifier(name), images(name))
 
 
 def gradient(net: Classifier, x: Tensor, near: Tensor, far: Tensor) -> Tensor:
@@ -45,12 +39,12 @@ def gradient(net: Classifier, x: Tensor, near: Tensor, far: Tensor) -> Tensor:
 
 def test_distances_that_drown_in_an_offset_are_refused():
     with pytest.raises(InputError, match="have in common"):
-        deepfool(network(DROWNED), images(DROWNED))
+        deepfool(classifier(DROWNED), images(DROWNED))
 
 
-@pytest.mark.parametrize("name", SHARP)
+@pytest.mark.parametrize("name", [name for name in SHARP if name not in PUBLISHED])
 def test_deepfool_walks_as_published(name):
-    net, x = network(name), images(name)
+    net, x = classifier(name), images(name)
     found = deepfool(net, x)
     for i in range(len(x)):
         delta, steps = plain_walk(net.module, x[i])
@@ -65,11 +59,12 @@ def test_deepfool_walks_as_published(name):
 
 @pytest.mark.parametrize("name", SHARP)
 def test_boundary_points_lie_on_the_boundary_with_the_modules_normals(name):
-    net, x, p = network(name), images(name), points(name)
+    net, x, p = classifier(name), images(name), points(name)
     found = deepfool(net, x)
     assert torch.all(p.converged <= found.converged)
     # Where scores jump there may be no point with f = 0 on the way.
     assert name in JUMPS or torch.equal(p.converged, found.converged)
+    assert name not in PUBLISHED or p.converged.all()
     x, p = x[p.converged], p[p.converged]
     with torch.no_grad():
         start, scores = net.module(x).topk(2, dim=1).values, net.module(p.points)
@@ -84,7 +79,10 @@ def test_boundary_points_lie_on_the_boundary_with_the_modules_normals(name):
 
 @pytest.mark.parametrize("name", SHARP)
 def test_one_hessian_product(name):
-    net, p = network(name), points(name)
+    net, p = classifier(name), points(name)
+    if name in PUBLISHED:
+        net = net.to(dtype=torch.float64)
+        p = boundary_points(net, images(name)[:1])
     if not p.converged.any():
         assert not deepfool(net, images(name)).converged.any()
         return
@@ -99,4 +97,5 @@ def test_one_hessian_product(name):
     product = torch.from_numpy(H @ v.numpy()).double()
     # Rounding of the gradients over the step, and for exact products the truncation h^2.
     noise = 100 * torch.finfo(net.dtype).eps * float(ahead.norm(dim=1).max()) / step
-    assert (product - expected).norm() <= 2e-2 * expected.norm() + noise
+    allowed = 1e-3 if net.dtype == torch.float64 else 2e-2
+    assert (product - expected).norm() <= allowed * expected.norm() + noise
