@@ -407,5 +407,5 @@ def test_package_that_does_not_import(package: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, package, None)  # import raises ModuleNotFoundError
     monkeypatch.setitem(sys.modules, f"{package}.models", None)
     origin = "hf" if package == "transformers" else package
-    with pytest.raises(InputError, match=r"pip install ('geomadv\[vision\]'|transformers)"):
+    with pytest.raises(InputError, match=r"pip install 'geomadv\[zoo\]'"):
         load_network(f"{origin}:resnet18")

@@ -136,10 +136,9 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except Exception as error:  # a wheel for another torch fails in ways of its own
-        command = name if name == "transformers" else "'geomadv[vision]'"
         raise InputError(
             f"{name} cannot be imported: {type(error).__name__}: {error}. Install it with "
-            f"pip install {command}, in the version made for the installed torch."
+            "pip install 'geomadv[zoo]', in the version made for the installed torch."
         ) from error
 
 
