@@ -402,6 +402,24 @@ def test_initial_weights_are_seeded_and_said(monkeypatch: pytest.MonkeyPatch) ->
     assert load_network(name, weights="w.safetensors", input_shape=(3, 2, 2)).note == ""
 
 
+def test_layers_that_ask_for_their_version_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchvision's MNASNet, which refuses tensors without one; safetensors hold none."""
+
+    class Versioned(nn.Linear):
+        _version = 2
+
+        def _load_from_state_dict(self, state: Any, prefix: str, meta: Any, *rest: Any) -> None:
+            assert meta.get("version") == 2
+            super()._load_from_state_dict(state, prefix, meta, *rest)
+
+    module = types.ModuleType("versioned_models_of_this_test")
+    vars(module)["build"] = lambda: nn.Sequential(nn.Flatten(), Versioned(12, 3))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    save_file({"1.weight": torch.ones(3, 12), "1.bias": torch.arange(3.0)}, "w.safetensors")
+    net = load_network(f"{module.__name__}:build", "w.safetensors", input_shape=(3, 2, 2))
+    assert net(torch.zeros(1, 3, 2, 2)).tolist() == [[0, 1, 2]]
+
+
 @pytest.mark.parametrize("package", ["transformers", "torchvision", "timm"])
 def test_package_that_does_not_import(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)  # import raises ModuleNotFoundError

@@ -101,7 +101,8 @@ def put_weights(
         raise InputError(_misfit(full, names, given, checkpoint, network, known))
     chosen = _chosen(fitting, checkpoint, network, key)
     taken = {own: checkpoint.entries[name].value for own, name in chosen.used.items()}
-    module.load_state_dict({**full, **taken}, strict=True)
+    full.update(taken)  # keeps the layers' versions beside the tensors: MNASNet asks for its own
+    module.load_state_dict(full, strict=True)
     # Of the same mapping, but neither a part of the network nor one that could be taken instead.
     nodes = {checkpoint.entries[name].node for name in chosen.used.values()}
     beside = [
