@@ -1,6 +1,7 @@
 """What every process of the distributed tests does; started by torchrun."""
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from geomadv.results import SharedKeep, Store
 
 
 def share_parts(folder: Path) -> None:
-    """Parts are the main process's, whether kept before or computed now by all; so are rows."""
+    """Parts are the main process's, whether kept before or computed now; processes divide them."""
     main, computed = distributed.is_main(), []
 
     def part(i: int) -> xr.Dataset:
@@ -33,16 +34,38 @@ def share_parts(folder: Path) -> None:
     keep = SharedKeep(store)
     for _ in range(2):
         rows = keep.rows({str(i): partial(part, i) for i in range(3)}, "x")
-        assert rows["a"].to_numpy().tolist() == [0.0, 10.0, 20.0]
-        assert keep("2", lambda: part(2))["a"].to_numpy().tolist() == [20.0]
-    assert computed == [0, 2]
+        assert rows["a"].to_numpy().tolist() == [0.0, 10.0, 21.0]
+        assert keep("3", lambda: part(3))["a"].to_numpy().tolist() == [30.0]
+    assert computed == [[0, 3], [2, 3]][distributed.rank()]
+    together = keep.rows({"3": partial(part, 3), "4": partial(part, 4)}, "x", together=True)
+    assert together["a"].to_numpy().tolist() == [30.0, 40.0]
+    assert computed[2:] == [4]
     state = keep.state("solve")
     assert (state is not None and state.parent == store.folder) if store else state is None
-    # Without any store all compute, and get what the main process computed.
-    assert SharedKeep(None)("0", lambda: part(0))["a"].to_numpy().tolist() == [0.0]
-    assert SharedKeep(None).rows({"3": partial(part, 3)}, "x")["a"].to_numpy().tolist() == [30.0]
+    refuse_one(keep, store, part)
     if store:
         store.close()
+
+
+def refuse_one(keep: SharedKeep, store: Store | None, part: Callable[[int], xr.Dataset]) -> None:
+    """What one process refuses stops all of them; what the others computed beside it is kept."""
+
+    def nested(i: int) -> xr.Dataset:
+        return keep(f"pass-{i}", partial(part, i)) + 0.5
+
+    def refused() -> xr.Dataset:
+        raise InputError(f"refused by process {distributed.rank()}")
+
+    done: list[int] = []
+    parts = {"5": partial(nested, 5), "6": refused, "7": partial(nested, 7)}
+    with pytest.raises(InputError, match="refused by process 1"):
+        keep.each(parts, lambda: done.append(1))
+    assert store is None or (store.has("5") and not store.has("6"))
+    found = keep.each(parts | {"6": partial(nested, 6)}, lambda: done.append(1))
+    # The second time the missing ones are 6 and 7, and the main process takes the first of them.
+    assert [float(ds["a"][0]) for ds in found] == [50.5, 60.5, 71.5]
+    assert len(done) == len(found)
+    assert store is None or [store.has(f"pass-{i}") for i in (5, 6, 7)] == [True, True, False]
 
 
 def main(folder: Path) -> None:

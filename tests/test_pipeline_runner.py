@@ -284,7 +284,7 @@ def test_from_python(tmp_path):
 def test_python_misuse_says_how_to_wrap(tmp_path):
     how = {"results": tmp_path, "progress": False}
     for words, arguments in {
-        r"net: found a Net.*geomadv\.Classifier\(module": (TABLE[0], Net(), images(0)),
+        r"net is of type Net.*geomadv\.Classifier\(module": (TABLE[0], Net(), images(0)),
         r"images: found a ndarray.*geomadv\.ImageSet": (TABLE[0], classifier(), np.zeros((2, 1))),
         "images: found a int": (TABLE[0], classifier(), {"train": images(0), "test": 3}),
         "experiment: found a int": (3, classifier(), images(0)),
