@@ -25,9 +25,9 @@ def imagenet_classes() -> tuple[tuple[str, str], ...]:
 def numbered(images: ImageSet, names: Sequence[str], whose: str) -> ImageSet:
     """The images with the class numbers of another side, and a note on how they were found.
 
-    Numbers stand where either side knows no names and both count the same classes. Names are
-    compared without regard to case and underscores, each of several that commas divide; folders
-    may be called by the numbers themselves, or by ImageNet's synsets.
+    Names are compared without regard to case and underscores, each of several that commas divide;
+    classes may be called by the numbers themselves, or by ImageNet's synsets. Numbers stand where
+    either side knows no names; a network of a thousand classes knows ImageNet's.
 
     Args:
         images: labelled or not; those without labels come back as they are.
@@ -48,8 +48,8 @@ def numbered(images: ImageSet, names: Sequence[str], whose: str) -> ImageSet:
     found, how = _found(present, own, names)
     if len(found) < len(present):
         raise _unknown(images, names, whose, present, found)
-    if all(k == number for k, number in found.items()) and len(own) == len(names):
-        names = own if _plain(names) else names
+    if _plain(names) and all(k == number for k, number in found.items()):
+        names = own
     shown = [f"{own[k]} = {number}" for k, number in list(found.items())[:_SHOWN]]
     more = " ..." if len(found) > _SHOWN else ""
     note = f"classes matched by {how}: {', '.join(shown)}{more}"
@@ -66,13 +66,14 @@ def _found(
     synsets = {synset: k for k, (synset, _) in enumerate(imagenet_classes())}
     if imagenet and all(name in synsets for name in present.values()):
         return {k: synsets[name] for k, name in present.items()}, "ImageNet's synsets"
-    by_name = _by_name(present, names)
-    if len(by_name) == len(present) and not _plain(names):
+    by_name = _by_name(present, [name for _, name in imagenet_classes()] if imagenet else names)
+    if len(by_name) == len(present) and (imagenet or not _plain(names)):
         return by_name, "name"
     if all(name.isdecimal() and int(name) < len(names) for name in present.values()):
         return {k: int(name) for k, name in present.items()}, "the numbers they are called by"
-    if _plain(names) and len(own) == len(names):
-        return {k: k for k in present}, "their order"
+    called_by_numbers = any(name.isdecimal() for name in own)
+    if _plain(names) and not (imagenet or called_by_numbers) and max(present) < len(names):
+        return {k: k for k in present}, "their order, as the network names none"
     return by_name, "name"
 
 
