@@ -16,11 +16,13 @@ import pytest
 import torch
 import xarray as xr
 from small_runs import SMALL, small_runner
+from test_distributed import torchrun
 
 import geomadv as ga
 from geomadv.cli import main
 from geomadv.pipeline import EXPERIMENTS
 
+WORKER = Path(__file__).with_name("distributed_experiments.py")
 RECIPES = Path(__file__).resolve().parent.parent / "analysis"
 
 NAMES = [experiment.name for experiment in EXPERIMENTS]
@@ -167,3 +169,29 @@ def test_the_recipe_of_every_paper_runs_on_what_is_there(results, paper, monkeyp
 def test_the_order_of_the_table_is_one_in_which_everything_can_run():
     for i, experiment in enumerate(EXPERIMENTS):
         assert set(experiment.inputs) | set(experiment.optional) <= set(NAMES[:i])
+
+
+# Those that divide their work over processes, but for curvature, whose sums differ by rounding, and
+# boundary, from which it starts.
+DIVIDED = {
+    *("random_subspace_fooling", "score_curves", "direction_sweep"),
+    *("subspace_accuracy", "confined_deepfool", "resampling", "universal", "norm_comparison"),
+    *("transfer", "finetuning", "categories", "normal_tilt", "softmax_directions"),
+}
+
+
+@pytest.mark.parametrize(
+    ("processes", "computed"), [(2, {*NAMES} - {"boundary", "curvature"}), (3, DIVIDED)]
+)
+def test_processes_store_what_one_stores_to_the_bit(results, tmp_path, processes, computed):
+    folder = tmp_path / "digits-cnn"
+    folder.mkdir()
+    for name in {*NAMES} - computed:
+        shutil.copy(results / "digits-cnn" / f"{name}.h5", folder)
+    done = torchrun(processes, WORKER, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in folder.iterdir()} == {f"{name}.h5" for name in NAMES}
+    for name in NAMES:
+        assert_same_numbers(
+            ga.load(folder / f"{name}.h5"), ga.load(results / "digits-cnn" / f"{name}.h5")
+        )
