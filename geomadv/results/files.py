@@ -110,6 +110,11 @@ def storable_dataset(ds: xr.Dataset) -> xr.Dataset:
                 f"variable {str(name)!r} has type {variable.dtype}, which netCDF-4 lacks: store "
                 "complex numbers as real and imaginary part, half precision as float32."
             )
+        if variable.dtype == object and not all(isinstance(v, str) for v in variable.values.flat):
+            raise InputError(
+                f"variable {str(name)!r} holds objects: store texts or numbers, and an index of "
+                "several levels by `ds.reset_index`."
+            )
         variable.attrs = storable(variable.attrs)
     prepared.attrs = storable(ds.attrs)
     return prepared
