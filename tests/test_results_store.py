@@ -106,13 +106,17 @@ KINDS = ("?", "i1", "u1", "<i8", ">i4", "<u8", "<f4", ">f8", "<U3", "S2", "<M8[s
 
 
 @st.composite
-def datasets(draw: st.DrawFn) -> xr.Dataset:
+def datasets(
+    draw: st.DrawFn,
+    names: tuple[str, ...] = ("d0", "d1", "a", "ä/b", ""),
+    text: st.SearchStrategy[str] = st.text(max_size=3),  # noqa: B008
+) -> xr.Dataset:
     """Variables of any type and shape, some of them coordinates, with attributes."""
     attrs = st.dictionaries(
-        st.text(max_size=3),
+        text,
         st.one_of(
-            *(st.text(max_size=5), st.integers(-(2**63), 2**63 - 1), st.floats()),
-            st.lists(st.text(max_size=3), min_size=1, max_size=3),
+            *(text, st.integers(-(2**63), 2**63 - 1), st.floats()),
+            st.lists(text, min_size=1, max_size=3),
             hnp.arrays(st.sampled_from(["<i2", "<f4", "<f8"]), hnp.array_shapes()),
             st.floats(width=32).map(np.float32),
         ),
@@ -120,7 +124,7 @@ def datasets(draw: st.DrawFn) -> xr.Dataset:
     )
     sizes = draw(st.lists(st.integers(0, 3), min_size=3, max_size=3))
     variables = {}
-    for name in draw(st.sets(st.sampled_from(["d0", "d1", "a", "ä/b", " "]), min_size=1)):
+    for name in draw(st.sets(st.sampled_from(names), min_size=1)):
         axes = draw(st.permutations(range(3)))[: draw(st.integers(0, 3))]
         axes = [int(name[1])] if name in ("d0", "d1") else axes
         kinds = st.sampled_from(["<i8", "<f8", "<U2"] if name in ("d0", "d1") else KINDS)

@@ -18,6 +18,7 @@ from geomadv.errors import InputError
 from geomadv.files.kinds import hdf5_refusal
 from geomadv.files.writing import OutputFile, refusals, replacing
 from geomadv.results.provenance import complete_attrs, storable
+from geomadv.results.reading import read_netcdf
 
 _IN_MEMORY_BYTES = 256 * 2**20
 _BLOCK_BYTES = 16 * 2**20
@@ -169,11 +170,9 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     path = Path(path)
     read_attrs(path)
     try:
-        ds = xr.open_dataset(path, engine="h5netcdf", decode_times=False)
-        if path.stat().st_size >= _IN_MEMORY_BYTES:
-            return ds
-        with ds:
-            return ds.load()
+        if path.stat().st_size < _IN_MEMORY_BYTES:
+            return read_netcdf(path)
+        return xr.open_dataset(path, engine="h5netcdf", decode_times=False)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
 
