@@ -13,7 +13,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from geomadv.errors import InputError
-from geomadv.results.parts import mapped_part
+from geomadv.results.parts import mapped_part, mapped_variables
 
 
 def joined_rows(files: Sequence[Path], dim: str) -> xr.Dataset:
@@ -61,12 +61,12 @@ def _row_counts(files: Sequence[Path], rows: set[str]) -> list[int]:
 def _layout(file: Path, rows: set[str]) -> tuple[int, dict[str, str]]:
     """How many rows a file has, and what of it must be the same in all files."""
     count, layout = 0, {}
-    for name, variable in mapped_part(file).variables.items():
+    for name, variable in mapped_variables(file).items():
         if name in rows:
             count = len(variable)
-            layout[str(name)] = f"{variable.shape[1:]} {variable.dtype}"
+            layout[name] = f"{variable.shape[1:]} {variable.dtype}"
         else:
-            layout[str(name)] = repr(variable.to_numpy().tolist())
+            layout[name] = repr(variable.to_numpy().tolist())
     return count, layout
 
 
@@ -101,7 +101,7 @@ class _Rows(BackendArray):
 
     def _block(self, file: Path, rows: Any, rest: tuple[Any, ...]) -> Any:
         """The rows of one file, as far as possible a view of it."""
-        block = mapped_part(file)[self._name].variable.data
+        block = mapped_variables(file)[self._name].to_numpy()
         for axis, choice in reversed(list(enumerate((rows, *rest)))):
             block = block[(*axis * [slice(None)], choice)]
         return block
