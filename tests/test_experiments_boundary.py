@@ -99,12 +99,12 @@ def test_a_killed_run_continues_with_the_same_numbers(tmp_path):
     process = run(killed, 0.3)
     work = tmp_path / "killed.h5.partial"
     deadline = time.monotonic() + 120
-    while len(list(work.glob("part-rows-*.h5"))) < 2 and time.monotonic() < deadline:
+    while len(list(work.glob("part-rows-*.bin"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not killed.exists()
-    kept = len(list(work.glob("part-rows-*.h5")))
+    kept = len(list(work.glob("part-rows-*.bin")))
     assert kept >= 2
     assert run(killed, 0).wait() == 0
     assert run(whole, 0).wait() == 0

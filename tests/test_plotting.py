@@ -1,5 +1,7 @@
 """Every figure: its own results, those of other experiments, axes and styles of the user's."""
 
+import re
+import zlib
 from importlib import resources
 from pathlib import Path
 
@@ -266,6 +268,21 @@ def test_figures_are_saved_as_pdf_and_png_without_a_date(tmp_path):
     alone, both = (mpl.image.imread(tmp_path / f"{name}.png") for name in ("alone", "again"))
     assert alone.shape == both.shape
     assert np.abs(alone - both).mean() < 0.02
+
+
+def test_a_pdf_holds_the_outlines_of_its_letters_and_no_tables_for_layout(tmp_path):
+    path = plotting.save_figure(draw("universal"), tmp_path, "universal")
+    found = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", path.read_bytes(), re.DOTALL)
+    fonts = [font for s in found if b"glyf" in (font := decompressed(s))[:400]]
+    assert fonts
+    assert not any(table in font[:400] for font in fonts for table in (b"GSUB", b"GPOS", b"kern"))
+
+
+def decompressed(stream):
+    try:
+        return zlib.decompress(stream)
+    except zlib.error:
+        return stream
 
 
 def test_figures_of_other_origin_are_saved_too(tmp_path):

@@ -54,7 +54,7 @@ def computed(path: Path) -> list[str]:
 
 
 def kept(path: Path) -> set[str]:
-    files = path.parent.glob(f"{path.name}.partial/part-*.h5")
+    files = path.parent.glob(f"{path.name}.partial/part-*.bin")
     return {file.stem.removeprefix("part-") for file in files}
 
 
@@ -199,7 +199,7 @@ def fill_the_disk(path: Path) -> None:
     store("small", number)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     for _ in range(2):
-        with pytest.raises(InputError, match=r"part-big\.h5 .*is full"):
+        with pytest.raises(InputError, match=r"part-big\.bin .*is full"):
             store("big", lambda: big)
         with pytest.raises(InputError, match=r"a\.h5 .*is full"):
             store.finish(big, {})
@@ -242,10 +242,10 @@ def test_a_damaged_part_is_named(tmp_path: Path, damage: Callable[[bytes], bytes
     with Store(tmp_path / "a.h5", CONFIG) as store:
         store("part", lambda: ds)
         store("other", number)
-    file = store.folder / "part-part.h5"
+    file = store.folder / "part-part.bin"
     file.write_bytes(damage(file.read_bytes()))
     with Store(tmp_path / "a.h5", CONFIG) as store:
-        message = r"a\.h5\.partial.part-part\.h5 is damaged.*delete it and run the same command"
+        message = r"a\.h5\.partial.part-part\.bin is damaged.*delete it and run the same command"
         with pytest.raises(InputError, match=message):
             store("part", never)
         assert store("other", never)["a"] == 1
@@ -253,13 +253,13 @@ def test_a_damaged_part_is_named(tmp_path: Path, damage: Callable[[bytes], bytes
         assert store("part", partial(number, 2))["a"] == 2
 
 
-def test_a_part_that_hdf5_would_read_for_ever_is_named(tmp_path: Path, data_dir: Path) -> None:
+def test_a_part_of_hdf5_that_is_read_for_ever_is_named(tmp_path: Path, data_dir: Path) -> None:
     damaged = data_dir / "field-cases" / "damaged" / "part-loop.h5"
     if not damaged.is_file():
         pytest.skip("no field-cases/ in the folder of real data")
     with Store(tmp_path / "a.h5", CONFIG) as store:
         store("part", number)
-    (store.folder / "part-part.h5").write_bytes(damaged.read_bytes())
+    (store.folder / "part-part.bin").write_bytes(damaged.read_bytes())
     with Store(tmp_path / "a.h5", CONFIG) as store:
         with pytest.raises(InputError, match=r"is damaged .its bytes are not those"):
             store("part", never)

@@ -5,6 +5,7 @@ its name; a new layout gets a further file beside them, and these are never made
 """
 
 import json
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +13,12 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+from test_results_store import assert_same, datasets
 
 from geomadv.results import Store, load, provenance
+from geomadv.results.reading import read_netcdf
 
 ARCHIVE = Path(__file__).parent / "archive"
 RELEASED = ["0.1.0", "0.2.0"]
@@ -77,6 +82,24 @@ def test_archived_files_open_without_geomadv(version: str) -> None:
         assert all({"long_name", "units"} <= set(file[name].attrs) for name in ("normal", "class"))
     with xr.open_dataset(archived(version)) as ds:
         assert ds["normal"].attrs["long_name"] == "unit boundary normal"
+
+
+@settings(deadline=None, max_examples=12)
+@given(datasets(("d0", "d1", "a", "ä"), st.text("aß零 ", min_size=1)))
+def test_files_are_read_as_xarray_reads_them(ds: xr.Dataset) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.h5"
+        try:
+            ds.to_netcdf(path, engine="h5netcdf")
+        except ValueError:  # texts that HDF5 cannot hold
+            reject()
+        found = read_netcdf(path)
+        with xr.open_dataset(path, engine="h5netcdf", decode_times=False) as opened:
+            expected = opened.load()
+    assert_same(found, expected)
+    assert list(found.data_vars) == list(expected.data_vars)
+    for ours, theirs in ((found, expected), *((found[n], expected[n]) for n in ds.variables)):
+        assert [type(v) for v in ours.attrs.values()] == [type(v) for v in theirs.attrs.values()]
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def values(path: Path) -> dict[str, bytes]:
 
 
 def kept(path: Path) -> set[str]:
-    return {file.stem for file in path.parent.glob("*.partial/part-rows-*.h5")}
+    return {file.stem for file in path.parent.glob("*.partial/part-rows-*.bin")}
 
 
 @pytest.fixture(scope="module")
@@ -330,12 +330,12 @@ def test_a_disk_without_room_is_told_before_the_writing(
 def test_missing_and_damaged_parts_are_named(
     tmp_path: Path, damage: Callable[[bytes], bytes] | None
 ) -> None:
-    message = r"part-rows-1\.h5 is damaged.*delete it"
+    message = r"part-rows-1\.bin is damaged.*delete it"
     for first in (True, False):
         with Store(tmp_path / f"{first}.h5", CONFIG) as store:
             numbers = [1, 0] if first else [0, 1]
             ds = store.rows(parts(numbers), "sample")
-            file = store.folder / "part-rows-1.h5"
+            file = store.folder / "part-rows-1.bin"
             if damage is None:
                 file.unlink()
             else:
@@ -374,7 +374,7 @@ def test_parts_that_do_not_fit_are_refused_and_remain(
     with Store(tmp_path / "a.h5", CONFIG) as store:
         with pytest.raises(InputError, match=message):
             store.rows(unfit(), "sample")
-        assert len(list(store.folder.glob("part-*.h5"))) == len(unfit())
+        assert len(list(store.folder.glob("part-*.bin"))) == len(unfit())
 
 
 def test_labels_are_asked_of_rows_too(tmp_path: Path) -> None:

@@ -102,21 +102,49 @@ def test_a_part_is_computed_once_and_comes_back_the_same(ds: xr.Dataset, tmp_pat
         assert_same(store("part", never), ds)
 
 
-@settings(deadline=None, max_examples=20)
-@given(
-    hnp.arrays(
-        st.sampled_from([np.bool_, np.int8, np.uint8, np.int64, np.float32, np.float64]),
-        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+KINDS = ("?", "i1", "u1", "<i8", ">i4", "<u8", "<f4", ">f8", "<U3", "S2", "<M8[s]")
+
+
+@st.composite
+def datasets(
+    draw: st.DrawFn,
+    names: tuple[str, ...] = ("d0", "d1", "a", "ä/b", ""),
+    text: st.SearchStrategy[str] = st.text(max_size=3),  # noqa: B008
+) -> xr.Dataset:
+    """Variables of any type and shape, some of them coordinates, with attributes."""
+    attrs = st.dictionaries(
+        text,
+        st.one_of(
+            *(text, st.integers(-(2**63), 2**63 - 1), st.floats()),
+            st.lists(text, min_size=1, max_size=3),
+            hnp.arrays(st.sampled_from(["<i2", "<f4", "<f8"]), hnp.array_shapes()),
+            st.floats(width=32).map(np.float32),
+        ),
+        max_size=2,
     )
-)
-def test_every_array_comes_back_bit_for_bit(array: np.ndarray) -> None:
-    ds = xr.Dataset({"a": ([f"d{axis}" for axis in range(array.ndim)], array)})
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Store(Path(folder) / "a.h5", CONFIG) as store,
-    ):
-        assert_same(store("part", lambda: ds), ds)
-        assert_same(store("part", never), ds)
+    sizes = draw(st.lists(st.integers(0, 3), min_size=3, max_size=3))
+    variables = {}
+    for name in draw(st.sets(st.sampled_from(names), min_size=1)):
+        axes = draw(st.permutations(range(3)))[: draw(st.integers(0, 3))]
+        axes = [int(name[1])] if name in ("d0", "d1") else axes
+        kinds = st.sampled_from(["<i8", "<f8", "<U2"] if name in ("d0", "d1") else KINDS)
+        array = draw(hnp.arrays(draw(kinds), [sizes[axis] for axis in axes]))
+        variables[name] = ([f"d{axis}" for axis in axes], array, draw(attrs))
+    ds = xr.Dataset(variables, attrs=draw(attrs))
+    return ds.set_coords([name for name in variables if draw(st.booleans())])
+
+
+@settings(deadline=None, max_examples=25)
+@given(datasets())
+def test_every_dataset_comes_back_bit_for_bit(ds: xr.Dataset) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for compute in (lambda: ds, never):
+            with Store(Path(folder) / "a.h5", CONFIG) as store:
+                found = store("part", compute)
+            assert_same(found, ds)
+            for name in ds.variables:
+                for key, value in ds[name].attrs.items():
+                    assert type(found[name].attrs[key]) is type(value)
 
 
 def test_what_is_returned_does_not_depend_on_whether_it_was_kept(tmp_path: Path) -> None:
@@ -199,7 +227,7 @@ def test_an_exception_leaves_no_part(tmp_path: Path, error: type[BaseException])
     store("earlier", number)
     with store, pytest.raises(error, match=r"^of the computation$"):
         store("part", fail)
-    assert sorted(file.name for file in store.folder.glob("part*")) == ["part-earlier.h5"]
+    assert sorted(file.name for file in store.folder.glob("part*")) == ["part-earlier.bin"]
     with Store(tmp_path / "a.h5", CONFIG) as store:  # the lock is free
         assert store("earlier", never)["a"] == 1
         assert store("part", partial(number, 2))["a"] == 2
@@ -209,10 +237,10 @@ def test_what_cannot_be_stored_leaves_no_part(tmp_path: Path) -> None:
     stacked = xr.Dataset({"a": (("x", "y"), np.ones((2, 2)))}, {"x": [1, 2], "y": [1, 2]})
     with Store(tmp_path / "a.h5", CONFIG) as store:
         store("earlier", number)
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(InputError, match=r"'z' holds objects: .*reset_index"):
             store("part", lambda: stacked.stack(z=("x", "y")))
         names = {file.name for file in store.folder.iterdir()}
-        assert names == {"lock", "owner", "manifest.json", "part-earlier.h5"}
+        assert names == {"lock", "owner", "manifest.json", "part-earlier.bin"}
         assert store("part", partial(number, 2))["a"] == 2
 
 
@@ -287,7 +315,7 @@ def test_another_configuration_is_refused_or_discarded(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with Store(path, CONFIG) as store:
         store("part", number)
-        stray = store.folder / "part-half.h5.tmp"
+        stray = store.folder / "part-half.bin.tmp"
         stray.write_bytes(b"half a part")
     other = {"seed": 2, "sizes": [10, 31], "p": 2}
     message = (

@@ -79,7 +79,7 @@ def test_an_area_in_which_nothing_is_kept_is_in_nobodys_way(tmp_path: Path) -> N
     """A computation that is refused at once, or killed, refuses no other one."""
     path = tmp_path / "a.h5"
     with Store(path, CONFIG) as store:
-        (store.folder / "part-a.h5.tmp").touch()
+        (store.folder / "part-a.bin.tmp").touch()
         assert unfinished(path) is None
     assert list(tmp_path.iterdir()) == []
     store = Store(path, CONFIG)
@@ -98,6 +98,19 @@ def test_parts_of_another_version_are_refused(tmp_path: Path, monkeypatch: Any) 
     monkeypatch.setattr("geomadv.results.workarea.program_version", lambda: "99.0")
     with pytest.raises(InputError, match=r'geomadv_version: .* -> "99\.0".*--overwrite'):
         Store(path, CONFIG)
+
+
+def test_parts_of_an_earlier_layout_are_refused_or_computed_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with Store(path, CONFIG) as store:
+        manifest = json.loads((store.folder / "manifest.json").read_text())
+        del manifest["layout_of_parts"]
+        (store.folder / "manifest.json").write_text(json.dumps(manifest))
+        (store.folder / "part-part.h5").write_bytes(b"HDF5")
+    with pytest.raises(InputError, match=r"layout_of_parts: \(absent\) -> 2.*--overwrite"):
+        Store(path, CONFIG)
+    with Store(path, CONFIG, overwrite=True) as store:
+        assert float(store("part", number)["a"][0]) == 1.0
 
 
 @pytest.mark.parametrize("text", ["3", "null", "[1]", "{"])

@@ -36,16 +36,16 @@ class Problem:
     block: int
     size: int
 
+    def labels(self, index: Tensor, v: Tensor) -> Tensor:
+        """Labels (n,) of the images `index` under v, as of `labels_under`."""
+        return labels_under(self.net, self.x[index], v, self.size)
+
     def fooled(self, index: Tensor, v: Tensor) -> Tensor:
         """Which of the images `index` change their label under v. (n,) bool."""
-        return is_fooled(labels_under(self.net, self.x[index], v, self.size), self.clean[index])
+        return is_fooled(self.labels(index, v), self.clean[index])
 
     def steps(self, index: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """DeepFool's way out from x + v for those that find one: steps (n, C, H, W) and labels."""
-        # Where scores overflow under v there is no way to look for.
-        index = index[~lost(labels_under(self.net, self.x[index], v, self.size))]
-        if len(index) == 0:
-            return self.x[:0], self.clean[:0]
         found = deepfool_from(self.net, self.x[index] + v, self.search, self.size)
         return found.delta[found.converged], found.label[found.converged]
 
@@ -60,7 +60,8 @@ def sequential_pass(
     """Algorithm 1 as published: one image after the other. Returns v and the steps taken."""
     taken = 0
     for index in order.split(1):
-        if not problem.fooled(index, v):
+        labels = problem.labels(index, v)
+        if not (is_fooled(labels, problem.clean[index]) | lost(labels)):
             steps, _ = problem.steps(index, v)
             if len(steps) > 0:
                 v = problem.project(v + steps[0])
@@ -105,8 +106,10 @@ def _next_block(problem: Problem, v: Tensor, order: Tensor) -> tuple[Tensor, Ten
     missing = problem.block
     while missing > 0 and len(order) > 0:
         ahead = order[: problem.block]
-        places = (~problem.fooled(ahead, v)).nonzero().squeeze(1)[:missing]
-        found.append(ahead[places])
+        labels = problem.labels(ahead, v)
+        places = (~is_fooled(labels, problem.clean[ahead])).nonzero().squeeze(1)[:missing]
+        # Where scores overflow under v there is no way to look for.
+        found.append(ahead[places[~lost(labels[places])]])
         missing -= len(places)
         # A full block ends behind its last image; whoever comes later meets another v.
         order = order[len(ahead) if missing > 0 else int(places[-1]) + 1 :]

@@ -198,8 +198,26 @@ def save_figure(drawing: Figure | str, folder: str | Path, name: str) -> Path:
     path = folder / f"{name}.pdf"
     with _laid_out(drawing):
         drawing.savefig(path.with_suffix(".png"))
-        drawing.savefig(path, metadata={"CreationDate": None})
+        with _fonts_of_outlines():
+            drawing.savefig(path, metadata={"CreationDate": None})
     return path
+
+
+@contextmanager
+def _fonts_of_outlines() -> Iterator[None]:
+    """Leaves the tables out by which programs lay text out: a PDF gives each glyph its place.
+
+    To cut them to the glyphs in use took most of the time of writing a PDF.
+    """
+    from fontTools.subset import Options  # half a second, for PDFs alone
+
+    name = "_drop_tables_default"
+    before = getattr(Options, name, [])
+    setattr(Options, name, [*before, "GSUB", "GPOS", "GDEF", "BASE", "MATH", "kern"])
+    try:
+        yield
+    finally:
+        setattr(Options, name, before)
 
 
 @contextmanager

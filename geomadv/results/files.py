@@ -18,6 +18,7 @@ from geomadv.errors import InputError
 from geomadv.files.kinds import hdf5_refusal
 from geomadv.files.writing import OutputFile, refusals, replacing
 from geomadv.results.provenance import complete_attrs, storable
+from geomadv.results.reading import read_netcdf
 
 _IN_MEMORY_BYTES = 256 * 2**20
 _BLOCK_BYTES = 16 * 2**20
@@ -110,6 +111,11 @@ def storable_dataset(ds: xr.Dataset) -> xr.Dataset:
                 f"variable {str(name)!r} has type {variable.dtype}, which netCDF-4 lacks: store "
                 "complex numbers as real and imaginary part, half precision as float32."
             )
+        if variable.dtype == object and not all(isinstance(v, str) for v in variable.values.flat):
+            raise InputError(
+                f"variable {str(name)!r} holds objects: store texts or numbers, and an index of "
+                "several levels by `ds.reset_index`."
+            )
         variable.attrs = storable(variable.attrs)
     prepared.attrs = storable(ds.attrs)
     return prepared
@@ -164,11 +170,9 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     path = Path(path)
     read_attrs(path)
     try:
-        ds = xr.open_dataset(path, engine="h5netcdf", decode_times=False)
-        if path.stat().st_size >= _IN_MEMORY_BYTES:
-            return ds
-        with ds:
-            return ds.load()
+        if path.stat().st_size < _IN_MEMORY_BYTES:
+            return read_netcdf(path)
+        return xr.open_dataset(path, engine="h5netcdf", decode_times=False)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
 

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from geomadv.errors import InputError
-from geomadv.files.kinds import hdf5_refusal
-
-# How netCDF-4 marks a dimension that has no coordinate.
-_NO_VARIABLE = "not a netCDF variable"
-
-
-@contextlib.contextmanager
-def readable(file: Path) -> Iterator[None]:
-    """Names the part whose file cannot be read inside the block in an `InputError`."""
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        refusal = hdf5_refusal(file, error, "the part", ("empty",)) if file.exists() else None
-        raise refusal or InputError(
-            f"the part {file} is damaged ({error}): delete it and run the same command again; "
-            "only this part is computed anew."
-        ) from error
-
-
-@contextlib.contextmanager
-def opened(file: Path) -> Iterator[xr.Dataset]:
-    """The dataset of a part."""
-    with readable(file), xr.open_dataset(file, engine="h5netcdf", decode_times=False) as ds:
-        yield ds
+from geomadv.results.parts import mapped_part, mapped_variables
 
 
 def joined_rows(files: Sequence[Path], dim: str) -> xr.Dataset:
@@ -48,8 +23,7 @@ def joined_rows(files: Sequence[Path], dim: str) -> xr.Dataset:
         InputError: a file is damaged, or holds other variables than the first, of other types or
             sizes, texts, or rows that are not along the first axis.
     """
-    with opened(files[0]) as first:
-        blank = first.isel({dim: slice(0)}).load()
+    blank = mapped_part(files[0]).isel({dim: slice(0)}).copy(deep=True)
     rows = {str(name): v for name, v in blank.variables.items() if dim in v.dims}
     for name, v in rows.items():
         if v.dims[0] != dim or v.dtype.kind not in "biuf":
@@ -64,7 +38,7 @@ def joined_rows(files: Sequence[Path], dim: str) -> xr.Dataset:
     }
     variables = {str(name): joined.get(str(name), v) for name, v in blank.variables.items()}
     coords = {str(name): variables.pop(str(name)) for name in blank.coords}
-    return xr.Dataset(variables, coords, blank.attrs).drop_encoding()
+    return xr.Dataset(variables, coords, blank.attrs)
 
 
 def _lazy(rows: _Rows) -> Any:
@@ -87,13 +61,12 @@ def _row_counts(files: Sequence[Path], rows: set[str]) -> list[int]:
 def _layout(file: Path, rows: set[str]) -> tuple[int, dict[str, str]]:
     """How many rows a file has, and what of it must be the same in all files."""
     count, layout = 0, {}
-    with readable(file), h5py.File(file, "r") as stored:
-        for name, data in stored.items():
-            if name in rows:
-                count = data.shape[0]
-                layout[name] = f"{data.shape[1:]} {data.dtype}"
-            elif _NO_VARIABLE not in str(data.attrs.get("NAME", "")):
-                layout[name] = repr(data[()].tolist())
+    for name, variable in mapped_variables(file).items():
+        if name in rows:
+            count = len(variable)
+            layout[name] = f"{variable.shape[1:]} {variable.dtype}"
+        else:
+            layout[name] = repr(variable.to_numpy().tolist())
     return count, layout
 
 
@@ -110,7 +83,7 @@ class _Rows(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
 
     def _read(self, key: tuple[Any, ...]) -> Any:
-        """The rows of a key, whose indices ascend; the other axes are chosen by HDF5."""
+        """The rows of a key, whose indices ascend."""
         wanted = np.arange(self.shape[0])[key[0]]
         places = np.atleast_1d(wanted)
         cuts = np.searchsorted(places, self._starts)
@@ -127,8 +100,8 @@ class _Rows(BackendArray):
         return found if np.ndim(wanted) else found[0]
 
     def _block(self, file: Path, rows: Any, rest: tuple[Any, ...]) -> Any:
-        """The rows of one file, with all between the first and the last of them in memory."""
-        span = slice(rows[0], rows[-1] + 1) if len(rows) else slice(0)
-        with readable(file), h5py.File(file, "r") as stored:
-            block = stored[self._name][(span, *rest)]
-        return block if len(block) == len(rows) else block[rows - rows[0]]
+        """The rows of one file, as far as possible a view of it."""
+        block = mapped_variables(file)[self._name].to_numpy()
+        for axis, choice in reversed(list(enumerate((rows, *rest)))):
+            block = block[(*axis * [slice(None)], choice)]
+        return block

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from geomadv.files.writing import check_writable, replacing
 from geomadv.keep import Compute, Done, nothing, one_by_one
-from geomadv.results.files import prepare, storable_dataset, write_netcdf
-from geomadv.results.rows import joined_rows, opened, readable
+from geomadv.results.files import prepare, write_netcdf
+from geomadv.results.parts import check_part, mapped_part, write_part
+from geomadv.results.rows import joined_rows
 from geomadv.results.workarea import WorkArea
-
-# Stands behind the HDF5 content of a part, which HDF5 takes no notice of; then comes its checksum.
-_SEAL = b"geomadv sha256: "
-_SEAL_SIZE = len(_SEAL) + 32
 
 
 class Store(WorkArea):
     """Keeps named parts of a result in the work area ``<path>.partial/`` until it is whole.
 
     Called with a name and a function, it returns what that function returned when it was first
-    called under the name, in this process or an earlier one. Every part is one small HDF5 file
-    that appeared by rename: a process killed at any moment loses at most the part in work. The
+    called under the name, in this process or an earlier one. Every part is one file that
+    appeared by rename: a process killed at any moment loses at most the part in work. The
     area is locked against a second process until `finish`, `close` or the end of a ``with`` block.
     Experiments take a store as their argument `keep`::
 
@@ -60,8 +54,7 @@ class Store(WorkArea):
         Raises:
             InputError: the file of the part is damaged, or the disk refuses.
         """
-        with opened(self._kept(part, compute)) as ds:
-            return ds.load()
+        return mapped_part(self._kept(part, compute)).copy(deep=True)
 
     def each(self, parts: Mapping[str, Compute], done: Done = nothing) -> list[xr.Dataset]:
         """The datasets of parts, one after the other; see `__call__`."""
@@ -117,38 +110,20 @@ class Store(WorkArea):
         return set()
 
     def _file(self, part: str) -> Path:
-        return self.folder / f"part-{_file_name(part)}.h5"
+        return self.folder / f"part-{_file_name(part)}.bin"
 
     def _kept(self, part: str, compute: Compute) -> Path:
         """The file of a part, which is computed if there is none."""
         self._check_open()
         file = self._file(part)
         if not file.is_file():
-            ds = storable_dataset(compute())
-            with replacing(file, file.with_suffix(".h5.tmp")) as output:
-                write_netcdf(ds, output)
-                output.check()
-                output.seek(0, os.SEEK_END)
-                output.write(_seal(np.memmap(output.name, mode="r")))
+            ds = compute()
+            with replacing(file, file.with_name(f"{file.name}.tmp")) as output:
+                write_part(ds, output)
         elif file not in self._checked:
-            _check_seal(file)
+            check_part(file)
         self._checked.add(file)
         return file
-
-
-def _check_seal(file: Path) -> None:
-    """Raises an `InputError` for a part whose bytes have changed, before HDF5 reads any of them.
-
-    Some changes make HDF5 loop for ever, where nothing can stop it.
-    """
-    with readable(file):
-        content = np.memmap(file, mode="r")
-        if _seal(content[:-_SEAL_SIZE]) != content[-_SEAL_SIZE:].tobytes():
-            raise ValueError("its bytes are not those that were written")
-
-
-def _seal(content: NDArray[np.uint8]) -> bytes:
-    return _SEAL + hashlib.sha256(content.data).digest()
 
 
 def _file_name(part: str) -> str:

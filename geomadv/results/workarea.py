@@ -17,6 +17,8 @@ from geomadv.results.identity import differences, plain
 from geomadv.results.provenance import program_version
 
 _MANIFEST = "manifest.json"
+# Of the files of parts; 1, which no manifest names, were HDF5.
+_LAYOUT = 2
 _NOTHING_KEPT = (_MANIFEST, LOCK, OWNER)
 
 
@@ -49,7 +51,11 @@ class WorkArea:
         self.path = Path(path)
         self.folder = _work_area(self.path)
         self._memo = plain(memo or {})
-        self._manifest = {"config": plain(identity), "geomadv_version": program_version()}
+        self._manifest = {
+            "config": plain(identity),
+            "geomadv_version": program_version(),
+            "layout_of_parts": _LAYOUT,
+        }
         with refusals(self.folder):
             self._lock = FolderLock(self.folder)
         try:
