@@ -19,7 +19,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
-from geomadv.files.kinds import other_kind
 from geomadv.files.writing import OutputFile
 from geomadv.results.files import storable_dataset
 
@@ -32,8 +31,7 @@ def readable(file: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, TypeError, KeyError) as error:
-        refusal = other_kind(file, "the part", ("empty", "JSON")) if file.exists() else None
-        raise refusal or InputError(
+        raise InputError(
             f"the part {file} is damaged ({error}): delete it and run the same command again; "
             "only this part is computed anew."
         ) from error
