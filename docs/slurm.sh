@@ -18,7 +18,7 @@ groups=(
     "boundary normal_svd curvature"
     "score_curves direction_sweep subspace_accuracy first_order_twin confined_deepfool resampling"
     "universal label_graph transfer norm_comparison categories finetuning"
-    "random_subspace_fooling norm_fractions softmax_directions"
+    "train random_subspace_fooling norm_fractions softmax_directions tilting_plane tilting_toy normal_tilt"
 )
 
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / 4))

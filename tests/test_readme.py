@@ -12,6 +12,7 @@ from PIL import Image
 
 import geomadv as ga
 from geomadv.cli import main
+from geomadv.pipeline import EXPERIMENTS
 
 MODELS = """
 import torch
@@ -82,3 +83,17 @@ def test_a_checkpoint_and_a_folder_of_pngs_need_one_command(
     assert np.isfinite(svd["singular_value"]).all()
     assert "--weights best.pth" in boundary.attrs["command"]
     sys.modules.pop("models", None)
+
+
+def test_the_array_for_slurm_runs_everything_once_and_in_order() -> None:
+    text = (REPOSITORY / "docs" / "slurm.sh").read_text()
+    groups = text.split("groups=(")[1].split(")")[0]
+    names = groups.replace('"', " ").split()
+    table = {e.name: e for e in EXPERIMENTS}
+    assert len(names) == len(set(names))
+    assert set(names) == {name for name, e in table.items() if e.in_paper}
+    first = groups.strip().splitlines()[0].replace('"', "").split()
+    for line in groups.strip().splitlines()[1:]:
+        own = line.replace('"', "").split()
+        for name in own:
+            assert {*table[name].inputs} <= {*first, *own[: own.index(name)]}
