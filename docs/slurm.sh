@@ -17,8 +17,8 @@ results=${RESULTS:-results}
 groups=(
     "boundary normal_svd curvature"
     "score_curves direction_sweep subspace_accuracy first_order_twin confined_deepfool resampling"
-    "universal label_graph transfer norm_comparison categories finetuning"
-    "train random_subspace_fooling norm_fractions softmax_directions tilting_plane tilting_toy normal_tilt"
+    "universal norm_fractions label_graph transfer norm_comparison categories finetuning"
+    "train random_subspace_fooling softmax_directions tilting_plane tilting_toy normal_tilt"
 )
 
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / 4))
