@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.networks import load_network
 
 # Networks that are refused
 
@@ -252,3 +253,14 @@ def test_objects_with_images_are_taken(net: Classifier) -> None:
         images = images()
 
     assert torch.equal(net(Holder()), net(Holder.images))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", 3.5])
+def test_devices_that_are_not_there_are_refused_by_name(net: Classifier, device: Any) -> None:
+    for make in (
+        lambda: Classifier(mlp(), SHAPE, device=device),
+        lambda: net.to(device=device),
+        lambda: load_network("digits-cnn", device=device),
+    ):
+        with pytest.raises(InputError, match=r"device=.* \(--device\): .*Expected cpu, cuda or"):
+            make()

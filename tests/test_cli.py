@@ -117,7 +117,7 @@ def test_a_bad_file_of_settings_is_refused(geomadv, tmp_path, text, message):
         (("run", "--seed", "3", "boundary"), "before any flags"),
         (("run", "boundary", "--seed", "-1"), "seed=-1: expected a whole number"),
         (("run", "boundary", "--batch-size", "0"), "batch_size=0"),
-        (("run", "boundary", "--device", "nonsense"), "--device nonsense: "),
+        (("run", "boundary", "--device", "nonsense"), "device='nonsense' (--device): "),
         (("run", "boundary", "normal_tilt", "--normal-tilt.classes", "2", "11"), "class 11"),
         (("run", "random_subspace_fooling", "--normal-svd.rank", "0"), "rank = 0: expected"),
         (("run", "boundary", "--also=nowhere:experiment"), "package.module:experiment"),

@@ -28,6 +28,23 @@ def check_kind(module: Any) -> None:
         )
 
 
+def usable_device(value: torch.device | str) -> torch.device:
+    """The device, where tensors can be made.
+
+    Raises:
+        InputError: no such device, or it is not there.
+    """
+    try:
+        device = torch.device(value)
+        torch.empty(1, device=device)
+        if device.type != "meta":
+            return device
+        reason = "tensors have no values there"
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0].removesuffix(".")
+    raise InputError(f"device={value!r} (--device): {reason}. Expected cpu, cuda or cuda:1.")
+
+
 def image_shape(value: Any) -> tuple[int, int, int]:
     """Checked (channels, height, width).
 

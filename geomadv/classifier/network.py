@@ -17,6 +17,7 @@ from geomadv.classifier.checks import (
     names_of_classes,
     per_channel,
     pixel_bounds,
+    usable_device,
 )
 from geomadv.classifier.engine import fast_engine, hessian_difference
 from geomadv.classifier.examination import examine, first_scores
@@ -114,8 +115,9 @@ class Classifier:
         self._std = per_channel("std", std, self.input_shape[0])
         self._output = output
         self._beta: float | None = None
+        device = None if device is None else usable_device(device)
         # Tensors made in inference mode have no gradients ever.
-        with torch.inference_mode(False), full_precision(str(torch.device(device or "cpu").type)):
+        with torch.inference_mode(False), full_precision(device.type if device else "cpu"):
             self._raw, notes = frozen_copy(module, name)
             self._notes = [note, *notes]
             self._place(device, dtype)
@@ -130,6 +132,7 @@ class Classifier:
         """Moves the raw module and wraps it as what is evaluated."""
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise InputError(f"dtype={dtype!r} must be a floating type, such as torch.float32.")
+        device = None if device is None else usable_device(device)
         self._raw = self._raw.to(device=device, dtype=dtype)
         if dtype is not None and is_low(dtype):
             # The values that the type gives the weights, in the type that geometry needs.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.checks import image_shape
+from geomadv.classifier.checks import image_shape, usable_device
 from geomadv.errors import InputError, closest
 from geomadv.files.places import data_dir
 from geomadv.images import load_images
@@ -71,6 +71,8 @@ def load_network(
         InputError: unknown name, missing or unfitting weights, missing data, or a network that
             cannot be analysed (see `Classifier`).
     """
+    if device is not None:
+        usable_device(device)
     if weights_key is not None and weights is None:
         raise InputError(
             f"weights_key={weights_key!r} chooses a part of a weight file, and none is given. "
