@@ -146,6 +146,8 @@ def test_from_python_a_network_frames_a_folder_and_sets_are_matched(place: Path)
     ds = ga.run("boundary", net, images, results=place / "results", count=4, progress=False)
     kept = ga.load(place / "results" / "mine" / "boundary.h5")
     assert ds.sizes == kept.sizes
+    assert "one of two halves of 12 images, drawn class by class, seed 0" in kept.attrs["images"]
+    assert "12 x 12 on disk, resized and cropped to 8 x 8" in kept.attrs["images"]
 
 
 def _fixed():

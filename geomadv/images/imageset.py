@@ -75,7 +75,7 @@ class ImageSet:
         self._index = np.arange(self._reader.shape[0])
         self._labels = None if labels is None else _check_labels(labels, len(self._index))
         self.class_names = _check_names(class_names, self._labels)
-        self._renumbered = ""
+        self._notes: tuple[str, ...] = ()
 
     # Contents
 
@@ -152,7 +152,7 @@ class ImageSet:
     @property
     def note(self) -> str:
         """What was done to the images and their class numbers on the way here, for people."""
-        return "; ".join(filter(None, (self._reader.note(self._index), self._renumbered)))
+        return "; ".join(filter(None, (self._reader.note(self._index), *self._notes)))
 
     @property
     def source(self) -> tuple[Reader, NDArray[np.int64]]:
@@ -200,10 +200,14 @@ class ImageSet:
     ) -> "ImageSet":
         """The same images with other labels (N,) and class names, and a note on how they came."""
         same = self[:]
-        same._renumbered = note
-        same._labels = _check_labels(labels, len(self))
+        same._notes = (*self._notes, note)
+        same._labels = None if labels is None else _check_labels(labels, len(self))
         same.class_names = _check_names(class_names, same._labels)
         return same
+
+    def noted(self, note: str) -> "ImageSet":
+        """The same images, of which the note says one thing more."""
+        return self.relabelled(self._labels, self.class_names or None, note)
 
     def sample(self, n: int, seed: int = 0) -> "ImageSet":
         """Draws n different images at random; they come in random order.

@@ -36,7 +36,8 @@ def half(images: ImageSet, split: str) -> ImageSet:
             f"image set {images.name!r} has {len(images)} image: at least 2 are needed, one to "
             "train on and one to hold out as split 'test'. Add images, or load split='all'."
         )
-    part = images[chosen]
+    how = "class by class" if images.has_labels else "at random"
+    part = images[chosen].noted(f"one of two halves of {len(images):,} images, drawn {how}, seed 0")
     part.name = f"{images.name}-{split}"
     return part
 

@@ -57,7 +57,11 @@ def provenance(
     net, first = study.net, next((part for part in images.values() if part is not None), None)
     started = [(b["dataset"], b["dataset_sha256"]) for b in before]
     data_set = (started or [("", "")])[0] if first is None else (first.name, first.sha256)
-    named = {role: part.name for role, part in images.items() if part is not None}
+    named = {
+        role: f"{part.name} ({part.note})" if part.note else part.name
+        for role, part in images.items()
+        if part is not None
+    }
     return results.provenance(
         identity,
         command=_lines([*(str(b["command"]) for b in before), command(study, experiment, asked)]),
