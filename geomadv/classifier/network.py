@@ -34,6 +34,8 @@ from geomadv.classifier.normalised import (
 from geomadv.classifier.precision import full_precision, is_low
 from geomadv.classifier.probes import (
     Probes,
+    images_of_every_kind,
+    images_together,
     probe_images,
     uniform_noise,
 )
@@ -308,8 +310,8 @@ class Classifier:
         """Whether the exact Hessian is zero almost everywhere (ReLU, max-pooling, linear).
 
         Probed in float64: the gradient of a piecewise-linear network repeats to rounding under a
-        tiny step. Where the network does not run in float64, True if it calls a non-smooth
-        function. A smoothed network is not piecewise linear, however sharp.
+        tiny step, at images of every kind. Where the network does not run in float64, True if it
+        calls a non-smooth function. A smoothed network is not piecewise linear, however sharp.
         """
         if self._beta is not None and kinks(self._engine, self._probe(1))[0]:
             return False
@@ -317,8 +319,9 @@ class Classifier:
             # Tensors made in inference mode have no gradients ever.
             with torch.inference_mode(False):
                 double = self if self.dtype == torch.float64 else self.to(dtype=torch.float64)
-                probe = self._probe(1).to(torch.float64)
-                return gradient_is_piecewise_constant(double.scores, probe)
+                images = images_of_every_kind(self.input_shape, self.bounds).to(self.device)
+                together = images_together(self.input_shape)
+                return gradient_is_piecewise_constant(double.scores, images, self.bounds, together)
         except (RuntimeError, TypeError, InputError):  # TypeError: devices without float64
             return bool(self.kinks)
 

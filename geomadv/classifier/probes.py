@@ -5,6 +5,7 @@ is switched off by a constant of -1e9, or a common offset, says nothing about th
 other classes.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +67,27 @@ def probe_images(shape: tuple[int, int, int], bounds: tuple[float, float]) -> Pr
     if noise.numel() <= _LARGE:
         units += [0.45 + 0.1 * faint, ramp, grey]
     return Probes(bounds[0] + (bounds[1] - bounds[0]) * torch.stack(units))
+
+
+def images_of_every_kind(shape: tuple[int, int, int], bounds: tuple[float, float]) -> Tensor:
+    """Images (n, C, H, W) float64 as different as can be, always the same.
+
+    Noise, blobs, and one image of each pure colour: a part of a network may be switched off, or
+    saturated, at all images of ordinary colours. Grey ones are the probes.
+    """
+    probes = probe_images(shape, bounds)
+    if shape[0] == 1:
+        return probes.images
+    primary = torch.eye(shape[0], dtype=torch.float64)[:3]
+    black = torch.zeros(1, shape[0], dtype=torch.float64)
+    colours = torch.cat([black, primary, 1 - black, 1 - primary]).unique(dim=0)
+    pure = bounds[0] + (bounds[1] - bounds[0]) * colours[:, :, None, None]
+    return torch.cat([probes.generic, pure.expand(-1, *shape)])
+
+
+def images_together(shape: tuple[int, int, int]) -> int:
+    """Images per pass: small ones share what a pass costs beside the arithmetic."""
+    return max(1, _LARGE // (2 * math.prod(shape)))
 
 
 def sizes(scores: Tensor) -> Tensor:

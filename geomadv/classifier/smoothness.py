@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -125,43 +126,66 @@ def has_jumps(
 # changes by step * curvature / slope, 1e-7 for ordinary networks. The threshold lies between. The
 # step is so small that even networks of millions of ReLUs rarely cross a kink in it.
 _STEP, _SAME = 1e-7, 1e-13
+# One change may be a kink that was crossed; from as many points in a row it is curvature.
+_TRIES = 3
+# Share of noise in each point: a constant image lies on kinks, such as the ties of max-pooling.
+_NOISE = 0.05
 
 
 def gradient_is_piecewise_constant(
-    scores: Callable[[Tensor], Tensor], x: Tensor, seed: int = 0, probes: int = 5
+    scores: Callable[[Tensor], Tensor],
+    images: Tensor,
+    bounds: tuple[float, float],
+    together: int = 1,
 ) -> bool:
-    """Whether the gradient of a random score combination stays the same under tiny steps.
+    """Whether the gradient of random score combinations stays the same under tiny steps.
 
-    scores: x (1, C, H, W) float64 -> (1, classes); the step is relative to the largest |x|.
-    True means piecewise linear: the gradient repeats to rounding at most probes. Most, not all,
-    because a step may cross a kink of a piecewise-linear network; most, not one, because a smooth
-    network may be flat to rounding somewhere, where its sigmoids saturate.
+    scores: (n, C, H, W) float64 -> (n, classes). images: (n, C, H, W) float64 in the bounds, as
+    different as can be: a smooth part may be switched off, or saturated, at most of them, and one
+    where the gradient changes says that the network is not piecewise linear. What would change
+    it by less than 1e-6 of itself over the range of the pixels is taken for rounding. together:
+    images per pass.
 
     Raises:
         RuntimeError: the scores are not float64, so their gradient cannot tell.
     """
-    generator = torch.Generator(device="cpu").manual_seed(seed)
-    step = _STEP * x.abs().amax()
-
-    def gradient(at: Tensor, weights: Tensor) -> Tensor:
-        at = at.detach().requires_grad_()
-        with torch.enable_grad():
-            (g,) = torch.autograd.grad((scores(at) * weights).sum(), at)
-        return g
-
-    def change() -> float:
-        point = x * torch.rand(1, generator=generator, dtype=x.dtype).to(x.device)
-        direction = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-        weights = torch.randn(1, classes, generator=generator, dtype=x.dtype).to(x.device)
-        before = gradient(point, weights)
-        after = gradient(point + step * direction / direction.norm(), weights)
-        scale = before.norm().clamp_min(torch.finfo(x.dtype).tiny)
-        return float((after - before).norm() / scale)
-
     with torch.no_grad():
-        first = scores(x)
+        first = scores(images[:1])
     if first.dtype != torch.float64:
         raise RuntimeError(f"scores are {first.dtype}, expected float64")
-    classes = first.shape[1]
-    repeats = sum(change() < _SAME for _ in range(probes))
-    return repeats > probes // 2
+    low, high = bounds
+    step = _STEP * images.abs().amax()
+    generator = torch.Generator(device="cpu").manual_seed(0)
+
+    def random(draw: Callable[..., Tensor], *shape: int) -> Tensor:
+        return draw(*shape, generator=generator, dtype=torch.float64).to(images.device)
+
+    def curved(part: Tensor) -> bool:
+        for _ in range(_TRIES):
+            noise = low + (high - low) * random(torch.rand, *part.shape)
+            # What is pooled over an image hardly feels pixels of random signs, so colours too.
+            pixels, colours = (
+                random(torch.randn, *part.shape[:2], *size) for size in (part.shape[2:], (1, 1))
+            )
+            direction = F.normalize((pixels + colours).flatten(1)).view_as(part)
+            weights = random(torch.randn, len(part), first.shape[1])
+            points = part.lerp(noise, _NOISE)
+            part = part[_change(scores, points, step * direction, weights) >= _SAME]
+        return len(part) > 0
+
+    return not any(curved(part) for part in images.split(together))
+
+
+def _change(
+    scores: Callable[[Tensor], Tensor], x: Tensor, steps: Tensor, weights: Tensor
+) -> Tensor:
+    """Change (n,) of the gradient of sum_k weights_ik F_k from x to x + steps, relative to it."""
+    if not len(x):
+        return x.new_zeros(0)
+    at = torch.cat([x, x + steps]).requires_grad_()
+    with torch.enable_grad():
+        (g,) = torch.autograd.grad((scores(at) * weights.repeat(2, 1)).sum(), at)
+    before, after = g.flatten(1).chunk(2)
+    scale = before.norm(dim=1).clamp_min(torch.finfo(g.dtype).tiny)
+    change: Tensor = (after - before).norm(dim=1) / scale
+    return change
