@@ -241,7 +241,7 @@ class Patches(nn.Module):
             self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
         else:
             layer = nn.TransformerEncoderLayer(16, 2, 32, 0.1, F.gelu, batch_first=True)
-            self.attention = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+            self.attention = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
         self.head = nn.Linear(16, 5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -572,8 +572,8 @@ WORKS = {
     "named twice": Odd(NamedTwice),
     "attention": Odd(lambda: Patches(own=True)),
     "encoder layers": Odd(lambda: Patches(own=False)),
-    "gru": Odd(lambda: Recurrent(nn.GRU)),
-    "lstm": Odd(lambda: Recurrent(nn.LSTM)),
+    "gru": Odd(lambda: Recurrent(nn.GRU), (3, 4, 12)),
+    "lstm": Odd(lambda: Recurrent(nn.LSTM), (3, 4, 12)),
     "layers in a list": Odd(HiddenLayers),
     "grouped, dilated": Odd(grouped),
     "group and layer norm": Odd(norms),
