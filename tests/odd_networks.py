@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from published_networks import PUBLISHED, Shape
+from published_cifar import Shape
+from published_networks import PUBLISHED
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
