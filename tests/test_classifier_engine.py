@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from odd_networks import ODD, WORKS, Lambda, built, classifier, original, settle, small
+from odd_layers import Lambda, settle, small
+from odd_networks import ODD, WORKS, built, classifier, original
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 

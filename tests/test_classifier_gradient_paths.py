@@ -3,7 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from odd_networks import ODD, REFUSED, Lambda, built, small
+from odd_layers import Lambda, small
+from odd_networks import ODD, REFUSED, built
 from torch import Tensor, nn
 
 from geomadv.classifier import Classifier

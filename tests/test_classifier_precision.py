@@ -4,7 +4,9 @@ import copy
 
 import pytest
 import torch
-from odd_networks import HalfBody, Lambda, autocast, built, small
+from odd_forwards import HalfBody, autocast
+from odd_layers import Lambda, small
+from odd_networks import built
 from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
