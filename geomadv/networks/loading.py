@@ -71,20 +71,11 @@ def load_network(
         InputError: unknown name, missing or unfitting weights, missing data, or a network that
             cannot be analysed (see `Classifier`).
     """
+    given = mean is not None or std is not None
     if device is not None:
         usable_device(device)
-    if weights_key is not None and weights is None:
-        raise InputError(
-            f"weights_key={weights_key!r} chooses a part of a weight file, and none is given. "
-            "Name the file with the argument weights."
-        )
-    if name in ZOO and weights is None and (mean is not None or std is not None):
-        spec = ZOO[name]
-        raise InputError(
-            f"mean and std (--mean, --std): network {name!r} has its own, mean={spec.mean} and "
-            f"std={spec.std}, with which its weights were trained; with others it is another "
-            "network. Leave them away, or give weights that were trained with them."
-        )
+    if weights is None:
+        _check_own_weights(name, weights_key, given)
     if name in ZOO:
         source = _from_zoo(ZOO[name], weights, device, progress)
     elif ":" in name or (Path(name) / HF_CONFIG).is_file():
@@ -102,7 +93,6 @@ def load_network(
         )
     shape = image_shape(shape)
     if weights is not None:
-        given = mean is not None or std is not None
         source = _put_file(source, weights, weights_key, shape, given)
     known_mean, known_std = _in_bounds(source, bounds)
     return Classifier(
@@ -119,6 +109,22 @@ def load_network(
         note="; ".join(source.notes),
         framing=source.framing,
     )
+
+
+def _check_own_weights(name: str, weights_key: str | None, normalised: bool) -> None:
+    """Refuses what makes sense with weights from a file only."""
+    if weights_key is not None:
+        raise InputError(
+            f"weights_key={weights_key!r} chooses a part of a weight file, and none is given. "
+            "Name the file with the argument weights."
+        )
+    if name in ZOO and normalised:
+        spec = ZOO[name]
+        raise InputError(
+            f"mean and std (--mean, --std): network {name!r} has its own, mean={spec.mean} and "
+            f"std={spec.std}, with which its weights were trained; with others it is another "
+            "network. Leave them away, or give weights that were trained with them."
+        )
 
 
 def _from_zoo(

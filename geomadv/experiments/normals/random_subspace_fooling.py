@@ -1,6 +1,6 @@
 """Random vectors from the normals' leading subspace as universal perturbations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -89,26 +89,13 @@ def random_subspace_fooling(
     _check(net, basis, dimensions, norms, draws)
     size = net.batch_size(batch_size)
     clean = clean_labels(net, x, size)
-    shape = (len(norms), draws, len(x))
     with tqdm(
         total=(len(dimensions) + 1) * len(norms) * draws,
         desc="random subspace fooling",
         unit="perturbation",
         disable=not progress,
     ) as bar:
-
-        def fooled(vectors: Tensor) -> xr.Dataset:
-            """Vectors (draws, D) -> (norms, draws, N) bool: labels that change, and none at all."""
-            result, none = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
-            for i, norm in enumerate(norms):
-                for j, vector in enumerate(vectors):
-                    shift = (norm * vector).reshape(net.input_shape)
-                    labels = labels_under(net, x, shift, size)
-                    result[i, j], none[i, j] = is_fooled(labels, clean).cpu(), lost(labels).cpu()
-                    bar.update()
-            dims = ("norm", "draw", "sample")
-            return xr.Dataset({"fooled": (dims, result.numpy()), "lost": (dims, none.numpy())})
-
+        fooled = partial(_fooled, net, x, clean, norms, size, bar.update)
         span = Subspace(basis)
 
         def within(m: int) -> xr.Dataset:
@@ -134,6 +121,27 @@ def random_subspace_fooling(
         "norm": np.asarray(norms, dtype=np.float64),
     }
     return described(SCHEMA, values)
+
+
+def _fooled(
+    net: Classifier,
+    x: Tensor,
+    clean: Tensor,
+    norms: Sequence[float],
+    size: int,
+    advance: Callable[[], object],
+    vectors: Tensor,
+) -> xr.Dataset:
+    """Vectors (draws, D) -> (norms, draws, N) bool: labels that change, and none at all."""
+    shape = (len(norms), len(vectors), len(x))
+    result, none = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
+    for i, norm in enumerate(norms):
+        for j, vector in enumerate(vectors):
+            labels = labels_under(net, x, (norm * vector).reshape(net.input_shape), size)
+            result[i, j], none[i, j] = is_fooled(labels, clean).cpu(), lost(labels).cpu()
+            advance()
+    dims = ("norm", "draw", "sample")
+    return xr.Dataset({"fooled": (dims, result.numpy()), "lost": (dims, none.numpy())})
 
 
 def _check(

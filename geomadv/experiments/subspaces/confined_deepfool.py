@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError, check_counts
 from geomadv.experiments.principal import doubt
-from geomadv.keep import Keep, keep_nothing
+from geomadv.keep import Done, Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import NestedSubspaces
 from geomadv.perturbations import DeepFoolSettings
@@ -138,24 +138,10 @@ def confined_deepfool(
         unit="image",
         disable=not progress,
     ) as bar:
-        wanted = {}
-        for i, (name, parts) in enumerate(groups.items()):
+        for i, parts in enumerate(groups.values()):
             for part in parts:
                 _projected_norms(result, i, part, x - centre)
-            for j, d in enumerate(dims):
-                size = _size_at(parts[0].nested, d)
-                if size > 0 and not (j > 0 and size == _size_at(parts[0].nested, dims[j - 1])):
-                    wanted[i, j] = f"{name}-{d}", partial(attack, parts, size), size
-        found = keep.each(
-            {part: compute for part, compute, _ in wanted.values()}, lambda: bar.update(len(x))
-        )
-        for (i, j), ds in zip(wanted, found, strict=True):
-            result.put(i, j, wanted[i, j][2], ds)
-        for i, parts in enumerate(groups.values()):
-            for j, d in enumerate(dims):
-                if (i, j) not in wanted and _size_at(parts[0].nested, d) > 0:
-                    result.repeat(i, j)
-                    bar.update(len(x))
+        _attack_all(result, groups, dims, attack, keep, lambda: bar.update(len(x)))
     attacked = np.where(result.sizes > 0, 1.0, np.nan)
     values = result.values | {
         "converged_share": result.values["converged"].mean(axis=2) * attacked,
@@ -172,6 +158,32 @@ def confined_deepfool(
     told[RANDOM] = f"uniformly distributed subspaces, {draws} draws over the images"
     ds["family"].attrs |= {f"family_{name}": description for name, description in told.items()}
     return ds
+
+
+def _attack_all(
+    result: _Arrays,
+    groups: Mapping[str, list[_Group]],
+    dims: Sequence[int],
+    attack: Callable[[list[_Group], int], xr.Dataset],
+    keep: Keep,
+    done: Done,
+) -> None:
+    """Attacks in every subspace that is not that of the dimension before."""
+    sizes = {name: [_size_at(parts[0].nested, d) for d in dims] for name, parts in groups.items()}
+    new = [
+        (i, j, name, size)
+        for i, (name, own) in enumerate(sizes.items())
+        for j, size in enumerate(own)
+        if size > 0 and not (j > 0 and size == own[j - 1])
+    ]
+    parts = {f"{name}-{dims[j]}": partial(attack, groups[name], size) for _, j, name, size in new}
+    for (i, j, _, size), ds in zip(new, keep.each(parts, done), strict=True):
+        result.put(i, j, size, ds)
+    for i, own in enumerate(sizes.values()):
+        for j in range(1, len(own)):
+            if 0 < own[j] == own[j - 1]:
+                result.repeat(i, j)
+                done()
 
 
 class _Arrays:

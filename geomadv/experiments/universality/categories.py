@@ -103,15 +103,13 @@ def categories(
     clean = clean_labels(net, x, size)
     points = boundary_points(net, x, nearest=nearest, batch_size=size, progress=progress)
     distance = torch.where(points.converged, points.distance, torch.inf).double().cpu().numpy()
-    search_rate: list[float] = []
-    random_rate: list[NDArray[np.float64]] = []
+    search_rate, random_rate = [], []
     shares: dict[str, list[float]] = {"adversarial": [], "universal": [], "random": []}
     reached = np.zeros(len(x), dtype=bool)
     best = 0.0
 
     def fooled(v: Tensor) -> NDArray[np.bool_]:
-        changed = is_fooled(labels_under(net, x, v.to(x), size), clean)
-        return np.asarray(changed.cpu().numpy(), dtype=bool)
+        return is_fooled(labels_under(net, x, v.to(x), size), clean).cpu().numpy()
 
     settings |= {"images": x, "seed": seed, "batch_size": size}
     searches = {f"search-{radius!r}": {"radius": radius} for radius in radii}
