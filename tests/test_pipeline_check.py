@@ -19,6 +19,8 @@ def test_one_screen_and_nothing_runs(tmp_path, capsys):
         "digits-test: 500 images",
         "a gradient",
         "boundary (missing): seed 0, count 30",
+        "30 images, ",
+        " s a walk to the boundary from all of them, 0.0",
     ):
         assert part in out
     assert "NEAR CHANCE" not in out

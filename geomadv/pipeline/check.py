@@ -19,6 +19,8 @@ from geomadv.results.identity import plain
 
 # Images of each split that the accuracy is taken on: 95 % intervals of some 6 % at most.
 _LOOKED_AT = 250
+# Of a walk to the boundary, and the refining of its end.
+_GRADIENTS = 60
 
 
 def network_line(net: Classifier) -> str:
@@ -80,17 +82,36 @@ def checked(runner: Runner, names: Sequence[str]) -> str:
         InputError: settings that cannot be used, or that differ from those of existing results.
     """
     study = runner.study
-    lines = [card(study), f"results   {study.folder}", _effort(study.net)]
+    walk = _walk_seconds(study.net)
+    lines = [card(study), f"results   {study.folder}", _effort(study.net, walk)]
     for name in names:
         runner.check(name)
         asked = runner.asked(name)
         shown = ", ".join(f"{k} {v}" for k, v in plain(asked.settings).items())
         lines.append(f"{name} ({runner.status(name).state}): seed {asked.seed}, {shown}")
+        lines += _cost(runner, name, walk)
     return "\n".join(lines)
 
 
-def _effort(net: Classifier) -> str:
-    """Time and memory of what everything is made of: gradients, images on disk."""
+def _cost(runner: Runner, name: str, walk: float) -> list[str]:
+    """A line on the images of an experiment: how many, a walk to the boundary from all, disk."""
+    images = runner.images(name)
+    count = sum(len(part) for part in images.values() if part is not None)
+    if count == 0:
+        return []
+    disk = runner.find(name).disk(images)
+    stored = f", {disk / 2**20:.2g} MiB on disk" if disk else ""
+    words = f"{count:,} images, {count * walk:.2g} s a walk to the boundary from all of them"
+    return [f"          {words}{stored}"]
+
+
+def _walk_seconds(net: Classifier) -> float:
+    """About how long a walk to the boundary takes, per image."""
+    # DeepFool takes some five steps with the gradients of ten classes, refining a few more.
+    return _GRADIENTS * _gradient_seconds(net)
+
+
+def _gradient_seconds(net: Classifier) -> float:
     size = min(net.batch_size(), 64)
     x = torch.full((size, *net.input_shape), sum(net.bounds) / 2, dtype=net.dtype)
     x = x.to(net.device).requires_grad_()
@@ -100,11 +121,15 @@ def _effort(net: Classifier) -> str:
         if net.device.type == "cuda":
             torch.cuda.synchronize(net.device)
         seconds = (time.perf_counter() - started) / size
-    # DeepFool takes some five steps with the gradients of ten classes, refining a few more.
-    walk = 60 * seconds
+    return seconds
+
+
+def _effort(net: Classifier, walk: float) -> str:
+    """Time and memory of what everything is made of: gradients, images on disk."""
     disk = 3 * 4 * net.dimension
+    at_once = net.batch_size()
     return (
-        f"effort    {1e3 * seconds:.3g} ms a gradient, {net.batch_size()} images a pass of "
-        f"{net.batch_size() * net.bytes_per_image / 2**30:.2g} GiB; about {walk:.2g} s and "
+        f"effort    {1e3 * walk / _GRADIENTS:.3g} ms a gradient, {at_once} images a pass of "
+        f"{at_once * net.bytes_per_image / 2**30:.2g} GiB; about {walk:.2g} s and "
         f"{disk / 2**20:.2g} MiB on disk a boundary point"
     )

@@ -149,6 +149,10 @@ class Runner:
         formed = identity(experiment, asked.settings, asked.seed, networks, images, before)
         return _Plan(experiment, asked, networks, images, formed)
 
+    def images(self, name: str) -> Images:
+        """The images that an experiment would use now, by role; raises `InputError` as `run`."""
+        return self._images(name, self.asked(name))
+
     def _images(self, name: str, asked: Asked) -> Images:
         return {
             role: self.study.sample(sample, asked.settings, asked.seed)
