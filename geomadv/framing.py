@@ -40,7 +40,7 @@ class Framing:
             min(self.size) >= 1 and (self.resize is None or self.resize >= min(self.size))
         ):
             raise InputError(
-                f"size={_by(self.size)}, resize={self.resize}: the size of the crop must be at "
+                f"size={by(self.size)}, resize={self.resize}: the size of the crop must be at "
                 "least 1 and the short side before it (resize) at least as long, or None."
             )
         if self.interpolation not in get_args(Interpolation):
@@ -70,8 +70,9 @@ class Framing:
 
     def __str__(self) -> str:
         how = "resized" if self.squash else "resized and cropped"
-        return f"{how} to {_by(self.size)} ({self.interpolation})" if self.size else "as is"
+        return f"{how} to {by(self.size)} ({self.interpolation})" if self.size else "as is"
 
 
-def _by(size: tuple[int, int]) -> str:
+def by(size: tuple[int, int]) -> str:
+    """Height and width in words."""
     return f"{size[0]} x {size[1]}"

@@ -23,6 +23,7 @@ from requests import HTTPError, RequestException
 from requests.exceptions import ChunkedEncodingError
 
 from geomadv.errors import InputError
+from geomadv.files.kinds import is_page
 from geomadv.files.places import CACHE_VARIABLE
 
 # Seconds to connect, and between two packets. There are no further attempts: without a network the
@@ -30,8 +31,6 @@ from geomadv.files.places import CACHE_VARIABLE
 _TIMEOUT = (10, 60)
 
 
-# First bytes of what a login page or a proxy sends in place of a file.
-WEB_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 _INDEX = "pypi:"
 _TARS, _ZIPS = (".tar.gz", ".tgz"), (".whl", ".zip")
 
@@ -101,7 +100,7 @@ def _download(remote: RemoteFile, work: Path, progress: bool) -> Path:
     except RequestException as error:
         raise InputError(f"the download of {remote.url} failed ({_brief(error)})") from error
     with path.open("rb") as file:
-        if WEB_PAGE.match(file.read(512)):
+        if is_page(file.read(512)):
             raise InputError(
                 f"the download of {remote.url} is a web page, not the file (of a login or a proxy?)"
             )

@@ -94,6 +94,11 @@ def other_kind(path: Path, role: str, own: Collection[str] = ()) -> InputError |
     return None
 
 
+def is_page(head: bytes) -> bool:
+    """Whether a file that begins so is a web page."""
+    return re.match(_KINDS["page"][0], head, re.DOTALL | re.IGNORECASE) is not None
+
+
 def broken_link(path: Path, role: str) -> InputError | None:
     """The error for a link that leads nowhere; else None."""
     if not path.is_symlink() or path.exists():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geomadv.errors import InputError
-from geomadv.framing import Framing
+from geomadv.framing import Framing, by
 from geomadv.images.formats import naming
 from geomadv.images.imageset import ImageSet
 from geomadv.images.labelling import Part, listing
@@ -64,7 +64,7 @@ class FolderReader(Reader):
         if all(self.framing.stays(size) for size in sizes):
             return grey.removeprefix(", ")
         low, high = min(sizes), max(sizes)
-        found = _by(low) if low == high else f"{_by(low)} to {_by(high)}"
+        found = by(low) if low == high else f"{by(low)} to {by(high)}"
         small = [size for size in sizes if min(self.framing.resized(size)) > min(size)]
         enlarged = f", {100 * len(small) / len(sizes):.0f} % of them ENLARGED" if small else ""
         return f"{found} on disk, {self.framing}{grey}{enlarged}"
@@ -74,9 +74,9 @@ class FolderReader(Reader):
         if len(set(sizes)) > 1:
             other = next(k for k, size in enumerate(sizes) if size != sizes[0])
             raise InputError(
-                f"images of {self.root} are of several sizes: {self.files[0]} is {_by(sizes[0])}, "
+                f"images of {self.root} are of several sizes: {self.files[0]} is {by(sizes[0])}, "
                 f"{len([s for s in sizes if s != sizes[0]])} of {len(sizes)} are others, such as "
-                f"{_by(sizes[other])} (height x width). Say to which size they are brought: "
+                f"{by(sizes[other])} (height x width). Say to which size they are brought: "
                 "size (--size), in pixels."
             )
         return sizes[0]
@@ -110,10 +110,6 @@ class FolderReader(Reader):
                 yield hashlib.sha256(path.read_bytes()).digest()
             except OSError as error:
                 raise InputError(f"{path} cannot be read ({error}). Check its rights.") from error
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
 
 
 def _header(path: Path) -> tuple[tuple[int, int], bool]:
