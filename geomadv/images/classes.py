@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from geomadv.errors import InputError
-from geomadv.images.imageset import ImageSet
+from geomadv.images.imageset import ImageSet, listed
 
 # One line a class, in the order of ImageNet-1k's numbers: WordNet's synset, name.
 _IMAGENET = Path(__file__).with_name("imagenet_classes.txt")
@@ -127,14 +127,10 @@ def _unknown(
         f"{name} = {names[found[k]] if k in found else '?'}"
         for k, name in sorted(present.items(), key=lambda pair: pair[0] in found)
     ]
-    theirs = f"{len(names)} classes without names" if _plain(names) else _listed(names)
+    theirs = f"{len(names)} classes without names" if _plain(names) else listed(names, 2 * _SHOWN)
     return InputError(
         f"image set {images.name!r} has {len(present)} classes, which are not found, or not once, "
-        f"among those of {whose} ({theirs}): {_listed(pairs)}. Call the folders (or class_names, "
-        "or the column name of labels.csv) as the classes there, or by their numbers there; where "
+        f"among those of {whose} ({theirs}): {listed(pairs, 2 * _SHOWN)}. Call the folders (or "
+        "class_names, or the column name of labels.csv) as the classes there, or by their numbers there; where "
         "both sides count alike, take the numbers as they are (--by-number, or no class_names)."
     )
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(words[: 2 * _SHOWN]) + (" ..." if len(words) > 2 * _SHOWN else "")

@@ -245,7 +245,7 @@ class ImageSet:
         labels = self._known_labels()
         label = self._class_number(c)
         if not (labels == label).any():
-            present = _listed([str(k) for k in np.unique(labels)])
+            present = listed([str(k) for k in np.unique(labels)])
             raise InputError(
                 f"image set {self.name!r} has no image of class {c!r}; it has images of the "
                 f"classes {present}. Choose one of these, or select fewer images away before."
@@ -267,7 +267,7 @@ class ImageSet:
         if not numbers:
             raise InputError(
                 f"class {c!r} does not exist in image set {self.name!r}; its classes are "
-                f"{_listed(known)}."
+                f"{listed(known)}."
             )
         return numbers[0]
 
@@ -282,7 +282,8 @@ class ImageSet:
         return (self[i : i + batch_size] for i in range(0, len(self), batch_size))
 
 
-def _listed(words: Sequence[str], most: int = 20) -> str:
+def listed(words: Sequence[str], most: int = 20) -> str:
+    """The first of the words, and how many there are."""
     rest = f", ... ({len(words)} in all)" if len(words) > most else ""
     return ", ".join(words[:most]) + rest
 
