@@ -131,6 +131,7 @@ def _unknown(
     return InputError(
         f"image set {images.name!r} has {len(present)} classes, which are not found, or not once, "
         f"among those of {whose} ({theirs}): {listed(pairs, 2 * _SHOWN)}. Call the folders (or "
-        "class_names, or the column name of labels.csv) as the classes there, or by their numbers there; where "
-        "both sides count alike, take the numbers as they are (--by-number, or no class_names)."
+        "class_names, or the column name of labels.csv) as the classes there, or by their numbers "
+        "there; where both sides count alike, take the numbers as they are "
+        "(--by-number, or no class_names)."
     )
