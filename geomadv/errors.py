@@ -1,7 +1,8 @@
 """The one error that geomadv raises for what the caller can mend, and the classes of warnings."""
 
+import contextlib
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 
 class InputError(ValueError):
@@ -14,6 +15,21 @@ class InputError(ValueError):
 
 class ShapeError(InputError):
     """A network does not take images of the shape it is said to take."""
+
+
+@contextlib.contextmanager
+def decoding(what: str, remedy: str) -> Iterator[None]:
+    """Turns whatever reading damaged bytes raises inside the block into one `InputError`.
+
+    what: the file, for the message: "what is damaged (reason): remedy".
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes may raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{what} is damaged ({reason}): {remedy}.") from error
 
 
 def check_counts(**counts: int) -> None:

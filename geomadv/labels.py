@@ -1,10 +1,13 @@
 """Results are laid out by a table `SCHEMA` above each experiment, from which `described` builds."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
 from torch import Tensor
+from xarray.backends import BackendArray
+from xarray.core import indexing
 
 IMAGE = ("channel", "row", "column")
 
@@ -38,3 +41,52 @@ def _variable(dims: tuple[str, ...], values: Any, attrs: Mapping[str, str]) -> x
     elif isinstance(values, xr.DataArray):
         values = values.transpose(*dims).to_numpy()
     return xr.Variable(dims, values, attrs)
+
+
+# Attribute of a variable: a further one that follows from it and is not stored, in words and as
+# NAME = VARIABLE + FACTOR * ROWS. Attribute of that one: what it follows from.
+GIVES, _FOLLOWS = "gives", "follows_from"
+_FORMULA = r"(.+): (\w+) = (\w+) \+ (\w+) \* (\w+)"
+
+
+def derived(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset with the variables that follow from others, which are computed when used."""
+    for v in [*ds.data_vars.values()]:
+        found = re.fullmatch(_FORMULA, str(v.attrs.get(GIVES, "")))
+        if found and {*found.groups()[2:]} <= {*ds.data_vars}:
+            long_name, name, *terms = found.groups()
+            lazy: Any = indexing.LazilyIndexedArray(_Sum(*(ds[term].variable for term in terms)))
+            attrs = {"long_name": long_name, "units": v.attrs.get("units", "1"), _FOLLOWS: terms}
+            ds = ds.assign({name: xr.Variable(v.dims, lazy, attrs, fastpath=True)})
+    return ds
+
+
+def without_derived(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset without the variables that `derived` adds again."""
+    return ds.drop_vars(
+        [
+            name
+            for name, v in ds.data_vars.items()
+            if (terms := v.attrs.get(_FOLLOWS)) and {*terms} <= {*ds.data_vars}
+        ]
+    )
+
+
+class _Sum(BackendArray):
+    """images (n, ...) + factors (n,) * rows (n, D), read row by row."""
+
+    def __init__(self, images: xr.Variable, factors: xr.Variable, rows: xr.Variable) -> None:
+        self._images, self._factors, self._rows = images, factors, rows
+        self.shape, self.dtype = images.shape, images.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        support = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        at = slice(key[0], key[0] + 1) if isinstance(key[0], int) else key[0]
+        images = self._images[at].to_numpy()
+        step = self._factors[at].to_numpy()[:, None] * self._rows[at].to_numpy()
+        found = images + step.reshape(images.shape).astype(self.dtype, copy=False)
+        first = 0 if isinstance(key[0], int) else slice(None)
+        return xr.Variable(self._images.dims, found)[(slice(None), *key[1:])][first].to_numpy()

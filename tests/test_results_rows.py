@@ -108,7 +108,7 @@ def test_rows_are_what_keeping_nothing_gives(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("block_bytes")
-def test_the_result_is_written_contiguously_and_labelled(tmp_path: Path) -> None:
+def test_the_result_is_written_with_checksums_and_labelled(tmp_path: Path) -> None:
     path = tmp_path / "boundary.h5"
     job(path)
     found = load(path)
@@ -118,7 +118,7 @@ def test_the_result_is_written_contiguously_and_labelled(tmp_path: Path) -> None
     assert (found.attrs["experiment"], found.attrs["note"]) == ("boundary", "of part 0")
     assert [file.name for file in tmp_path.iterdir()] == ["boundary.h5"]
     with h5py.File(path) as file:
-        assert file["normal"].chunks is None
+        assert all(file[name].fletcher32 for name in (*ROWS, "mean", "pixel"))
         assert [dim[0].name for dim in file["normal"].dims] == ["/sample", "/pixel"]
         assert file["mean"].dims[0][0] == file["pixel"]
     with xr.open_dataset(path) as ds:
@@ -281,25 +281,27 @@ def test_kills_at_random_moments_change_no_number(
 # --- disks that refuse, and wrong input -------------------------------------------------------
 
 
-def of_ones(rows: int) -> dict[str, Callable[[], xr.Dataset]]:
-    ds = xr.Dataset({"normal": (("sample", "pixel"), np.ones((rows, 100)), LABEL)})
+def of_noise(rows: int) -> dict[str, Callable[[], xr.Dataset]]:
+    ds = xr.Dataset(
+        {"normal": (("sample", "pixel"), np.random.default_rng(0).random((rows, 100)), LABEL)}
+    )
     return {f"rows-{rows}": lambda: ds}
 
 
 def fill_the_disk(folder: Path) -> None:
     """Writes against a limit of file size, which refuses inside a write as a full disk does."""
     store = Store(folder / "a.h5", CONFIG)
-    store.rows(of_ones(60), "sample")
+    store.rows(of_noise(60), "sample")
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-    big = xr.Dataset({"a": (("x", "y"), np.ones((1000, 100)), LABEL)})
+    big = of_noise(1000)["rows-1000"]()
     refused: list[Callable[[], object]] = [
-        lambda: store.rows(of_ones(1000), "sample"),
+        lambda: store.rows(of_noise(1000), "sample"),
         lambda: save(big, folder / "b.h5"),
     ]
     for write in 2 * refused:
         with pytest.raises(InputError, match="is full"):
             write()
-    ds = store.rows(of_ones(60) | of_ones(90), "sample")
+    ds = store.rows(of_noise(60) | of_noise(90), "sample")
     with pytest.raises(InputError, match="is full"):
         store.finish(ds, {})
     assert kept(store.path) == {"part-rows-60", "part-rows-90"}

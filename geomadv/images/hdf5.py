@@ -4,8 +4,6 @@ import contextlib
 import functools
 import importlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
+from geomadv.files.guard import SECONDS, output_of
 from geomadv.files.kinds import hdf5_refusal
 from geomadv.images.containers import limited, missing_key
 from geomadv.images.formats import damaged, naming
@@ -24,12 +23,8 @@ from geomadv.images.readers import Reader, as_slice, check_layout, check_pixels,
 
 Bounds = tuple[float, float]
 
-# Damaged texts of variable length make HDF5 loop for ever, where no signal reaches it: they are
-# read in a process of their own, which ends itself. Far longer than any list of names takes.
-_SECONDS = 5
-_READ_TEXTS = f"""
-import faulthandler, json, sys, h5py
-faulthandler.dump_traceback_later({_SECONDS}, exit=True)
+_READ_TEXTS = """
+import json, sys, h5py
 with h5py.File(sys.argv[1], "r") as file:
     json.dump([text.decode() for text in file[sys.argv[2]][...].ravel()], sys.stdout)
 """
@@ -148,16 +143,15 @@ def _names(file: h5py.File, path: Path) -> list[str] | None:
 
 @functools.lru_cache(maxsize=16)
 def _texts(path: Path, key: str, state: tuple[int, int]) -> tuple[str, ...]:
-    """Texts of variable length, see above; read anew where the state of the file has changed."""
+    """Texts of variable length, under a guard; read anew where the file's state has changed."""
     del state
-    command = [sys.executable, "-c", _READ_TEXTS, str(path), key]
-    found = subprocess.run(command, capture_output=True, check=False).stdout
+    found = output_of(_READ_TEXTS, str(path), key)
     try:
-        return tuple(json.loads(found))
+        return tuple(json.loads(found or b""))
     except ValueError:
         raise damaged(
             path,
-            f"holds texts ({key!r}) that HDF5 cannot read, or not within {_SECONDS} seconds, as "
+            f"holds texts ({key!r}) that HDF5 cannot read, or not within {SECONDS} seconds, as "
             "happens where some bytes of them have changed",
         ) from None
 

@@ -9,6 +9,7 @@ import h5py
 import xarray as xr
 
 import geomadv as ga
+from geomadv.experiments.normals.boundary import stored_bytes
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import Bound, Count, Shares
 
@@ -48,6 +49,8 @@ class Boundary:
     """DeepFool's most steps."""
     candidates: int = 10
     """Best-scoring classes that DeepFool considers."""
+    points: bool = True
+    """Keep the images, from which the points follow; no later experiment needs them."""
 
 
 def boundary(run: Run, s: Boundary, images: ga.ImageSet) -> xr.Dataset:
@@ -60,15 +63,19 @@ def boundary(run: Run, s: Boundary, images: ga.ImageSet) -> xr.Dataset:
         overshoot=s.overshoot,
         max_iter=s.max_iter,
         candidates=s.candidates,
+        points=s.points,
         keep=run.keep,
         **run.pace,
     )
 
 
 def boundary_bytes(images: Mapping[str, ga.ImageSet | None]) -> int:
-    """Three image-sized arrays a point, once in parts and once in the result."""
+    """Three image-sized arrays a point in parts, and the result."""
     starts = images["images"]
-    return 0 if starts is None else 2 * 3 * 4 * math.prod(starts.shape) * len(starts)
+    if starts is None:
+        return 0
+    parts = 3 * 4 * math.prod(starts.shape) * len(starts)
+    return parts + stored_bytes(len(starts), starts.shape)
 
 
 def tell_boundary(ds: xr.Dataset) -> str:

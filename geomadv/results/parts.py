@@ -6,11 +6,11 @@ HDF5 takes a hundred times as long. Arrays are mapped, and large ones never need
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from geomadv.errors import InputError
+from geomadv.errors import decoding
 from geomadv.files.writing import OutputFile
 from geomadv.results.files import storable_dataset
 
 _DIGEST_SIZE = 32
 
 
-@contextlib.contextmanager
-def readable(file: Path) -> Iterator[None]:
+def readable(file: Path) -> AbstractContextManager[None]:
     """Names the part whose file cannot be read inside the block in an `InputError`."""
-    try:
-        yield
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"the part {file} is damaged ({error}): delete it and run the same command again; "
-            "only this part is computed anew."
-        ) from error
+    remedy = "delete it and run the same command again; only this part is computed anew"
+    return decoding(f"the part {file}", remedy)
 
 
 def write_part(ds: xr.Dataset, output: OutputFile) -> None:

@@ -80,8 +80,9 @@ class Store(WorkArea):
     def finish(self, ds: xr.Dataset, attrs: Mapping[str, Any]) -> Path:
         """Writes the final file, which appears by rename, and removes the work area.
 
-        Large variables, those of `rows` above all, are read and written in blocks of rows, and lie
-        contiguously in the file (no HDF5 chunks).
+        Large variables, those of `rows` above all, are read and written in blocks of rows. All
+        numbers lie in chunks with checksums, those that a fast filter makes much smaller (images)
+        behind it, and the file as a whole has a checksum.
 
         Args:
             ds: the result, labelled as for `save`.

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, decoding
 from geomadv.files.locking import LOCK, OWNER, FolderLock
 from geomadv.files.writing import refusals, replacing
 from geomadv.results.identity import differences, plain
@@ -169,15 +169,12 @@ def _work_area(path: Path) -> Path:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a work area; empty if there is none."""
     try:
-        text = (folder / _MANIFEST).read_text(encoding="utf-8")
+        content = (folder / _MANIFEST).read_bytes()
     except OSError:
         return {}
-    try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{folder / _MANIFEST} is damaged ({error}): delete the folder {folder} to start anew."
-        ) from error
+    with decoding(str(folder / _MANIFEST), f"delete the folder {folder} to start anew"):
+        found = dict(json.loads(content.decode()))
+        return found | {key: dict(found.get(key, {})) for key in ("config", "memo")}
 
 
 def _is_empty(folder: Path) -> bool:
