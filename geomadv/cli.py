@@ -11,6 +11,7 @@ COMMANDS = {
     "figures": ("figures", "draw the figures of a network's results"),
     "claims": ("claims_", "answer the papers' claims from a network's results"),
     "list": ("list_", "experiments: what is done, missing, stale; list networks: the networks"),
+    "verify": ("verify", "check that results, unfinished work and cached networks are undamaged"),
     "show": ("show", "where a result file comes from, and what makes it again"),
 }
 
@@ -55,7 +56,7 @@ def _command(name: str, argv: Sequence[str]) -> int:
 
     distributed.start()
     try:
-        getattr(commands, COMMANDS[name][0])(argv)
+        return getattr(commands, COMMANDS[name][0])(argv) or 0
     except (InputError, OSError) as error:
         if distributed.is_main():
             print(f"error: {error}", file=sys.stderr, flush=True)
@@ -66,7 +67,6 @@ def _command(name: str, argv: Sequence[str]) -> int:
         return 130
     finally:
         distributed.stop()
-    return 0
 
 
 if __name__ == "__main__":

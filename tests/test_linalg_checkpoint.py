@@ -98,7 +98,7 @@ def test_a_checkpoint_of_another_solve_is_refused(tmp_path):
         extreme_eigenpairs(matrix, 8, max_products=25, checkpoint=file)
     for content in (b"", b"broken", file.read_bytes()[:-100]):
         file.write_bytes(content)
-        with pytest.raises(InputError, match=r"cannot be read.*Remove it"):
+        with pytest.raises(InputError, match=r"is damaged.*remove it"):
             extreme_eigenpairs(matrix, 8, checkpoint=file)
 
 

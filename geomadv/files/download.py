@@ -6,6 +6,7 @@ import html
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -25,6 +26,7 @@ from requests.exceptions import ChunkedEncodingError
 from geomadv.errors import InputError
 from geomadv.files.kinds import is_page
 from geomadv.files.places import CACHE_VARIABLE
+from geomadv.files.writing import is_forgotten
 
 # Seconds to connect, and between two packets. There are no further attempts: without a network the
 # error comes at once.
@@ -83,6 +85,9 @@ def work_area(folder: Path) -> Iterator[Path]:
     """A temporary folder on the same file system; refusals of the disk become `InputError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for stray in folder.glob(".download-*"):  # of killed processes
+            if is_forgotten(stray):
+                shutil.rmtree(stray, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as work:
             yield Path(work)
     except OSError as error:

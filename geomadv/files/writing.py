@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import io
 import os
 import shutil
+import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +118,50 @@ def replacing(path: Path, temporary: Path) -> Iterator[OutputFile]:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+# Seconds after which a temporary file of another machine, or of nobody, is taken for forgotten.
+_FORGOTTEN = 24 * 3600.0
+
+
+def temporary(path: Path) -> Path:
+    """Where this process writes what becomes a file by rename; the name tells whose it is."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+
+
+def remove_strays(path: Path) -> None:
+    """Removes temporary files that killed processes left of earlier attempts at a file.
+
+    Of this machine those of dead processes, of others those that have not changed for a day.
+    """
+    start = f".{path.name}."
+    for stray in path.parent.glob(f"{glob.escape(start)}*.tmp"):
+        host, _, process = stray.name.removeprefix(start).removesuffix(".tmp").rpartition(".")
+        if host == socket.gethostname() and process.isdigit():
+            left = not _alive(int(process))
+        else:
+            left = is_forgotten(stray)
+        if left:
+            stray.unlink(missing_ok=True)
+
+
+def is_forgotten(path: Path, seconds: float = _FORGOTTEN) -> bool:
+    """Whether a file has not changed for so long, or is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > seconds
+    return True
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # signal 0 would end the process there
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _flush_names(folder: Path) -> None:

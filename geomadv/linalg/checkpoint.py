@@ -3,13 +3,13 @@
 import os
 import time
 import warnings
-import zipfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, decoding
 from geomadv.linalg.lanczos import KrylovSpace
 
 # Seconds between two writes, and the least share of the time between them spent without writing.
@@ -51,24 +51,23 @@ class Checkpoint:
         """
         if not self._path.exists():
             return
-        try:
-            with np.load(self._path, allow_pickle=False) as file:
-                state: dict[str, Any] = dict(file)
+        with self._decoding(), np.load(self._path, allow_pickle=False) as file:
+            state: dict[str, Any] = dict(file)
             found, size = str(state.pop("settings")), state["projected"].shape[1]
-        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"checkpoint: {self._path} cannot be read ({error}). Remove it to start anew."
-            ) from error
         self._refuse_unless(found == self._settings, f"of {found}", self._settings)
         fits = size <= space.capacity
         self._refuse_unless(fits, f"of {size} products", f"at most {space.capacity}")
-        space.restore(state)
+        with self._decoding():
+            space.restore(state)
         difference = space.product_error(0) if size > 0 else 0.0
         self._refuse_unless(
             difference <= _SAME_PRODUCT,
             f"of another operator (products differ by {difference:.1g})",
             "the operator that it was written for",
         )
+
+    def _decoding(self) -> AbstractContextManager[None]:
+        return decoding(f"checkpoint: {self._path}", "remove it to start anew")
 
     def save_if_due(self, space: KrylovSpace) -> None:
         """Writes the state when the last time is half a minute and ten times the writing ago."""

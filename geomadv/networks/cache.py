@@ -5,25 +5,27 @@ import hashlib
 import json
 import os
 import time
-import uuid
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, decoding
 from geomadv.files.places import CACHE_VARIABLE, cache_dir
+from geomadv.files.writing import remove_strays, temporary
 from geomadv.images import ImageSet, load_images
 from geomadv.networks.accuracy import accuracy
 from geomadv.networks.fitting import put_weights
+from geomadv.networks.pretrained import tensors_sha256
 from geomadv.networks.spec import NetworkSpec
 from geomadv.networks.training import train
-from geomadv.networks.weights import read_checkpoint
+from geomadv.networks.weights import Checkpoint, read_checkpoint
 
 # Raised when `train` changes so that the same recipe gives other weights.
 TRAINING_VERSION = 1
@@ -97,11 +99,35 @@ def cached_metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
+def check_cached(path: Path) -> tuple[Checkpoint, bool]:
+    """The tensors of a file of the cache, and whether they have a checksum.
+
+    Raises:
+        InputError: the file is damaged; the message does not name it.
+    """
+    checkpoint = read_checkpoint(path)
+    with decoding("its header", "remove it, and it is made anew"):
+        metadata = cached_metadata(path)
+    tensors = {name: entry.value for name, entry in checkpoint.entries.items()}
+    known = metadata.get("sha256")
+    if known is not None and known != _digest(tensors, metadata):
+        raise InputError("what it holds is not what was written")
+    if not all(value.isfinite().all() for value in tensors.values()):
+        raise InputError("it holds NaN or infinite numbers")
+    return checkpoint, known is not None
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    rest = {key: text for key, text in metadata.items() if key != "sha256"}
+    content = json.dumps([tensors_sha256(tensors), rest], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def _read(path: Path, spec: NetworkSpec) -> nn.Module | None:
     """The module with the weights of the file; None, with a warning, if these are damaged."""
     module = spec.build().eval()
     try:
-        put_weights(module, read_checkpoint(path), spec.name)
+        put_weights(module, check_cached(path)[0], spec.name)
     except (OSError, InputError) as error:
         warnings.warn(
             f"the cached network {path} is damaged ({error}); it is trained anew.", stacklevel=4
@@ -112,9 +138,10 @@ def _read(path: Path, spec: NetworkSpec) -> nn.Module | None:
 
 def _reserve(path: Path) -> Path:
     """An empty file beside the final one: shows that the cache can be written."""
-    partial = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}.partial")
+    partial = temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_strays(path)
         partial.touch()
     except OSError as error:
         raise InputError(
@@ -147,4 +174,4 @@ def _metadata(
 
 def _write(path: Path, module: nn.Module, metadata: dict[str, str]) -> None:
     state = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
-    save_file(state, path, metadata=metadata)
+    save_file(state, path, metadata=metadata | {"sha256": _digest(state, metadata)})

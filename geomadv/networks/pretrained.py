@@ -16,6 +16,7 @@ from geomadv.files.places import CACHE_VARIABLE, DATA_VARIABLE, cache_dir
 from geomadv.networks.convert import Reader, named
 from geomadv.networks.spec import NetworkSpec, Pretrained
 from geomadv.networks.weights import Checkpoint, read_checkpoint, weight_folders
+from geomadv.networks.zoo import ZOO
 
 
 def find_pretrained(weights: Pretrained) -> Path | None:
@@ -42,8 +43,7 @@ def load_pretrained(spec: NetworkSpec, weights: Pretrained, progress: bool) -> C
             path = _download(spec, weights, progress)
         except InputError as error:
             raise _missing(spec, weights, str(error).removesuffix(".")) from error
-    checkpoint = read_checkpoint(path)
-    found = tensors_sha256({name: e.value for name, e in checkpoint.entries.items()})
+    checkpoint, found = _read(path)
     if found != weights.sha256:
         raise InputError(
             f"{path} does not hold the weights that geomadv knows as network {spec.name!r}: sha256 "
@@ -52,6 +52,24 @@ def load_pretrained(spec: NetworkSpec, weights: Pretrained, progress: bool) -> C
             "argument weights."
         )
     return checkpoint
+
+
+def _read(path: Path) -> tuple[Checkpoint, str]:
+    """A weight file, and the checksum of its tensors."""
+    checkpoint = read_checkpoint(path)
+    return checkpoint, tensors_sha256({n: e.value for n, e in checkpoint.entries.items()})
+
+
+def check_pretrained(path: Path) -> bool:
+    """Whether the checksum of a weight file is known; raises `InputError` if it is another one."""
+    known = {s.weights.file: s.weights.sha256 for s in ZOO.values() if s.weights is not None}
+    found = _read(path)[1]
+    if path.name in known and found != known[path.name]:
+        raise InputError(
+            f"its tensors have the sha256 {found}, expected {known[path.name]}: remove it, and it "
+            "is fetched anew."
+        )
+    return path.name in known
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:

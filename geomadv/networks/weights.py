@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -128,7 +127,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # damaged bytes may raise anything
         raise InputError(
             f"weights {path} cannot be read as safetensors: {error}. {_FETCH}"
         ) from error

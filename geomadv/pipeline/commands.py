@@ -16,6 +16,7 @@ import tyro
 
 from geomadv import distributed
 from geomadv.errors import InputError, closest
+from geomadv.files.places import cache_dir
 from geomadv.networks import network_cards
 from geomadv.pipeline.check import card, checked
 from geomadv.pipeline.experiment import Experiment, tabled
@@ -26,6 +27,7 @@ from geomadv.pipeline.show import listed, shown
 from geomadv.pipeline.study import Place, Subject, folder_name, loaded_name, study
 from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.pipeline.verdicts import claims
+from geomadv.pipeline.verify import verified
 
 # Without these, nothing else makes sense.
 _ESSENTIAL = ("train", "boundary")
@@ -224,6 +226,24 @@ class _File:
 def show(argv: Sequence[str]) -> None:
     """Shows a result file: where it comes from, its variables, the command that makes it again."""
     print(shown(_cli(_File, argv, "show", show).file))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Paths:
+    """Flags of `geomadv verify`."""
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Files, or folders of results, unfinished work or weights; default: results, and the cache."""
+
+
+def verify(argv: Sequence[str]) -> int:
+    """Checks that files are as they were written, a line each; status 1 if one is damaged."""
+    named = _cli(_Paths, argv, "verify", verify).paths
+    damaged = 0
+    for whole, line in verified(named or [p for p in (Path("results"), cache_dir()) if p.exists()]):
+        damaged += not whole
+        print(line, flush=True)
+    return min(damaged, 1)
 
 
 # Parsing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -20,7 +19,7 @@ from geomadv.pipeline.identity import identity
 from geomadv.pipeline.provenance import Asked, provenance
 from geomadv.pipeline.settings import differing, field_names, normalised, with_given
 from geomadv.pipeline.study import Study
-from geomadv.results.files import read_attrs
+from geomadv.results.files import entries, read_attrs
 from geomadv.results.identity import Identity, plain
 
 Say = Callable[[str], None]
@@ -119,7 +118,7 @@ class Runner:
         """Settings and seed of the result that there is, else of the one that was begun."""
         path = self.study.path(name)
         if path.exists():
-            return dict(json.loads(str(read_attrs(path).get("config", "{}"))))
+            return entries(path, read_attrs(path), "config")
         return dict(results.unfinished(path) or {})
 
     def _refuse_others(
@@ -291,10 +290,12 @@ class Runner:
 
     def _load(self, name: str) -> xr.Dataset:
         """A result that is current, unless another process has just replaced it."""
-        ds = results.load(self.study.path(name))
-        if other := results.differences(json.loads(ds.attrs["identity"]), self._current[name]):
+        path = self.study.path(name)
+        ds = results.load(path)
+        stored = entries(path, ds.attrs, "identity")
+        if other := results.differences(stored, self._current[name]):
             raise InputError(
-                f"{self.study.path(name)} was replaced meanwhile by another process "
+                f"{path} was replaced meanwhile by another process "
                 f"({'; '.join(other)}): let it finish, then run this again."
             )
         return ds
@@ -325,6 +326,11 @@ class Runner:
 
     def _store(self, plan: _Plan) -> results.Store:
         study = self.study
-        study.check_writable(plan.experiment.disk(plan.images))
         path, again = study.path(plan.experiment.name), study.place.overwrite or study.place.refresh
-        return results.Store(path, plan.identity, memo=plan.asked.config, overwrite=again)
+        store = results.Store(path, plan.identity, memo=plan.asked.config, overwrite=again)
+        try:  # what is kept already needs no room any more
+            study.check_writable(plan.experiment.disk(plan.images) - store.kept_bytes)
+        except BaseException:
+            store.close()
+            raise
+        return store

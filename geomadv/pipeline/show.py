@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from geomadv import results
 from geomadv.errors import InputError
 from geomadv.pipeline.runner import Runner
+from geomadv.results.files import entries
 
 
 def listed(runner: Runner) -> str:
@@ -36,9 +36,8 @@ def shown(path: Path) -> str:
     lines.append(f"{'device':16} {attrs.get('device')}, {attrs.get('dtype')}")
     lines.append(f"{'duration':16} {float(attrs.get('wall_time_s', 'nan')):.1f} s")
     for word in ("images", "inputs", "config"):
-        entries = json.loads(str(attrs.get(word, "{}")))
-        if entries:
-            lines += [f"{word}:", *(f"  {key} = {value}" for key, value in entries.items())]
+        if found := entries(path, attrs, word):
+            lines += [f"{word}:", *(f"  {key} = {value}" for key, value in found.items())]
     lines.append("variables:")
     for name, variable in ds.variables.items():
         sizes = ", ".join(f"{dim} {ds.sizes[dim]}" for dim in variable.dims)

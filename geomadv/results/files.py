@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
-import socket
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ from geomadv.errors import InputError
 from geomadv.files.guard import check_texts
 from geomadv.files.kinds import hdf5_refusal
 from geomadv.files.seals import seal, seal_holds
-from geomadv.files.writing import OutputFile, refusals, replacing
+from geomadv.files.writing import OutputFile, refusals, remove_strays, replacing, temporary
 from geomadv.labels import derived, without_derived
 from geomadv.results.provenance import complete_attrs, storable
 from geomadv.results.reading import read_netcdf
@@ -67,9 +67,8 @@ def save(
     prepared = prepare(ds, attrs)
     with refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_strays(path)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-    with replacing(path, temporary) as output:
+        remove_strays(path)
+    with replacing(path, temporary(path)) as output:
         write_netcdf(prepared, output)
     return path
 
@@ -165,26 +164,6 @@ def check_labels(variables: Iterable[tuple[str, Mapping[Any, Any]]]) -> None:
             )
 
 
-def _remove_strays(path: Path) -> None:
-    """Removes what killed processes of this machine left of earlier attempts at this file."""
-    for stray in path.parent.glob(f".{path.name}.{socket.gethostname()}.*.tmp"):
-        process = stray.name.split(".")[-2]
-        if process.isdigit() and not _alive(int(process)):
-            stray.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    if os.name == "nt":  # signal 0 would end the process there
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def load(path: str | os.PathLike[str]) -> xr.Dataset:
     """Reads a result file.
 
@@ -208,6 +187,16 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
             ds = xr.open_dataset(path, engine="h5netcdf", decode_times=False)
         ds.attrs.pop(_SEALED, None)
         return derived(ds)
+
+
+def check_file(path: Path) -> bool:
+    """Whether a result file has a checksum; raises `InputError` as `load`, having read all of it."""
+    with load(path) as ds, _reading(path):
+        if sealed := bool(seal_holds(path)):
+            return sealed
+        for variable in ds.variables.values():
+            variable.to_numpy()
+    return False
 
 
 def read_attrs(path: Path) -> dict[str, Any]:
@@ -234,6 +223,12 @@ def read_attrs(path: Path) -> dict[str, Any]:
     if attrs.pop(_SEALED, None) is not None and not whole:
         raise _damaged(path, "it was changed after it had been written")
     return attrs
+
+
+def entries(path: Path, attrs: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What an attribute of a file holds as JSON; empty without it."""
+    with _reading(path):
+        return dict(json.loads(str(attrs.get(name, "{}"))))
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 import xarray as xr
 
 from geomadv.errors import InputError
-from geomadv.results.files import load, read_attrs
+from geomadv.results.files import entries, load, read_attrs
 from geomadv.results.identity import Identity, differences
-from geomadv.results.workarea import discard_assembled
+from geomadv.results.workarea import tidy
 
 
 def stored_identity(path: str | os.PathLike[str]) -> Identity:
@@ -23,8 +22,9 @@ def stored_identity(path: str | os.PathLike[str]) -> Identity:
         InputError: no complete result file, or one that does not say all that makes a result the
             same result, as those of geomadv 0.1.
     """
-    attrs = read_attrs(Path(path))
-    known = dict(json.loads(str(attrs.get("identity", "{}"))))
+    path = Path(path)
+    attrs = read_attrs(path)
+    known = entries(path, attrs, "identity")
     if not known:
         raise InputError(
             f"{path} was written by geomadv {attrs['geomadv_version']}, whose files do not say all "
@@ -62,5 +62,5 @@ def reuse(
             f"{path} is stale, since what it was computed from has changed ({'; '.join(changed)}): "
             "use --refresh to compute it anew, or another --results folder to keep both."
         )
-    discard_assembled(path, identity)
+    tidy(path, identity)
     return load(path)

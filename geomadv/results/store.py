@@ -16,7 +16,7 @@ from geomadv.keep import Compute, Done, nothing, one_by_one
 from geomadv.results.files import prepare, write_netcdf
 from geomadv.results.parts import check_part, mapped_part, write_part
 from geomadv.results.rows import joined_rows
-from geomadv.results.workarea import WorkArea
+from geomadv.results.workarea import WorkArea, read_manifest
 
 
 class Store(WorkArea):
@@ -125,6 +125,19 @@ class Store(WorkArea):
             check_part(file)
         self._checked.add(file)
         return file
+
+
+def check_area(folder: Path) -> int:
+    """How many parts a work area holds; raises `InputError` where one, or the manifest, is damaged.
+
+    The files of a computation's own state are compared by whoever reads them.
+    """
+    read_manifest(folder)
+    parts = sorted(folder.glob("part-*.bin"))
+    for part in parts:
+        check_part(part)
+        mapped_part(part)
+    return len(parts)
 
 
 def _file_name(part: str) -> str:

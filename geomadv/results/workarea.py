@@ -12,13 +12,14 @@ from typing import Any, Self
 
 from geomadv.errors import InputError, decoding
 from geomadv.files.locking import LOCK, OWNER, FolderLock
-from geomadv.files.writing import refusals, replacing
+from geomadv.files.writing import is_forgotten, refusals, replacing
 from geomadv.results.identity import differences, plain
 from geomadv.results.provenance import program_version
 
 _MANIFEST = "manifest.json"
 # Of the files of parts; 1, which no manifest names, were HDF5.
 _LAYOUT = 2
+_MONTH = 30 * 24 * 3600.0  # seconds
 _NOTHING_KEPT = (_MANIFEST, LOCK, OWNER)
 
 
@@ -65,7 +66,7 @@ class WorkArea:
             raise
 
     def _open(self, overwrite: bool) -> None:
-        found = _read_manifest(self.folder)
+        found = read_manifest(self.folder)
         assembled = found.pop("assembled", False)
         found.pop("memo", None)
         changed = differences(found, self._manifest) if found else []
@@ -81,8 +82,7 @@ class WorkArea:
                 _clear(self.folder)
             if changed or not found or assembled:
                 self._write_manifest()
-            for stray in self.folder.glob("*.tmp"):
-                stray.unlink()
+            _remove_temporary(self.folder)
 
     def _write_manifest(self, **extra: Any) -> None:
         target = self.folder / _MANIFEST
@@ -116,6 +116,11 @@ class WorkArea:
                 _remove(self.folder, self._lock)
         self._lock.release()
 
+    @property
+    def kept_bytes(self) -> int:
+        """What the area takes on the disk."""
+        return sum(file.stat().st_size for file in self.folder.iterdir())
+
     def _check_open(self) -> None:
         if not self._lock.held:
             raise InputError(
@@ -141,23 +146,29 @@ def unfinished(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         InputError: the manifest of the area is damaged.
     """
     folder = _work_area(Path(path))
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     return dict(manifest.get("memo", {})) if manifest and not _is_empty(folder) else None
 
 
-def discard_assembled(path: Path, identity: Mapping[str, Any]) -> None:
-    """Removes a work area whose process was killed after the final file had appeared.
+def tidy(path: Path, identity: Mapping[str, Any]) -> None:
+    """Removes what killed processes left beside a final file that answers the question.
 
-    That of another configuration than the file's stays: its own file had not appeared yet.
+    All of an area whose process was killed after the file had appeared, or in which nothing has
+    changed for a month; else what was being written. An area of another configuration is that of a
+    result which was to replace this one, and may be finished yet.
     """
     folder = _work_area(path)
-    manifest = _read_manifest(folder)
-    if not manifest.get("assembled") or differences(manifest.get("config", {}), identity):
+    manifest = read_manifest(folder)
+    if not manifest:
         return
+    done = manifest.get("assembled") and not differences(manifest["config"], identity)
     with contextlib.suppress(InputError, OSError):  # in use, or read-only: it does no harm
+        old = all(is_forgotten(file, _MONTH) for file in folder.iterdir())
         lock = FolderLock(folder)
         try:
-            _remove(folder, lock)
+            _remove_temporary(folder)
+            if done or old:
+                _remove(folder, lock)
         finally:
             lock.release()
 
@@ -166,8 +177,8 @@ def _work_area(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a work area; empty if there is none."""
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a work area; empty if there is none; raises `InputError` for a damaged one."""
     try:
         content = (folder / _MANIFEST).read_bytes()
     except OSError:
@@ -189,6 +200,11 @@ def _clear(folder: Path) -> None:
         if file.name not in _NOTHING_KEPT:
             file.unlink()
     (folder / _MANIFEST).unlink(missing_ok=True)
+
+
+def _remove_temporary(folder: Path) -> None:
+    for stray in folder.glob("*.tmp"):
+        stray.unlink()
 
 
 def _remove(folder: Path, lock: FolderLock) -> None:
