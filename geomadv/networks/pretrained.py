@@ -16,7 +16,6 @@ from geomadv.files.places import CACHE_VARIABLE, DATA_VARIABLE, cache_dir
 from geomadv.networks.convert import Reader, named
 from geomadv.networks.spec import NetworkSpec, Pretrained
 from geomadv.networks.weights import Checkpoint, read_checkpoint, weight_folders
-from geomadv.networks.zoo import ZOO
 
 
 def find_pretrained(weights: Pretrained) -> Path | None:
@@ -60,16 +59,14 @@ def _read(path: Path) -> tuple[Checkpoint, str]:
     return checkpoint, tensors_sha256({n: e.value for n, e in checkpoint.entries.items()})
 
 
-def check_pretrained(path: Path) -> bool:
-    """Whether the checksum of a weight file is known; raises `InputError` if it is another one."""
-    known = {s.weights.file: s.weights.sha256 for s in ZOO.values() if s.weights is not None}
+def check_pretrained(path: Path, sha256: str) -> None:
+    """Raises an `InputError` where the tensors of a file have another checksum."""
     found = _read(path)[1]
-    if path.name in known and found != known[path.name]:
+    if found != sha256:
         raise InputError(
-            f"its tensors have the sha256 {found}, expected {known[path.name]}: remove it, and it "
-            "is fetched anew."
+            f"its tensors have the sha256 {found}, expected {sha256}: remove it, and it is fetched "
+            "anew."
         )
-    return path.name in known
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:

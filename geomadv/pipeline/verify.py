@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from geomadv.errors import InputError
 from geomadv.networks.cache import check_cached
 from geomadv.networks.pretrained import check_pretrained
+from geomadv.networks.zoo import ZOO
 from geomadv.results.files import check_file
 from geomadv.results.store import check_area
 
+_AS_WRITTEN = "as it was written"
 _UNSEALED = "no checksum, as older versions wrote it: it can be read"
 _RESULT, _AREA, _WEIGHTS = ".h5", ".partial", ".safetensors"
 
@@ -46,11 +48,10 @@ def _found(path: Path) -> list[Path]:
 def _check(file: Path) -> str:
     if file.suffix == _AREA:
         return f"unfinished, {check_area(file)} parts are as they were written"
-    check: Callable[[Path], bool] = check_file
-    if file.suffix == _WEIGHTS:
-        check = check_pretrained if file.parent.name == "weights" else _cached
-    return "as it was written" if check(file) else _UNSEALED
-
-
-def _cached(file: Path) -> bool:
-    return check_cached(file)[1]
+    if file.suffix != _WEIGHTS:
+        return _AS_WRITTEN if check_file(file) else _UNSEALED
+    known = {s.weights.file: s.weights.sha256 for s in ZOO.values() if s.weights is not None}
+    if file.name in known:
+        check_pretrained(file, known[file.name])
+        return "the tensors that were published"
+    return _AS_WRITTEN if check_cached(file)[1] else _UNSEALED

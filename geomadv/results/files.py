@@ -190,7 +190,7 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
 
 
 def check_file(path: Path) -> bool:
-    """Whether a result file has a checksum; raises `InputError` as `load`, having read all of it."""
+    """Whether a result has a checksum; raises `InputError` as `load`, having read all of it."""
     with load(path) as ds, _reading(path):
         if sealed := bool(seal_holds(path)):
             return sealed

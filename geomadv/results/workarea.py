@@ -178,7 +178,7 @@ def _work_area(path: Path) -> Path:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a work area; empty if there is none; raises `InputError` for a damaged one."""
+    """The manifest of a work area, empty if there is none; `InputError` for a damaged one."""
     try:
         content = (folder / _MANIFEST).read_bytes()
     except OSError:
