@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -14,8 +15,8 @@ from torch import nn
 
 from geomadv import Classifier, ImageSet, InputError, boundary_points, load
 from geomadv.experiments import boundary
-from geomadv.experiments.normals.boundary import stored_points
-from geomadv.results import Store
+from geomadv.experiments.normals.boundary import stored_bytes, stored_points
+from geomadv.results import Store, save
 
 
 @pytest.fixture
@@ -111,3 +112,50 @@ def test_a_killed_run_continues_with_the_same_numbers(tmp_path):
     with xr.open_dataset(killed) as a, xr.open_dataset(whole) as b:
         xr.testing.assert_identical(a.drop_attrs(), b.drop_attrs())
     assert not work.exists()
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_points_follow_from_images_and_are_not_stored(case, tmp_path, monkeypatch, in_memory):
+    if not in_memory:
+        monkeypatch.setattr("geomadv.results.files._IN_MEMORY_BYTES", 0)
+    ds = collect(case, tmp_path / "a.h5", chunk_size=5)
+    assert in_memory or not ds["point"].variable._in_memory
+    assert ds["point"].attrs["long_name"] == "boundary point"
+    points = boundary_points(*case).points.numpy()
+    # One rounding of the direction, one of its product with the distance, one of the sum.
+    np.testing.assert_allclose(ds["point"], points, atol=1e-4)
+    np.testing.assert_array_equal(ds["image"], case[1].images)
+    whole = ds["point"].to_numpy()
+    for key in (3, -1, slice(2, 9), slice(None, None, -2), [4, 0, 4], np.arange(23) % 3 == 0):
+        np.testing.assert_array_equal(
+            ds["point"].isel(sample=key, row=[2, 0]), whole[key][..., [2, 0], :]
+        )
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert "point" not in file
+    again = load(save(ds.isel(sample=slice(3)), tmp_path / "b.h5"))
+    np.testing.assert_array_equal(again["point"], whole[:3])
+
+
+def test_points_may_be_left_out(case, tmp_path):
+    ds = collect(case, tmp_path / "a.h5", points=False)
+    assert not {"point", "image"} & {*ds.variables}
+    assert ds["normal"].shape == ds["direction"].shape == (23, 16)
+
+
+def test_points_of_earlier_layouts_are_read(case, tmp_path):
+    ds = boundary(*case)
+    stored = ds.drop_vars("image").assign(point=ds["point"].load())
+    found = stored_points(load(save(stored, tmp_path / "a.h5")))
+    torch.testing.assert_close(found.points, torch.tensor(ds["point"].to_numpy()))
+
+
+@pytest.mark.parametrize("points", [True, False])
+def test_the_size_of_a_file_is_known_before(tmp_path, points):
+    """Of images that have 8 bits, in blocks that the filter sees."""
+    torch.manual_seed(0)
+    net = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 3)), (3, 64, 64))
+    smooth = torch.rand(400, 3, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    images = ImageSet((smooth * 255).round() / 255, torch.arange(400) % 3)
+    collect((net, images), tmp_path / "a.h5", points=points)
+    size = (tmp_path / "a.h5").stat().st_size
+    assert size / 1.3 < stored_bytes(400, (3, 64, 64), points) < 1.3 * size

@@ -46,7 +46,8 @@ def _found(path: Path) -> list[Path]:
 
 
 def _check(file: Path) -> str:
-    if file.suffix == _AREA:
+    if _AREA in (file.suffix, file.parent.suffix):
+        file = file if file.suffix == _AREA else file.parent
         return f"unfinished, {check_area(file)} parts are as they were written"
     if file.suffix != _WEIGHTS:
         return _AS_WRITTEN if check_file(file) else _UNSEALED
