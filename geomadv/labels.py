@@ -50,14 +50,14 @@ _FORMULA = r"(.+): (\w+) = (\w+) \+ (\w+) \* (\w+)"
 
 
 def derived(ds: xr.Dataset) -> xr.Dataset:
-    """The dataset with the variables that follow from others, which are computed when used."""
+    """The dataset itself with the variables that follow from others, computed when used."""
     for v in [*ds.data_vars.values()]:
         found = re.fullmatch(_FORMULA, str(v.attrs.get(GIVES, "")))
         if found and {*found.groups()[2:]} <= {*ds.data_vars}:
             long_name, name, *terms = found.groups()
             lazy: Any = indexing.LazilyIndexedArray(_Sum(*(ds[term].variable for term in terms)))
             attrs = {"long_name": long_name, "units": v.attrs.get("units", "1"), _FOLLOWS: terms}
-            ds = ds.assign({name: xr.Variable(v.dims, lazy, attrs, fastpath=True)})
+            ds[name] = xr.Variable(v.dims, lazy, attrs, fastpath=True)
     return ds
 
 

@@ -134,6 +134,7 @@ def test_points_follow_from_images_and_are_not_stored(case, tmp_path, monkeypatc
         assert "point" not in file
     again = load(save(ds.isel(sample=slice(3)), tmp_path / "b.h5"))
     np.testing.assert_array_equal(again["point"], whole[:3])
+    assert in_memory or ds._close is not None  # it still closes its file
 
 
 def test_points_may_be_left_out(case, tmp_path):

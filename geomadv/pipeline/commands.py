@@ -373,7 +373,7 @@ def _toml(argv: Sequence[str]) -> dict[str, Any]:
         raise InputError("--settings: name one TOML file.")
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # not TOML, not UTF-8
         raise InputError(f"--settings {path}: {error}.") from error
 
 

@@ -2,7 +2,8 @@
 
 Any of ``h5py.File(path)``, ``xarray.open_dataset(path)`` and HDFView opens them. A final name never
 denotes an incomplete file: small results are written by `save`, and a `Store` keeps the parts of
-those that take long. The root attributes (`provenance`) say how the numbers came about, and `reuse`
+those that take long. Every numeric variable has checksums, and so has the file as a whole, which
+`load` compares. The root attributes (`provenance`) say how the numbers came about, and `reuse`
 decides from them whether an existing file answers the present question.
 """
 

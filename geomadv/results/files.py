@@ -32,7 +32,7 @@ _BLOCK_BYTES = 16 * 2**20
 _CHUNK_BYTES, _CHUNK_COLUMNS = 2**19, 2**12
 # What gzip makes smaller than this share it makes worth its time: images, at 90 MB/s (3 to 10
 # times smaller). Normals keep 0.87 at 40 MB/s, and would be read ten times as slowly.
-_WORTH = 0.6
+_WORTH, _TINY_BYTES = 0.6, 2**16
 # Says that the file ends with a seal (`geomadv.files.seals`): one without has lost it.
 _SEALED = "checksum"
 
@@ -83,9 +83,10 @@ def write_netcdf(ds: xr.Dataset, output: OutputFile) -> None:
     small = ds.drop_vars(large).assign_attrs({_SEALED: "SHA-256 of what is before the last bytes"})
     with h5netcdf.File(output, "w") as file:
         layouts = {
-            name: {"fletcher32": True, "chunksizes": v.shape}
+            name: {"chunksizes": chunk, **filters}
             for name, v in small.variables.items()
             if v.size and v.ndim and v.dtype.kind in "biuf"  # texts can have no checksum
+            for chunk, filters in [_layout(v)]
         }
         small.dump_to_store(H5NetCDFStore(file, lock=False), encoding=layouts)
         for name in large:
@@ -93,10 +94,16 @@ def write_netcdf(ds: xr.Dataset, output: OutputFile) -> None:
     seal(output)
 
 
-def _chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+def _layout(data: xr.Variable) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """Shape of a variable's chunks; their checksum, and the filter where it is worth its time."""
+    shape, itemsize = data.shape, data.dtype.itemsize
     rest = (*shape[1:-1], min(shape[-1], _CHUNK_COLUMNS)) if len(shape) > 1 else ()
-    rows = _CHUNK_BYTES // (itemsize * math.prod(rest))
-    return (max(1, min(shape[0], rows)), *rest)
+    rows = max(1, min(shape[0], _CHUNK_BYTES // (itemsize * math.prod(rest))))
+    filters: dict[str, Any] = {"fletcher32": True}
+    sample = data[:rows].to_numpy().tobytes() if data.nbytes > _TINY_BYTES else b""
+    if len(zlib.compress(sample, 1)) < _WORTH * len(sample):
+        filters |= {"compression": "gzip", "compression_opts": 1}
+    return (rows, *rest), filters
 
 
 def _write_blocks(name: str, data: xr.Variable, file: h5netcdf.File, output: OutputFile) -> None:
@@ -105,11 +112,7 @@ def _write_blocks(name: str, data: xr.Variable, file: h5netcdf.File, output: Out
             file.dimensions[dim] = length
     # netCDF has no boolean type; by this mark xarray knows one again.
     marks, dtype = ({"dtype": "bool"}, np.int8) if data.dtype == bool else ({}, data.dtype)
-    chunk = _chunk(data.shape, data.dtype.itemsize)
-    sample = data[: chunk[0]].to_numpy().tobytes()
-    filters: dict[str, Any] = {"fletcher32": True}
-    if len(zlib.compress(sample, 1)) < _WORTH * len(sample):
-        filters |= {"compression": "gzip", "compression_opts": 1}
+    chunk, filters = _layout(data)
     target = file.create_variable(name, data.dims, dtype, chunks=chunk, **filters)
     for key, value in (data.attrs | marks).items():
         target.attrs[key] = value
