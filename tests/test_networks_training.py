@@ -123,10 +123,13 @@ def test_cache_name_depends_on_recipe_architecture_and_images(own_cache: Path) -
     assert cache_path(SHORT, "aa") == cache_path(SHORT, "aa")
 
 
-def test_damaged_cache_is_trained_anew_with_a_warning(short_digits: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut off", "one bit"])
+def test_damaged_cache_is_trained_anew_with_a_warning(short_digits: Path, damage: str) -> None:
     expected = load_network("digits-cnn", progress=False).weights_sha256
     (file,) = (short_digits / "networks").iterdir()
-    file.write_bytes(file.read_bytes()[:1000])
+    content = bytearray(file.read_bytes())
+    content[-1000] ^= 1
+    file.write_bytes(content[:1000] if damage == "cut off" else content)
     with pytest.warns(UserWarning, match="damaged"):
         net = load_network("digits-cnn", progress=False)
     assert net.weights_sha256 == expected

@@ -194,7 +194,8 @@ def test_a_second_process_is_refused_and_a_dead_one_succeeded(tmp_path: Path) ->
 
 def fill_the_disk(path: Path) -> None:
     """Writes against a limit of file size, which refuses inside a write as a full disk does."""
-    big = xr.Dataset({"a": (("x", "y"), np.ones((1000, 100)), LABEL)})
+    noise = np.random.default_rng(0).random((1000, 100))
+    big = xr.Dataset({"a": (("x", "y"), noise, LABEL)})
     store = Store(path, CONFIG)
     store("small", number)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
