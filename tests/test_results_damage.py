@@ -83,9 +83,9 @@ def test_no_mutant_of_a_result_gives_another_value(tmp_path: Path) -> None:
     path = save(result(), tmp_path / "a.h5", provenance(CONFIG, config=CONFIG))
     whole = load(path)
     refused = noticed(
-        path, 90, lambda: load(path), lambda found: xr.testing.assert_identical(found, whole)
+        path, 60, lambda: load(path), lambda found: xr.testing.assert_identical(found, whole)
     )
-    assert refused > 60  # others write zeros over zeros
+    assert refused > 40  # others write zeros over zeros
 
 
 def test_no_mutant_of_a_large_chunked_result_gives_another_value(
@@ -117,7 +117,7 @@ def test_no_mutant_of_unfinished_work_gives_another_value(tmp_path: Path, name: 
     def same(found: tuple[Any, xr.Dataset]) -> None:
         xr.testing.assert_identical(found[1], result())
 
-    assert noticed(store.folder / name, 120, read, same) > 80
+    assert noticed(store.folder / name, 60, read, same) > 40
 
 
 def network(path: Path) -> Path:
@@ -138,7 +138,7 @@ def test_no_mutant_of_a_cached_network_gives_other_weights(tmp_path: Path) -> No
         assert all(torch.equal(entries[name].value, whole[name].value) for name in whole)
         assert cached_metadata(path) == told
 
-    assert noticed(path, 200, lambda: check_cached(path), same) > 180
+    assert noticed(path, 90, lambda: check_cached(path), same) > 75
 
 
 def test_a_network_of_nan_without_checksum_is_refused(tmp_path: Path) -> None:
@@ -170,9 +170,8 @@ def test_rot_is_noticed_by_every_reader_of_hdf5(tmp_path: Path) -> None:
         file["a"][...]
 
 
-@pytest.mark.parametrize("name", ["images-loop.h5", "part-loop.h5"])
-def test_hdf5_that_is_read_for_ever_is_given_up(name: str, data_dir: Path, tmp_path: Path) -> None:
-    damaged = data_dir / "field-cases" / "damaged" / name
+def test_hdf5_that_is_read_for_ever_is_given_up(data_dir: Path, tmp_path: Path) -> None:
+    damaged = data_dir / "field-cases" / "damaged" / "part-loop.h5"
     if not damaged.is_file():
         pytest.skip("no field-cases/ in the folder of real data")
     shutil.copy(damaged, tmp_path / "a.h5")
