@@ -62,6 +62,14 @@ def _command(name: str, argv: Sequence[str]) -> int:
             print(f"error: {error}", file=sys.stderr, flush=True)
         distributed.stop_together()
         return 2
+    except distributed.LostProcessError as error:
+        print(
+            f"error: another process died ({error}), and so this one stops. Finished parts are "
+            "kept: the same command goes on, with any number of processes.",
+            file=sys.stderr,
+            flush=True,
+        )
+        return 1
     except KeyboardInterrupt:
         print("stopped; the same command continues where it was", file=sys.stderr)
         return 130

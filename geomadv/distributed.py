@@ -10,8 +10,10 @@ part them.
 from __future__ import annotations
 
 import os
+import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -25,21 +27,45 @@ T = TypeVar("T")
 
 # A process may wait while the main one trains a network or writes a file.
 _PATIENCE = timedelta(hours=12)
-_SHORT = timedelta(seconds=5)
+# Seconds in which the main process says why all stop.
+_SHORT = 3.0
+
+# What torch.distributed says, by back end, where the other end of a connection has gone.
+_GONE = ("connection", "remote process exited", "broken pipe")
+
+# Whether this process works at something by itself, see `by_itself`.
+_alone = False
+
+
+class LostProcessError(RuntimeError):
+    """Another process has died, so that this one cannot go on."""
 
 
 def start() -> None:
     """Joins the processes that torchrun launched; does nothing without torchrun or a second time.
 
-    Communication is gloo's, through host memory: what is reduced is one (D, k) block a product.
-    Each process takes the GPU of its local rank where there are GPUs.
+    Each process takes the GPU of its local rank where there are GPUs. Tensors on them are reduced
+    by NCCL if each process of a machine has one of its own, and everything else by gloo, through
+    host memory. The machines must be alike in this. Processes that must share a GPU are warned.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
         return
-    if torch.cuda.is_available():
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        torch.cuda.set_device(local % torch.cuda.device_count())
-    dist.init_process_group("gloo", timeout=_PATIENCE)
+    gpus, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
+    if gpus > 0:
+        torch.cuda.set_device(local % gpus)
+    if 0 < gpus < processes_here() and local == 0:
+        warnings.warn(
+            f"{processes_here()} processes share {gpus} GPU{'s' * (gpus > 1)}: they wait for each "
+            "other. Start as many as there are GPUs.",
+            stacklevel=2,
+        )
+    own = processes_here() <= gpus and dist.is_nccl_available()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if own else "gloo", timeout=_PATIENCE)
+
+
+def processes_here() -> int:
+    """How many processes torchrun launched on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def stop() -> None:
@@ -54,8 +80,8 @@ def rank() -> int:
 
 
 def size() -> int:
-    """How many processes there are."""
-    return dist.get_world_size() if _joined() else 1
+    """How many processes work together."""
+    return dist.get_world_size() if _joined() and not _alone else 1
 
 
 def is_main() -> bool:
@@ -63,8 +89,32 @@ def is_main() -> bool:
     return rank() == 0
 
 
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """Inside, this process is one of one: nothing that it computes waits for the others."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+@contextmanager
+def _talking() -> Iterator[None]:
+    """Raises `LostProcessError` where another process has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if any(words in str(error).lower() for words in _GONE):
+            raise LostProcessError(str(error)) from error
+        raise
+
+
 def share(n: int) -> slice:
     """Which of n items are this process's: contiguous, in rank order, equal to within one."""
+    if size() == 1:
+        return slice(0, n)
     base, more = divmod(n, size())
     first = rank() * base + min(rank(), more)
     return slice(first, first + base + (rank() < more))
@@ -74,8 +124,9 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
     """Elementwise sum of the processes' tensors of one shape and dtype; a new tensor."""
     if size() == 1:
         return tensor.clone()
-    total = tensor.detach().to("cpu", copy=True).contiguous()
-    dist.all_reduce(total)
+    total = tensor.detach().to(_wire(tensor), copy=True).contiguous()
+    with _talking():
+        dist.all_reduce(total)
     return total.to(tensor.device)
 
 
@@ -91,13 +142,18 @@ def gather(value: T) -> list[T]:
     if size() == 1:
         return [value]
     parts: list[Any] = [None] * size()
-    dist.all_gather_object(parts, value)
+    with _talking():
+        dist.all_gather_object(parts, value)
     return parts
 
 
 def broadcast(tensor: Tensor) -> None:
-    """The main process's tensor (CPU, contiguous), written into those of the others."""
-    dist.broadcast(tensor, src=0)
+    """The main process's tensor, written into those of the others."""
+    sent = tensor.to(_wire(tensor)).contiguous()
+    with _talking():
+        dist.broadcast(sent, src=0)
+    if not is_main():
+        tensor.copy_(sent)
 
 
 def from_main(value: T) -> T:
@@ -105,19 +161,21 @@ def from_main(value: T) -> T:
     if size() == 1:
         return value
     box: list[Any] = [value if is_main() else None]
-    dist.broadcast_object_list(box, src=0)
+    with _talking():
+        dist.broadcast_object_list(box, src=0)
     received: T = box[0]
     return received
 
 
 def on_main(decide: Callable[[], T]) -> T:
-    """What the function gives on the main process, on every process; its `InputError` likewise."""
+    """What the main process finds by itself, on every process; its `InputError` likewise."""
     if size() == 1:
         return decide()
     outcome: tuple[Any, InputError | None] = (None, None)
     if is_main():
         try:
-            outcome = (decide(), None)
+            with by_itself():
+                outcome = (decide(), None)
         except InputError as error:
             outcome = (None, error)
     value, refused = from_main(outcome)
@@ -129,28 +187,29 @@ def on_main(decide: Callable[[], T]) -> T:
 
 def barrier() -> None:
     """Waits until every process has come here."""
-    if size() > 1:
-        dist.barrier()
+    gather(None)
 
 
 def stop_together() -> None:
-    """Lets the main process say why all stop: once one has failed, torchrun ends the others.
-
-    Where only some of them stop, this takes as long as `_SHORT` and no longer.
-    """
-    if size() > 1:
-        with suppress(RuntimeError):
-            dist.monitored_barrier(timeout=_SHORT)
+    """Lets the main process say why all stop: once one has ended, torchrun ends the others."""
+    if not is_main():
+        time.sleep(_SHORT)
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
     """Runs the block on the main process before the others, which then find its files."""
-    if size() > 1 and not is_main():
-        dist.barrier()
+    if not is_main():
+        barrier()
     yield
-    if size() > 1 and is_main():
-        dist.barrier()
+    if is_main():
+        barrier()
+
+
+def _wire(tensor: Tensor) -> torch.device:
+    """Where the back end takes a tensor: on its GPU by NCCL, through host memory by gloo."""
+    direct = tensor.is_cuda and "nccl" in str(dist.get_backend_config())
+    return tensor.device if direct else torch.device("cpu")
 
 
 def _joined() -> bool:

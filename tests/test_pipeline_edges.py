@@ -29,14 +29,31 @@ NAMES = [experiment.name for experiment in EXPERIMENTS]
 TABLE = {experiment.name: experiment for experiment in EXPERIMENTS}
 
 
+# Experiments that have asked for parts which processes could divide.
+ASKED: set[str] = set()
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """All experiments, run once."""
     path = tmp_path_factory.mktemp("results")
     runner = small_runner(path)
-    for name in NAMES:
-        assert runner.table[name].tell(runner.run(name))
+    with pytest.MonkeyPatch.context() as patch:
+        for asks in ("each", "rows"):
+            patch.setattr(ga.results.Store, asks, noting(getattr(ga.results.Store, asks)))
+        for name in NAMES:
+            assert runner.table[name].tell(runner.run(name))
     return path
+
+
+def noting(ask):
+    """The method of a store, which notes for whom it works."""
+
+    def ask_and_note(store, *args, **options):
+        ASKED.add(store.path.stem)
+        return ask(store, *args, **options)
+
+    return ask_and_note
 
 
 def made_again(source, folder):
@@ -171,18 +188,17 @@ def test_the_order_of_the_table_is_one_in_which_everything_can_run():
         assert set(experiment.inputs) | set(experiment.optional) <= set(NAMES[:i])
 
 
-# Those that divide their work over processes, but for curvature, whose sums differ by rounding, and
-# boundary, from which it starts.
-DIVIDED = {
-    *("random_subspace_fooling", "score_curves", "direction_sweep"),
-    *("subspace_accuracy", "confined_deepfool", "resampling", "universal", "norm_comparison"),
-    *("transfer", "finetuning", "categories", "normal_tilt", "softmax_directions"),
-}
+@pytest.mark.usefixtures("results")
+def test_what_says_that_processes_divide_it_asks_for_parts_and_nothing_else_does():
+    assert {name for name in NAMES if TABLE[name].divided} == ASKED
 
 
-@pytest.mark.parametrize(
-    ("processes", "computed"), [(2, {*NAMES} - {"boundary", "curvature"}), (3, DIVIDED)]
-)
+# But for curvature, whose sums differ by rounding, and boundary, from which it starts.
+SAME = {*NAMES} - {"boundary", "curvature"}
+DIVIDED = {name for name in SAME if TABLE[name].divided}
+
+
+@pytest.mark.parametrize(("processes", "computed"), [(2, SAME), (3, DIVIDED)])
 def test_processes_store_what_one_stores_to_the_bit(results, tmp_path, processes, computed):
     folder = tmp_path / "digits-cnn"
     folder.mkdir()
@@ -195,3 +211,17 @@ def test_processes_store_what_one_stores_to_the_bit(results, tmp_path, processes
         assert_same_numbers(
             ga.load(folder / f"{name}.h5"), ga.load(results / "digits-cnn" / f"{name}.h5")
         )
+    check_who_worked(done.stdout.splitlines(), computed, processes)
+
+
+def check_who_worked(lines: list[str], computed: set[str], processes: int):
+    """What the main process says of its experiments, and in whose parts the second one shares."""
+    said = [line for line in lines if "is computed by one process" in line]
+    others = "the other waits" if processes == 2 else "the other 2 wait"
+    undivided = [name for name in NAMES if name in computed - DIVIDED]
+    assert said == [f"{name} is computed by one process; {others}" for name in undivided]
+    shared = {line.split()[1] for line in lines if line.startswith("shared ")}
+    of_one = [line.split(":")[0] for line in lines if f": 1 part for {processes} processes" in line]
+    assert shared | {*of_one} == computed & DIVIDED
+    assert len(of_one) == len({*of_one})
+    assert shared >= computed & DIVIDED - {"finetuning", "normal_tilt"}  # one part here

@@ -68,9 +68,7 @@ class SharedMean(LinearOperator):  # type: ignore[misc]
 
     def _answer(self, block: Tensor) -> Tensor:
         if size() > 1:
-            sent = block.cpu().contiguous()
-            broadcast(sent)
-            block = sent.to(self._device)
+            broadcast(block)
         if self._local is None:
             part = torch.zeros(block.shape, dtype=torch.float64, device=block.device)
         else:
@@ -80,7 +78,8 @@ class SharedMean(LinearOperator):  # type: ignore[misc]
     def serve(self) -> None:
         """Answers the main process's products until it calls `finish`."""
         while columns := _command(0):
-            self._answer(torch.empty(self.shape[0], columns, dtype=self._dtype))
+            empty = torch.empty(self.shape[0], columns, dtype=self._dtype)
+            self._answer(empty.to(self._device))
 
     def finish(self) -> None:
         """Releases the processes in `serve`."""

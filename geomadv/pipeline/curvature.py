@@ -149,6 +149,7 @@ def tell(ds: xr.Dataset) -> str:
 CURVATURE = (
     Experiment(
         name="curvature",
+        divided="points",
         settings=Curvature,
         compute=curvature,
         resolve=resolve,

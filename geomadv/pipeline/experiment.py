@@ -101,6 +101,8 @@ class Experiment:
         tell: Dataset -> lines for the terminal and the report.
         figures: name of the file -> drawing.
         disk: images by role -> bytes that the parts and the result may take; checked before work.
+        divided: what processes under torchrun divide, in a word: the parts that `compute` asks
+            `run.keep` for by `each` or `rows`. None: one process computes all of it.
         version: raised when the same settings give other numbers than before.
         in_paper: whether `geomadv paper` runs it.
     """
@@ -117,6 +119,7 @@ class Experiment:
     tell: Callable[[xr.Dataset], str] = lambda ds: f"{dict(ds.sizes)}"
     figures: Mapping[str, Drawing] = field(default_factory=dict)
     disk: Callable[[Mapping[str, ImageSet | None]], int] = lambda images: 0
+    divided: str | None = None
     version: int = 1
     in_paper: bool = True
 

@@ -231,6 +231,7 @@ LINEAR = (
     ),
     Experiment(
         name="normal_tilt",
+        divided="networks",
         settings=NormalTilt,
         compute=normal_tilt,
         images={

@@ -130,6 +130,7 @@ def tell_sweep(ds: xr.Dataset) -> str:
 
 
 _LINES: dict[str, Any] = {
+    "divided": "classes",
     "images": {"images": Sample("test", "count")},
     "inputs": ("curvature",),
 }

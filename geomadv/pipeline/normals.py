@@ -188,6 +188,7 @@ NORMALS = (
     ),
     Experiment(
         name="boundary",
+        divided="images",
         settings=Boundary,
         compute=boundary,
         images={"images": Sample("train", "count")},
@@ -209,6 +210,7 @@ NORMALS = (
     ),
     Experiment(
         name="random_subspace_fooling",
+        divided="dimensions",
         settings=RandomSubspaceFooling,
         compute=random_subspace_fooling,
         images={"held_out": Sample("test", "count")},

@@ -21,6 +21,7 @@ from geomadv.pipeline.settings import differing, field_names, normalised, with_g
 from geomadv.pipeline.study import Study
 from geomadv.results.files import entries, read_attrs
 from geomadv.results.identity import Identity, plain
+from geomadv.results.shared import waiting
 
 Say = Callable[[str], None]
 Images = Mapping[str, ImageSet | None]
@@ -301,28 +302,42 @@ class Runner:
         return ds
 
     def _compute(self, plan: _Plan) -> None:
-        study, experiment = self.study, plan.experiment
-        inputs: dict[str, xr.Dataset | None] = dict.fromkeys(experiment.optional) | {
+        inputs: dict[str, xr.Dataset | None] = dict.fromkeys(plan.experiment.optional) | {
             name: self._load(name) for name in plan.identity["inputs"]
         }
-        stores: list[results.Store] = []  # on the main process alone
-        distributed.on_main(lambda: stores.append(self._store(plan)))
-        store = stores[0] if stores else None
+        if plan.experiment.divided:
+            stores: list[results.Store] = []  # on the main process alone
+            distributed.on_main(lambda: stores.append(self._store(plan)))
+            self._computed(plan, inputs, stores[0] if stores else None)
+            distributed.barrier()
+        else:
+            if distributed.size() > 1:
+                self.say(f"{plan.experiment.name} is computed by one process; {waiting(1)}")
+            distributed.on_main(lambda: self._computed(plan, inputs, self._store(plan)))
+
+    def _computed(
+        self, plan: _Plan, inputs: Mapping[str, xr.Dataset | None], store: results.Store | None
+    ) -> None:
+        """Computes a result and, with a store, keeps it."""
+        study, experiment, place = self.study, plan.experiment, self.study.place
+
+        def tell(line: str) -> None:
+            self.say(f"{experiment.name}: {line}")
+
         with store or nullcontext():
-            keep = store if store and distributed.size() == 1 else results.SharedKeep(store)
-            place = study.place
-            pace = {"batch_size": place.batch_size, "progress": place.progress}
+            keep = store if store and distributed.size() == 1 else results.SharedKeep(store, tell)
+            progress = place.progress and distributed.is_main()
+            pace = {"batch_size": place.batch_size, "progress": progress}
             run = Run(study.net, plan.asked.seed, keep, pace, plan.networks, place.memory, self.say)
             started = time.perf_counter()
             ds = experiment.compute(run, plan.asked.settings, **plan.images, **inputs)
+            seconds = time.perf_counter() - started
             if store:
-                seconds = time.perf_counter() - started
                 before = [ds.attrs for ds in inputs.values() if ds is not None]
                 attrs = provenance(
                     study, experiment, plan.asked, plan.images, plan.identity, before
                 )
                 store.finish(checked(ds, experiment), {**attrs, "wall_time_s": seconds})
-        distributed.barrier()
 
     def _store(self, plan: _Plan) -> results.Store:
         study = self.study

@@ -71,6 +71,7 @@ def tell(ds: xr.Dataset) -> str:
 SOFTMAX = (
     Experiment(
         name="softmax_directions",
+        divided="questions",
         settings=SoftmaxDirections,
         compute=softmax_directions,
         images={"images": Sample("test", "count")},

@@ -148,7 +148,8 @@ class Place:
     results: Path = Path("results")
     """Folder of the result files; each network has its own below it."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
+    """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one. Of several processes under
+    torchrun each takes the GPU of its local rank."""
     batch_size: int | None = None
     """Images per pass; default: from memory. It does not change results beyond rounding."""
     memory: int | None = None
@@ -159,6 +160,15 @@ class Place:
     """Compute anew what is stale: its network, images or inputs have changed since."""
     progress: Annotated[bool, tyro.conf.Suppress] = True
     """Show progress bars; in a log file a line a minute."""
+
+    def __post_init__(self) -> None:
+        if self.device.startswith("cuda:") and distributed.processes_here() > 1:
+            raise InputError(
+                f"device={self.device!r} (--device): that one GPU would be for all "
+                f"{distributed.processes_here()} processes. Give cuda, of which each process of "
+                "torchrun takes the GPU of its own number, and name in CUDA_VISIBLE_DEVICES those "
+                "that may be used."
+            )
 
     @property
     def chosen(self) -> dict[str, Any]:

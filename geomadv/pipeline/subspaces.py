@@ -335,6 +335,7 @@ def tell_fractions(ds: xr.Dataset) -> str:
 
 
 _PROJECTED: dict[str, Any] = {
+    "divided": "families",
     "images": {
         "test": Sample("test", "count"),
         "train": Sample("train", "count"),
@@ -363,6 +364,7 @@ SUBSPACES = (
     ),
     Experiment(
         name="confined_deepfool",
+        divided="families and dimensions",
         settings=ConfinedDeepfool,
         compute=confined_deepfool,
         resolve=_resolve_confined,
@@ -377,6 +379,7 @@ SUBSPACES = (
     ),
     Experiment(
         name="resampling",
+        divided="sizes",
         settings=Resampling,
         compute=resampling,
         resolve=_resolve_resampling,

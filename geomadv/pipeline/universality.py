@@ -381,6 +381,7 @@ _SETS: dict[str, Any] = {
 UNIVERSAL = (
     Experiment(
         name="universal",
+        divided="searches",
         settings=Universal,
         compute=universal,
         resolve=_sized,
@@ -401,6 +402,7 @@ UNIVERSAL = (
 UNIVERSALITY = (
     Experiment(
         name="norm_comparison",
+        divided="perturbations",
         settings=NormComparison,
         compute=norm_comparison,
         inputs=("universal",),
@@ -411,6 +413,7 @@ UNIVERSALITY = (
     ),
     Experiment(
         name="transfer",
+        divided="networks",
         settings=Transfer,
         compute=transfer,
         resolve=_sized,
@@ -421,6 +424,7 @@ UNIVERSALITY = (
     ),
     Experiment(
         name="finetuning",
+        divided="searches",
         settings=Finetuning,
         compute=finetuning,
         resolve=_sized,
@@ -430,6 +434,7 @@ UNIVERSALITY = (
     ),
     Experiment(
         name="categories",
+        divided="searches",
         settings=Categories,
         compute=categories,
         resolve=_check_categories,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import xarray as xr
 
-from geomadv.distributed import from_main, gather, rank, size
+from geomadv.distributed import by_itself, from_main, gather, rank, size
 from geomadv.errors import InputError
 from geomadv.keep import Compute, Done, keep_nothing, nothing, one_by_one
 from geomadv.results.store import Store
@@ -25,11 +24,15 @@ class SharedKeep:
 
     Args:
         store: of the main process; None on the others.
+        say: where the main process tells that there are fewer parts than processes.
     """
 
-    def __init__(self, store: Store | None) -> None:
-        self._store = store
-        self._alone = size() == 1
+    def __init__(self, store: Store | None, say: Callable[[str], None] = print) -> None:
+        self._store, self._say = store, say
+
+    @property
+    def _alone(self) -> bool:
+        return size() == 1
 
     def __call__(self, part: str, compute: Compute) -> xr.Dataset:
         """The main process's dataset of a part: the kept one, else the one computed now by all.
@@ -69,6 +72,7 @@ class SharedKeep:
         """The datasets of the parts in order; in a round each process computes one."""
         store = self._store
         missing = from_main([p for p in parts if store is not None and not store.has(p)])
+        self._tell_waiting(len(missing))
         starts = set(missing[:: size()])
         for part in parts:
             if part in starts:
@@ -85,11 +89,12 @@ class SharedKeep:
         """
         outcome: _Outcome = (None, None)
         if rank() < len(names):
-            with self._by_itself():
-                try:
-                    outcome = (parts[names[rank()]](), None)
-                except InputError as error:
-                    outcome = (None, error)
+            compute = parts[names[rank()]]
+            try:
+                with by_itself():
+                    outcome = (compute(), None)
+            except InputError as error:
+                outcome = (None, error)
         refused: InputError | None = None
         for name, (ds, failure) in zip(names, gather(outcome), strict=False):
             refused = refused or failure
@@ -98,13 +103,21 @@ class SharedKeep:
         if refused is not None:
             raise refused
 
-    @contextmanager
-    def _by_itself(self) -> Iterator[None]:
-        self._alone = True
-        try:
-            yield
-        finally:
-            self._alone = False
+    def _tell_waiting(self, parts: int) -> None:
+        """Says once that some processes have nothing to do."""
+        if self._store is not None and 0 < parts < size():
+            self._say(f"{parts} part{'s' * (parts > 1)} for {size()} processes; {waiting(parts)}")
+            self._say = _not_again
+
+
+def waiting(working: int) -> str:
+    """Who waits while some processes work."""
+    idle = size() - working
+    return "the other waits" if idle == 1 else f"the other {idle} wait"
+
+
+def _not_again(line: str) -> None:
+    del line
 
 
 def _given(ds: xr.Dataset) -> xr.Dataset:

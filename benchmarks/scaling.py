@@ -1,0 +1,326 @@
+"""How time and memory grow with points N, pixels D, directions k and processes.
+
+Every row is measured in processes of its own and added to a CSV file at once; the same command goes
+on where it was stopped. Exponents are slopes of least squares in logarithms, with standard error.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+import tyro
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from scipy.stats import linregress
+from torch import nn
+
+import geomadv as ga
+from geomadv import distributed
+from geomadv.plotting.figure import heading, legend, panels, save_figure
+from geomadv.plotting.style import PAGE, style
+from geomadv.results import SharedKeep, Store
+
+# What takes less is repeated, and the median taken.
+_SHORTEST = 0.5
+# Images in a part.
+_PART = 32
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: what, along which axis, at which size."""
+
+    work: str
+    axis: str
+    N: int
+    D: int
+    k: int
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it took: CPU seconds of all processes, wall seconds, MiB beyond the idle process."""
+
+    cpu: float
+    wall: float
+    memory: float
+
+
+def network(dimension: int) -> ga.Classifier:
+    """A smooth network of one convolution, whose passes take a time proportional to D."""
+    side = round(dimension**0.5)
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 16, 5, padding=2), nn.Softplus(), nn.AdaptiveAvgPool2d(4)]
+    module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 10))
+    return ga.Classifier(module, (1, side, side), name="one convolution")
+
+
+def images(row: Row) -> ga.ImageSet:
+    """As many noisy images."""
+    side = round(row.D**0.5)
+    generator = np.random.default_rng(0)
+    pixels = generator.random((row.N, 1, side, side), dtype=np.float32)
+    return ga.ImageSet(pixels, np.zeros(row.N, dtype=int))
+
+
+def boundary(row: Row) -> Callable[[], object]:
+    """Boundary points of N images on disk, in parts that processes divide."""
+    net, starts = network(row.D), images(row)
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(Path(folder) / "boundary.h5", {}) if distributed.is_main() else None
+            with store or nullcontext():
+                keep = SharedKeep(store)
+                ga.experiments.boundary(net, starts, keep=keep, chunk_size=_PART)
+
+    return run
+
+
+def svd(row: Row) -> Callable[[], object]:
+    """K leading directions of N normals."""
+    generator = np.random.default_rng(0)
+    normals = generator.standard_normal((row.N, row.D), dtype=np.float32)
+    normals *= np.arange(1, row.D + 1, dtype=np.float32) ** -0.5
+    return partial(ga.normal_svd, normals, rank=row.k)
+
+
+def product(row: Row) -> Callable[[], object]:
+    """The mean Hessian of N points times k vectors."""
+    points = ga.boundary_points(net := network(row.D), images(row).images)
+    operator = ga.mean_hessian(net, points)
+    vectors = np.random.default_rng(1).standard_normal((row.D, row.k)).astype(np.float32)
+    return lambda: operator.matmat(vectors)
+
+
+def eigenpairs(row: Row) -> Callable[[], object]:
+    """K principal curvatures per end of the mean Hessian of N points, set-up included."""
+    points = ga.boundary_points(net := network(row.D), images(row).images)
+    return lambda: ga.principal_curvatures(ga.mean_hessian(net, points), k=row.k)
+
+
+WORK = {f.__name__: f for f in (boundary, svd, product, eigenpairs)}
+
+# work -> the size that the axes start from, and along each axis the factors of it.
+_SIZES: dict[str, tuple[Row, dict[str, tuple[int, ...]]]] = {
+    "boundary": (
+        Row("boundary", "", 512, 1024, 0),
+        {"N": (1, 2, 4, 8), "D": (1, 4, 16), "processes": (1, 2, 4, 8)},
+    ),
+    "svd": (
+        Row("svd", "", 768, 8192, 25),
+        {"N": (1, 2, 3, 4), "D": (1, 2, 4, 8), "k": (1, 2, 4, 8)},
+    ),
+    "product": (
+        Row("product", "", 64, 1024, 4),
+        {"N": (1, 2, 4, 8, 16), "D": (1, 4, 16), "k": (1, 2, 4, 8)},
+    ),
+    "eigenpairs": (
+        Row("eigenpairs", "", 32, 1024, 4),
+        {"N": (1, 2, 4, 8), "D": (1, 4, 16), "k": (1, 2, 4, 8)},
+    ),
+}
+
+
+def rows(larger: int) -> Iterator[Row]:
+    """All rows; the sizes at the start of every axis times `larger` in N."""
+    for base, axes in _SIZES.values():
+        start = replace(base, N=base.N * larger)
+        for axis, factors in axes.items():
+            for factor in factors:
+                row = replace(start, axis=axis, **{axis: factor * getattr(start, axis)})
+                if row.processes <= (os.cpu_count() or 1):
+                    yield row
+
+
+def measure(row: Row) -> None:
+    """Measures a row in this process, or in those of torchrun, and prints its cost."""
+    distributed.start()
+    job = WORK[row.work](row)
+    WORK[row.work](replace(row, N=row.k + 16, D=256))()  # loads the libraries
+    before = _resident()
+    times = []
+    while not times or sum(wall for _, wall in times) < _SHORTEST:
+        distributed.barrier()
+        started = time.process_time(), time.perf_counter()
+        job()
+        times.append((time.process_time() - started[0], time.perf_counter() - started[1]))
+        # All of them repeat as often as the main one.
+        times = distributed.from_main(times)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    cost = Cost(*(median(each) for each in zip(*times, strict=True)), memory=peak - before)
+    shared = distributed.gather(cost)
+    if distributed.is_main():
+        print(json.dumps(asdict(replace(cost, memory=max(c.memory for c in shared)))))
+    distributed.stop()
+
+
+def _resident() -> float:
+    """MiB that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measured(row: Row) -> Cost:
+    """The cost of a row, in processes of one thread each."""
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={row.processes}"]
+    command = [sys.executable, *(launch if row.processes > 1 else []), __file__, "--row"]
+    done = subprocess.run(
+        [*command, json.dumps(asdict(row))],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def known(file: Path) -> dict[Row, Cost]:
+    """Rows that have been measured."""
+    if not file.exists():
+        return {}
+    with file.open() as lines:
+        return {
+            Row(
+                *((f.type == "str" and cells[f.name]) or int(cells[f.name]) for f in fields(Row))
+            ): Cost(*(float(cells[f.name]) for f in fields(Cost)))
+            for cells in csv.DictReader(lines)
+        }
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One kind of work along one axis."""
+
+    work: str
+    axis: str
+    sizes: np.ndarray
+    time: np.ndarray
+    memory: np.ndarray
+
+    def exponent(self, costs: np.ndarray) -> tuple[float, float]:
+        """Slope in logarithms and its standard error, which is NaN for two sizes."""
+        fit = linregress(np.log(self.sizes), np.log(costs))
+        return float(fit.slope), float(fit.stderr) if len(costs) > 2 else float("nan")
+
+
+def curves(found: dict[Row, Cost]) -> list[Curve]:
+    """Wall seconds along processes, which work at the same time; else CPU seconds."""
+    made = []
+    for (work, axis), group in groupby(found.items(), lambda item: (item[0].work, item[0].axis)):
+        own = list(group)
+        seconds = [c.wall if axis == "processes" else c.cpu for _, c in own]
+        sizes, memory = [getattr(row, axis) for row, _ in own], [max(c.memory, 1) for _, c in own]
+        if len(own) > 1:
+            made.append(Curve(work, axis, *map(np.array, (sizes, seconds, memory))))
+    return made
+
+
+def table(found: list[Curve]) -> str:
+    """Exponents as a table of Markdown."""
+    lines = ["| work | along | from | to | time | memory |", "|---|---|---|---|---|---|"]
+    for curve in found:
+        ends = f"{curve.sizes[0]} | {curve.sizes[-1]}"
+        told = [_told(*curve.exponent(costs)) for costs in (curve.time, curve.memory)]
+        lines.append(f"| {curve.work} | {curve.axis} | {ends} | {told[0]} | {told[1]} |")
+    return "\n".join(lines)
+
+
+def _told(slope: float, error: float) -> str:
+    return f"{slope:.2f}" + ("" if np.isnan(error) else f" ± {error:.2f}")
+
+
+_AXES = {"N": "points N", "D": "pixels D", "k": "directions k", "processes": "processes"}
+
+
+def drawn(found: list[Curve]) -> Figure:
+    """Time above memory, an axis a column, a kind of work a colour, with its fitted power."""
+    with style():
+        grid = panels(None, PAGE, 3.6, 2, len(_AXES), sharex="col", sharey="row")
+        for j, (axis, words) in enumerate(_AXES.items()):
+            for i, what in enumerate(("time", "memory")):
+                axes = grid[i * len(_AXES) + j]
+                for curve in found:
+                    if curve.axis == axis:
+                        _curve(axes, curve, getattr(curve, what), f"C{[*WORK].index(curve.work)}")
+                axes.set(xscale="log", yscale="log")
+            axes.set_xlabel(words)
+            axes.set_xticks(sorted({s for c in found if c.axis == axis for s in c.sizes[::2]}))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
+        grid[0].set_ylabel("seconds")
+        grid[len(_AXES)].set_ylabel("MiB")
+        first = grid[0].get_lines()
+        legend(grid[0], len(WORK), [line for line in first if line.get_label()[0] != "_"])
+        return heading(grid[0], "points: measured; lines: fitted powers, exponents beside them")
+
+
+def _curve(axes: Axes, curve: Curve, costs: np.ndarray, colour: str) -> None:
+    slope, _ = curve.exponent(costs)
+    fitted = (
+        np.exp(np.log(costs).mean()) * (curve.sizes / np.exp(np.log(curve.sizes).mean())) ** slope
+    )
+    axes.plot(curve.sizes, costs, "o", color=colour, markersize=3, label=curve.work)
+    axes.plot(curve.sizes, fitted, color=colour, linewidth=0.8)
+    axes.annotate(
+        f"{slope:.2f}",
+        (curve.sizes[-1], fitted[-1]),
+        xytext=(2, 0),
+        textcoords="offset points",
+        fontsize=6,
+        color=colour,
+        va="center",
+    )
+
+
+def main(file: Path = Path("scaling.csv"), larger: int = 1, row: str | None = None) -> None:
+    """Measures what the file lacks, prints the exponents and draws <file>.png beside it.
+
+    Args:
+        file: CSV of all rows; those in it are not measured again.
+        larger: factor of all N; 1 takes less than five minutes of CPU time.
+        row: of the script itself: the one to measure and print.
+    """
+    if row is not None:
+        measure(Row(**json.loads(row)))
+        return
+    found = known(file)
+    for wanted in rows(larger):
+        if wanted not in found:
+            found[wanted] = measured(wanted)
+            _add(file, wanted, found[wanted])
+    made = curves({wanted: found[wanted] for wanted in rows(larger)})
+    print(table(made))
+    save_figure(drawn(made), file.parent, file.stem)
+
+
+def _add(file: Path, row: Row, cost: Cost) -> None:
+    cells = asdict(row) | asdict(cost)
+    new = not file.exists()
+    with file.open("a", newline="") as lines:
+        writer = csv.DictWriter(lines, [*cells])
+        if new:
+            writer.writeheader()
+        writer.writerow(cells)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
