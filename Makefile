@@ -10,10 +10,10 @@ READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup paper figures test lint types format bench lock clean
+.PHONY: help setup paper figures test lint types format bench bench-gpu lock clean
 
 help:  ## print these targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 setup: $(READY)  ## create the virtual environment with pinned packages
 
@@ -46,6 +46,9 @@ format: $(READY)  ## format the code
 
 bench: $(READY)  ## run the benchmarks that need no peers; see benchmarks/README.md for the others
 	$(BIN)/python benchmarks/svd.py
+
+bench-gpu: $(READY)  ## throughput on a GPU beside the limit of the card
+	$(BIN)/python benchmarks/gpu.py $(FLAGS)
 
 lock: $(READY)  ## pin what the environment holds now
 	( sed -n '/^#/p' requirements.lock; \

@@ -43,6 +43,10 @@ class UnconvergedWarning(UserWarning):
     """Eigenpairs have residuals above the tolerance; the message says why."""
 
 
+class SmallerBatchWarning(UserWarning):
+    """Memory ran out, and batches are half as large from here on."""
+
+
 def closest(word: str, known: Sequence[str]) -> str:
     """A sentence that suggests the most similar known word; empty where none is similar."""
     matches = difflib.get_close_matches(word, known, n=1)

@@ -1,10 +1,15 @@
 """How many images at a time: from memory, and without changing results."""
 
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
+
+from geomadv.errors import InputError
+
+T = TypeVar("T")
 
 # On a CPU larger batches than 128 are no faster, and small ones stay in the cache.
 _CPU_IMAGES, _CPU_BYTES = 128, 2**28
@@ -44,8 +49,82 @@ def activation_bytes(scores: Callable[[Tensor], Tensor], one: Tensor, two: Tenso
 
 
 def default_batch_size(device: torch.device, bytes_per_image: int) -> int:
-    """Images per batch for gradient work, from what each of them keeps and the memory."""
+    """Images per batch for gradient work, from what each of them keeps and the memory.
+
+    The whole memory of a GPU counts, not what happens to be free: the same machine takes the same
+    batches, and rounds alike.
+    """
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(min(max(_CUDA_SHARE * free // bytes_per_image, 1), _CUDA_IMAGES))
+        _, total = torch.cuda.mem_get_info(device)
+        return int(min(max(_CUDA_SHARE * total // bytes_per_image, 1), _CUDA_IMAGES))
     return int(min(max(_CPU_BYTES // bytes_per_image, 1), _CPU_IMAGES))
+
+
+@dataclass
+class BatchLimit:
+    """What running out of memory has taught about one network.
+
+    Attributes:
+        last: images per pass that were asked for last.
+        most: the most that are taken from now on; None: memory has not run out yet.
+    """
+
+    last: int = 1
+    most: int | None = None
+
+    def limited(self, size: int) -> int:
+        """The size asked for, or the most that memory allows."""
+        self.last = size if self.most is None else min(size, self.most)
+        return self.last
+
+
+class Limited(Protocol):
+    """A network that knows its limit."""
+
+    name: str
+    device: torch.device
+    limit: BatchLimit
+
+
+def until_it_fits(
+    compute: Callable[[], T], nets: Sequence[Limited], tell: Callable[[str], None]
+) -> T:
+    """What `compute` gives, which is called again with half the batches where memory runs out.
+
+    tell: takes a line that says so.
+
+    Raises:
+        InputError: memory does not suffice for one image at a time.
+    """
+    while True:
+        before = [net.limit.most for net in nets]
+        try:
+            return compute()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Outside of the handler: the error holds the frames, and they hold the memory.
+        # Something called by `compute` may have learned the limit after this took its batches.
+        if before == [net.limit.most for net in nets]:
+            for net in nets:
+                _halve(net, tell)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _halve(net: Limited, tell: Callable[[str], None]) -> None:
+    size = net.limit.last
+    if size <= 1:
+        raise InputError(
+            f"network {net.name!r}: the memory of {net.device} does not suffice for one image at a "
+            "time. Free some of it, or use another device (--device cpu)."
+        )
+    net.limit.most = size // 2
+    tell(
+        f"network {net.name!r}: out of memory on {net.device} at {size} images a pass; going on "
+        f"with {size // 2}, which changes results by rounding only"
+    )

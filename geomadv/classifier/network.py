@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geomadv.classifier.batching import activation_bytes, default_batch_size
+from geomadv.classifier.batching import BatchLimit, activation_bytes, default_batch_size
 from geomadv.classifier.checks import (
     check_kind,
     image_shape,
@@ -31,7 +31,7 @@ from geomadv.classifier.normalised import (
     frozen_copy,
     lift_numbers,
 )
-from geomadv.classifier.precision import full_precision, is_low
+from geomadv.classifier.precision import arithmetic, is_low, tf32_errors
 from geomadv.classifier.probes import (
     Probes,
     images_of_every_kind,
@@ -117,17 +117,19 @@ class Classifier:
         self._std = per_channel("std", std, self.input_shape[0])
         self._output = output
         self._beta: float | None = None
+        self.tf32, self.limit = False, BatchLimit()
         device = None if device is None else usable_device(device)
         # Tensors made in inference mode have no gradients ever.
-        with torch.inference_mode(False), full_precision(device.type if device else "cpu"):
+        with torch.inference_mode(False):
             self._raw, notes = frozen_copy(module, name)
             self._notes = [note, *notes]
             self._place(device, dtype)
-            probes = self._probe_images()
-            examined = examine(self.module, probes, name)
-            self._notes += examined.notes
-            self.num_classes = examined.scores.shape[1]
-            self._build(probes, examined.scores, check=True)
+            with arithmetic(self):
+                probes = self._probe_images()
+                examined = examine(self.module, probes, name)
+                self._notes += examined.notes
+                self.num_classes = examined.scores.shape[1]
+                self._build(probes, examined.scores, check=True)
         self.class_names = names_of_classes(class_names, self.num_classes)
 
     def _place(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
@@ -181,9 +183,38 @@ class Classifier:
         with torch.inference_mode(False):
             other._raw = copied(self._raw)
             other._place(device or self.device, dtype or (self.dtype if self._casts else None))
+            if other.device != self.device:
+                other.limit = BatchLimit()
             other.module.pairs = self.module.pairs
-            probes = other._probe_images()
-            other._build(probes, first_scores(other.module, probes, self.name), check=False)
+            with arithmetic(other):
+                probes = other._probe_images()
+                other._build(probes, first_scores(other.module, probes, self.name), check=False)
+        return other
+
+    def with_tf32(self) -> "Classifier":
+        """The same network with products in TF32: faster on large networks, and less exact.
+
+        `note` says by how much scores and gradients of the probe images differ.
+
+        Raises:
+            InputError: the device has no TF32, or the network is not one of float32.
+        """
+        able = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= (
+            8,
+            0,
+        )
+        if not able or self.dtype != torch.float32:
+            raise InputError(
+                f"--tf32: network {self.name!r} is computed in {self.dtype} on {self.device}; TF32 "
+                "needs float32 on an NVIDIA GPU of the Ampere generation or later. Leave it away."
+            )
+        other = self.to()
+        other.tf32 = True
+        scores, gradients = tf32_errors(self, other, self._probe_images())
+        other._notes.append(
+            f"TF32 arithmetic: scores of probe images off by up to {scores:.1g} of their spread, "
+            f"gradients by up to {gradients:.1g} of their norm"
+        )
         return other
 
     # Evaluation
@@ -193,7 +224,7 @@ class Classifier:
 
         x: (N, C, H, W) on the network's device, in its dtype.
         """
-        with self.smoothing, full_precision(x.device.type):
+        with self.smoothing, arithmetic(self):
             result: Tensor = self._engine(x)
         return result
 
@@ -303,7 +334,8 @@ class Classifier:
         """
         if given is not None and given < 1:
             raise InputError(f"batch_size={given} must be at least 1, or None for the default.")
-        return given or default_batch_size(self.device, self.bytes_per_image)
+        size = given or default_batch_size(self.device, self.bytes_per_image)
+        return self.limit.limited(size)
 
     @cached_property
     def is_piecewise_linear(self) -> bool:
@@ -360,13 +392,14 @@ class Classifier:
             )
         return self._with_softplus(beta)
 
-    def smoothed_like(self, other: "Classifier") -> "Classifier":
-        """The network with the smoothing of another one, if that has any, under its own name."""
-        if other._beta is None:
-            return self
-        smooth = self.smoothed(other._beta)
-        smooth.name = self.name
-        return smooth
+    def computed_like(self, other: "Classifier") -> "Classifier":
+        """The network in the manner of another one on its device: smoothing, TF32, batches."""
+        net = self
+        if other._beta is not None:
+            net = self.smoothed(other._beta)
+            net.name = self.name
+        net.tf32, net.limit = other.tf32, other.limit
+        return net
 
     @property
     def smoothing(self) -> AbstractContextManager[Any]:

@@ -6,8 +6,10 @@ are made without effect where that is possible.
 """
 
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -15,6 +17,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from geomadv.classifier.batching import until_it_fits
+from geomadv.errors import SmallerBatchWarning
 
 _CASTS = {
     torch.Tensor.half,
@@ -36,21 +41,70 @@ def full_precision(device: str) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+@contextmanager
+def gpu_arithmetic(tf32: bool) -> Iterator[None]:
+    """Products of float32 numbers on a GPU as such, or in TF32, and the same ones every time.
+
+    TF32 keeps 10 bits of the mantissa, PyTorch's default for convolutions: 1e-3 of the scores,
+    while boundary points are found to 1e-5.
+    """
+    cudnn: Any = torch.backends.cudnn  # whose types differ between versions of PyTorch
+    matmul: Any = torch.backends.cuda.matmul
+    wanted: list[tuple[Any, str, Any]] = [
+        (cudnn, "deterministic", True),
+        (cudnn, "benchmark", False),
+    ]
+    if hasattr(matmul, "fp32_precision"):  # PyTorch 2.9, which refuses to mix both ways
+        kind = "tf32" if tf32 else "ieee"
+        wanted += [(part, "fp32_precision", kind) for part in (matmul, cudnn.conv, cudnn.rnn)]
+    else:
+        wanted += [(part, "allow_tf32", tf32) for part in (matmul, cudnn)]
+    with ExitStack() as stack:
+        for owner, name, value in wanted:
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, value)
+        yield
+
+
+def arithmetic(net: Any) -> AbstractContextManager[Any]:
+    """How a network is computed with: no autocast of the caller, on a GPU as `gpu_arithmetic`."""
+    if net is None or net.device.type != "cuda":
+        return full_precision("cpu" if net is None else net.device.type)
+    stack = ExitStack()
+    stack.enter_context(full_precision("cuda"))
+    stack.enter_context(gpu_arithmetic(net.tf32))
+    return stack
+
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def computes(function: Callable[P, R]) -> Callable[P, R]:
-    """Makes a function compute alike in whatever mode it is called: gradients, full precision.
+    """Makes a function of a network compute alike in whatever mode it is called.
 
     A caller's autocast would round what stands between the network's calls to half precision, and
-    tensors made in inference mode have no gradients ever.
+    tensors made in inference mode have no gradients ever. Where memory runs out, a function that
+    takes a batch size begins again with half of it, and a `SmallerBatchWarning` says so.
+
+    function: its parameter `net` is the network, or the first one has it as `_net`.
     """
+    names = list(inspect.signature(function).parameters)
+    place = names.index("net") if "net" in names else 0
+    batched = "batch_size" in names and "net" in names
+
+    def warn(line: str) -> None:
+        warnings.warn(line, SmallerBatchWarning, stacklevel=4)
 
     @functools.wraps(function)
     def plainly(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.inference_mode(False), full_precision("cpu"), full_precision("cuda"):
-            return function(*args, **kwargs)
+        given = args[place] if place < len(args) else kwargs.get(names[place])
+        net = getattr(given, "_net", given)
+        known = hasattr(net, "limit")
+        with torch.inference_mode(False), arithmetic(net if known else None):
+            if not (batched and known):
+                return function(*args, **kwargs)
+            return until_it_fits(lambda: function(*args, **kwargs), [net], warn)  # type: ignore[list-item]
 
     return plainly
 
@@ -114,3 +168,23 @@ def types_computed(call: Callable[[Tensor], Any], x: Tensor) -> tuple[Any, set[t
         value = call(x)
     digits = torch.finfo(x.dtype).eps
     return value, {t for t in types.seen if torch.finfo(t).eps > digits}
+
+
+def tf32_errors(exact: Any, fast: Any, images: Tensor) -> tuple[float, float]:
+    """Largest relative errors of scores and of gradients that TF32 makes at images (n, C, H, W).
+
+    exact, fast: the network without and with it. Scores are measured by their spread over the
+    classes, gradients (of the score on top) by their norm.
+    """
+    scores, gradients = [], []
+    for net in (exact, fast):
+        with torch.enable_grad(), arithmetic(net):
+            x = images.detach().requires_grad_()
+            found = net.scores(x)
+            (gradient,) = torch.autograd.grad(found.amax(1).sum(), x)
+        scores.append(found.detach().double())
+        gradients.append(gradient.flatten(1).double())
+    spread = scores[0].std(dim=1, keepdim=True)
+    length = gradients[0].norm(dim=1)
+    apart = (gradients[1] - gradients[0]).norm(dim=1) / length.clamp(min=length.max() * 1e-6)
+    return float(((scores[1] - scores[0]).abs() / spread).max()), float(apart.max())

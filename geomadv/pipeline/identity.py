@@ -55,5 +55,5 @@ def identity(
 
 
 def _network(net: Classifier) -> dict[str, Any]:
-    dtype = str(net.dtype).removeprefix("torch.")
+    dtype = str(net.dtype).removeprefix("torch.") + " (TF32)" * net.tf32
     return {"weights": net.weights_sha256, "dtype": dtype, BEHAVIOUR: list(net.behaviour)}

@@ -12,6 +12,7 @@ import xarray as xr
 
 from geomadv import distributed, results
 from geomadv.classifier import Classifier
+from geomadv.classifier.batching import until_it_fits
 from geomadv.errors import InputError, closest
 from geomadv.images import ImageSet
 from geomadv.pipeline.experiment import Experiment, Run, checked, tabled
@@ -330,7 +331,10 @@ class Runner:
             pace = {"batch_size": place.batch_size, "progress": progress}
             run = Run(study.net, plan.asked.seed, keep, pace, plan.networks, place.memory, self.say)
             started = time.perf_counter()
-            ds = experiment.compute(run, plan.asked.settings, **plan.images, **inputs)
+            ds = self._fitting(
+                plan,
+                lambda: experiment.compute(run, plan.asked.settings, **plan.images, **inputs),
+            )
             seconds = time.perf_counter() - started
             if store:
                 before = [ds.attrs for ds in inputs.values() if ds is not None]
@@ -338,6 +342,15 @@ class Runner:
                     study, experiment, plan.asked, plan.images, plan.identity, before
                 )
                 store.finish(checked(ds, experiment), {**attrs, "wall_time_s": seconds})
+
+    def _fitting(self, plan: _Plan, compute: Callable[[], xr.Dataset]) -> xr.Dataset:
+        """The dataset, computed again with smaller batches where memory runs out.
+
+        Processes that work together cannot begin again one by one.
+        """
+        if distributed.size() > 1:
+            return compute()
+        return until_it_fits(compute, plan.networks, self.say)
 
     def _store(self, plan: _Plan) -> results.Store:
         study = self.study

@@ -57,6 +57,8 @@ class Subject:
     """Per-channel mean that a network of your own expects to be subtracted."""
     std: tuple[float, ...] | None = None
     """Per-channel standard deviation that a network of your own expects to be divided out."""
+    tf32: bool = False
+    """Compute in TF32 on a GPU: faster on large networks, with an error that is said."""
 
     @property
     def dataset(self) -> str:
@@ -73,6 +75,10 @@ class Subject:
 
     def load(self, device: str) -> Classifier:
         """The network; the images tell the shape of one that states none."""
+        net = self._load(device)
+        return net.with_tf32() if self.tf32 else net
+
+    def _load(self, device: str) -> Classifier:
         own = (self.weights, self.weights_key, self.output)
         first, *others = self._shapes()
         try:
@@ -316,7 +322,9 @@ def study(
         _split_loader(subject, net),
         place,
         subject.dataset,
-        lambda name: Subject(network=name, images=subject.images).load(place.device),
+        lambda name: Subject(network=name, images=subject.images, tf32=subject.tf32).load(
+            place.device
+        ),
         flags,
         seed,
         given or {},

@@ -128,7 +128,7 @@ def resampled(net: Classifier, d_low: int) -> Classifier:
         name=f"{net.name}-resampled{d_low}",
         device=net.device,
     )
-    return behind.smoothed_like(net)
+    return behind.computed_like(net)
 
 
 def resampling(

@@ -173,7 +173,7 @@ def _with_parameters(net: Classifier, trained: xr.Dataset) -> Classifier:
     tuned = Classifier(
         module, net.input_shape, bounds=net.bounds, class_names=net.class_names, name=net.name
     )
-    return tuned.smoothed_like(net)
+    return tuned.computed_like(net)
 
 
 def _labels(net: Classifier, name: str, images: ImageSet) -> Tensor:
