@@ -113,9 +113,7 @@ def transferred(run: Callable[[], Any], path: Path) -> int:
     profile.export_chrome_trace(str(path))
     events = json.loads(path.read_text())["traceEvents"]
     assert any(event.get("cat") == "kernel" for event in events), "the profiler saw no kernel"
-    copies = [e["args"]["bytes"] for e in events if e.get("cat") == "gpu_memcpy"]
     across = [e for e in events if e.get("cat") == "gpu_memcpy" and "DtoD" not in e["name"]]
-    assert len(copies) >= len(across)
     return max((int(e["args"]["bytes"]) for e in across), default=0)
 
 
@@ -136,8 +134,10 @@ def test_no_image_leaves_the_gpu_inside_loops(tmp_path: Path) -> None:
         "lines": lambda: line_answers(net, x, unit, np.linspace(-1, 1, 5), 0, batch_size=32),
     }
     found = {name: transferred(run, tmp_path / f"{name}.json") for name, run in loops.items()}
-    # Labels of a batch and indices are allowed, one image (3 kB) is not; answers leave once.
-    assert all(size < 3072 for name, size in found.items() if name != "lines"), found
+    # Labels of a batch and indices are allowed, images (3 kB each) are not: but for the universal
+    # perturbation, which may be kept after every pass, and the answers along lines at their end.
+    most = {"universal": 3072, "lines": 64 * 1024}
+    assert all(size <= most.get(name, 1024) for name, size in found.items()), str(found)
 
 
 def test_memory_that_runs_out_halves_the_batches(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def tell(ds: xr.Dataset) -> str:
 CURVATURE = (
     Experiment(
         name="curvature",
-        divided="points",
+        divided="classes, or points",
         settings=Curvature,
         compute=curvature,
         resolve=resolve,

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomadv.classifier import Classifier
-from geomadv.distributed import is_main
+from geomadv.distributed import is_main, size
 from geomadv.errors import InputError
 from geomadv.experiments.principal.layout import SCHEMA, CurvatureSettings
 from geomadv.experiments.principal.principal_curvature import class_curvature
@@ -37,7 +37,8 @@ def curvature(
     """Principal curvatures of the boundaries into each class; see `class_curvature`.
 
     Under torchrun all processes call this together, with a `keep` that works on all of them
-    (`geomadv.results.SharedKeep`).
+    (`geomadv.results.SharedKeep`). They divide the classes, or, where there are fewer classes than
+    processes, the points of each class.
 
     Args:
         net: the network.
@@ -49,7 +50,7 @@ def curvature(
         memory: bytes for what exact products keep for reuse; default from the machine.
         batch_size: images per pass; default from memory.
         progress: show progress bars, on the main process.
-        tell: called on the main process with the dataset and the name of each class that was
+        tell: called on the main process with the dataset and the name of each class that it
             computed now, once it is kept.
 
     Returns:
@@ -85,7 +86,7 @@ def curvature(
 
     targets = class_numbers(net, classes)
     parts = {f"class-{target}": partial(compute, target) for target in targets}
-    ds = keep.rows(parts, "class", together=True)
+    ds = keep.rows(parts, "class", together=len(parts) < size())
     tell_kept()
     for attrs in (ds.attrs, ds["kind"].attrs):
         attrs.pop("note", None)  # of the first class alone
