@@ -257,7 +257,7 @@ def mean_shape_operator(
     products = Products(method.stem, batches, method.lineariser, memory)
     tangent: Tangent
     if method.choice.kind == "finite-difference":
-        tangent = FiniteDifferenceTangent(normals)
+        tangent = FiniteDifferenceTangent(products, normals)
     else:
         tangent = ExactTangent(products, normals)
     distance = median_distance(chosen)

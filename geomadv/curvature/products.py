@@ -143,9 +143,10 @@ class FiniteDifference:
         z = stem.enter(batch.x).detach()
 
         def apply(t: Tensor) -> Tensor:
-            ahead = self.gradient(stem, z + self.step * t, batch.weights)
-            behind = self.gradient(stem, z - self.step * t, batch.weights)
-            return (ahead - behind) / (2 * self.step)
+            ahead = self.gradient(stem, torch.add(z, t, alpha=self.step), batch.weights)
+            behind = self.gradient(stem, torch.sub(z, t, alpha=self.step), batch.weights)
+            # In place: fresh memory costs as much as the arithmetic.
+            return ahead.sub_(behind).div_(2 * self.step)
 
         return Linearised(apply, z.numel() * z.element_size())
 
@@ -198,7 +199,7 @@ class Products:
         total = torch.zeros(pushed.shape, dtype=torch.float64, device=pushed.device)
         for _, apply in self.each():
             for j in range(len(pushed)):
-                total[j] += _sum_over_points(apply(pushed[j : j + 1]))
+                total[j] += sum_over_points(apply(pushed[j : j + 1]))
         return self.stem.pull(total.to(vectors.dtype)).double()
 
     def quadratics(self, vectors: Tensor) -> Tensor:
@@ -228,15 +229,35 @@ class Products:
         return None
 
 
-def _sum_over_points(rows: Tensor) -> Tensor:
-    """Sum (...) of rows (n, ...), as a matrix-vector product: many times faster on a CPU."""
-    size = rows[0].numel()
-    if rows.stride(0) != size or rows.is_contiguous():
-        return rows.flatten(1).T.mv(rows.new_ones(len(rows))).view(rows.shape[1:])
-    # Channels-last rows are dense in another order, which the sum keeps.
-    flat = rows.as_strided((len(rows), size), (size, 1))
-    summed = flat.T.mv(rows.new_ones(len(rows)))
+def sum_over_points(rows: Tensor, factors: Tensor | None = None) -> Tensor:
+    """Sum (...) of rows (n, ...), as a matrix-vector product: many times faster on a CPU.
+
+    factors: (n,) of the rows; None for 1.
+    """
+    weights = rows.new_ones(len(rows)) if factors is None else factors.to(rows.dtype)
+    summed = _flat(rows).T.mv(weights)
+    if _is_flat(rows):
+        return summed.view(rows.shape[1:])
     return summed.as_strided(rows.shape[1:], rows.stride()[1:])
+
+
+def dots_of_rows(a: Tensor, b: Tensor) -> Tensor:
+    """Scalar products (n,) float64 of rows (n, ...) in the same layout, summed in their own."""
+    if a.stride() != b.stride():
+        a, b = a.contiguous(), b.contiguous()
+    return torch.linalg.vecdot(_flat(a), _flat(b)).double()
+
+
+def _flat(rows: Tensor) -> Tensor:
+    """Rows (n, size) in the order of memory, without a copy where each row is dense."""
+    if _is_flat(rows):
+        return rows.flatten(1)
+    # Channels-last rows are dense in another order, which sums do not see.
+    return rows.as_strided((len(rows), rows[0].numel()), (rows[0].numel(), 1))
+
+
+def _is_flat(rows: Tensor) -> bool:
+    return rows.stride(0) != rows[0].numel() or rows.is_contiguous()
 
 
 def check_points(net: Classifier, points: BoundaryPoints) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from geomadv.curvature.products import Products
+from geomadv.curvature.products import Batch, Products, dots_of_rows, sum_over_points
 
 
 class Tangent(Protocol):
@@ -66,42 +66,73 @@ class ExactTangent:
 
 
 class FiniteDifferenceTangent:
-    """For finite differences: the step is taken in each point's tangent plane, at full length."""
+    """For finite differences: the step is taken in each point's tangent plane, at full length.
 
-    def __init__(self, normals: Tensor) -> None:
+    P_i v differs by point, yet A P_i v = A v - (n_i.v) A n_i and n_i.(A^T t) = (A n_i).t: behind
+    the affine stem the A n_i serve all vectors, and A and A^T act once per vector.
+    """
+
+    def __init__(self, products: Products, normals: Tensor) -> None:
         self.normals = normals
+        self._kept: dict[int, Tensor] = {}
+        each = products.width * normals.element_size()
+        self._room = products.memory // 2 // max(1, each * len(products.batches[0].x))
 
     def sums(self, products: Products, units: Tensor) -> Tensor:
         """Sum over the points of S_i v: (k, D) float64."""
-        total = torch.zeros(units.shape, dtype=torch.float64, device=units.device)
-        for index, j, rows, _ in self._rows(products, units):
-            n = self.normals[index].double()
-            total[j] += rows.sum(0) - _dots(n, rows) @ n
-        return total
+        pushed = products.stem.push(units.unflatten(1, products.batches[0].x.shape[1:]))
+        total = torch.zeros(pushed.shape, dtype=torch.float64, device=units.device)
+        bent = torch.zeros(units.shape, dtype=torch.float64, device=units.device)
+        for batch, j, rows, _, across, norms in self._rows(products, units, pushed):
+            total[j] += sum_over_points(rows, norms)
+            along = (dots_of_rows(across, rows) * norms)[: batch.size]
+            bent[j] += along @ self.normals[batch.index].double()
+        return products.stem.pull(total.to(units.dtype)).flatten(1).double() - bent
 
     def quadratics(self, products: Products, units: Tensor) -> Tensor:
         """v^T S_i v: (N, k) float64."""
+        pushed = products.stem.push(units.unflatten(1, products.batches[0].x.shape[1:]))
         result = torch.empty(products.count, len(units), dtype=torch.float64, device=units.device)
-        for index, j, rows, own in self._rows(products, units):
-            result[index, j] = _dots(rows, own)
+        for batch, j, rows, own, _, norms in self._rows(products, units, pushed):
+            values = dots_of_rows(own, rows) * norms.square()
+            result[batch.index, j] = values[: batch.size]
         return result
 
     def _rows(
-        self, products: Products, units: Tensor
-    ) -> Iterator[tuple[slice, int, Tensor, Tensor]]:
-        """Points, number of the vector, K_i P_i v and P_i v (B, D) float64."""
-        shape = products.batches[0].x.shape[1:]
-        for batch, apply in products.each():
+        self, products: Products, units: Tensor, pushed: Tensor
+    ) -> Iterator[tuple[Batch, int, Tensor, Tensor, Tensor, Tensor]]:
+        """Batch, number of the vector, and of each of the batch's rows, with u_i = P_i v / |P_i v|:
+        the product K_i u_i before A^T, A u_i, A n_i, and |P_i v| float64.
+        """
+        for i, (batch, apply) in enumerate(products.each()):
+            across = self._across(products, i, batch)
             n = self.normals[batch.index].double()
-            for j, v in enumerate(units.double()):
-                own = v - (n @ v)[:, None] * n
-                norms = own.norm(dim=1, keepdim=True)
+            along = _filled(n @ units.double().T, len(batch.x))
+            lengths = _filled((n * n).sum(1, keepdim=True), len(batch.x))
+            for j, (v, t) in enumerate(zip(units.double(), pushed, strict=True)):
+                c = along[:, j]
+                norms = (v @ v - c.square() * (2 - lengths[:, 0])).clamp_min(0).sqrt()
                 # The unit vector is meaningless where v is normal to rounding, its product is not
                 # counted: the factor norms takes it away.
-                steps = own / torch.where(norms > 0, norms, 1.0)
-                images = steps.to(units.dtype).unflatten(1, shape)
-                rows = products.own(batch, apply, images).flatten(1).double() * norms
-                yield batch.index, j, rows, own
+                shares = torch.stack([torch.ones_like(c), c]) / torch.where(norms > 0, norms, 1.0)
+                one, other = shares.to(t.dtype).view(2, len(c), *[1] * t.ndim)
+                own = (one * t).addcmul_(other, across, value=-1)
+                yield batch, j, apply(own), own, across, norms
+
+    def _across(self, products: Products, i: int, batch: Batch) -> Tensor:
+        """A n_i of the batch's points; kept where there is room."""
+        if i in self._kept:
+            return self._kept[i]
+        rows = _filled(self.normals[batch.index], len(batch.x))
+        made = products.stem.push(rows.unflatten(1, batch.x.shape[1:]))
+        if len(self._kept) < self._room:
+            self._kept[i] = made
+        return made
+
+
+def _filled(rows: Tensor, size: int) -> Tensor:
+    """Rows (n, ...) with zeros behind them (size, ...)."""
+    return torch.cat([rows, rows.new_zeros(size - len(rows), *rows.shape[1:])])
 
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:
