@@ -13,6 +13,8 @@ from networks_for_tests import gaussian, perceptron, quadric, sphere
 from test_distributed import torchrun
 
 from geomadv import ImageSet, InputError, experiments, load, load_images, load_network, plotting
+from geomadv.boundary import boundary_points
+from geomadv.curvature import BoundaryOperator, mean_hessian, mean_shape_operator
 from geomadv.experiments.principal.uncertainty import bootstrap_interval, random_halves
 from geomadv.results import Store
 
@@ -58,6 +60,34 @@ def test_the_shape_operator_of_a_sphere(inside_target):
     assert float(ds["shape_value"].sum()) == pytest.approx(sign * 5 / radius, rel=1e-9)
     assert float(ds["hessian_value"].sum()) == pytest.approx(sign * 12, rel=1e-9)
     assert (sign * ds["shape_value"] > 0).all()
+
+
+def test_a_full_spectrum_takes_the_products_of_the_whole_mean_alone(monkeypatch):
+    """Shape operator and halves come from the same products, and are what their own would give."""
+    products = []
+    plain = BoundaryOperator.matrix_sums
+
+    def counted(self, factors):
+        found = plain(self, factors)
+        products.append(self.products)
+        return found
+
+    monkeypatch.setattr(BoundaryOperator, "matrix_sums", counted)
+    net = perceptron(bounds=(-10.0, 10.0))
+    x = gaussian(30, *net.input_shape, seed=3)
+    labels = net.predict(x)
+    images = ImageSet(x, labels, bounds=net.bounds)
+    ds = experiments.class_curvature(net, images, 1, SETTINGS)
+    assert products == [net.dimension]
+    points = boundary_points(net, x[labels != 1], target=1, boundary="region")
+    points = points[points.converged]
+    shape = mean_shape_operator(net, points).dense()
+    expected = np.linalg.eigvalsh(shape)[::-1]
+    assert np.abs(ds["shape_value"].to_numpy()[0] - expected).max() < 1e-9 * np.abs(expected).max()
+    halves = random_halves(len(points), SETTINGS.seed)
+    leading = [np.linalg.eigh(mean_hessian(net, points[i]).dense())[1][:, -1] for i in halves]
+    angle = np.arccos(min(1.0, abs(leading[0] @ leading[1])))
+    assert float(ds["half_angle"].sel(end="positive")[0, 0, 0]) == pytest.approx(angle, abs=1e-7)
 
 
 @pytest.mark.parametrize("used", [0, 1])

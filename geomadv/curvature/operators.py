@@ -43,6 +43,7 @@ class BoundaryOperator(LinearOperator):  # type: ignore[misc]
         points_used: boundary points in the mean.
         products: Hessian-vector products so far, one per vector.
         note: what was done otherwise than asked for; "" for nothing.
+        scales: (points_used,) factor on each point's Hessian: 1, or 1 / ||grad f|| for the shape.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class BoundaryOperator(LinearOperator):  # type: ignore[misc]
         distance: float,
         tangent: Tangent | None = None,
         progress: bool = False,
+        scales: Tensor | None = None,
     ) -> None:
         choice = method.choice
         self.kind, self.step, self.beta = choice.kind, choice.step, choice.beta
@@ -61,6 +63,7 @@ class BoundaryOperator(LinearOperator):  # type: ignore[misc]
         self.step_distances = math.nan if self.step is None else self.step / distance
         self._net, self._products, self._tangent = net, products, tangent
         self._numbers = numbers
+        self.scales = torch.ones(len(numbers), dtype=net.dtype) if scales is None else scales
         self._block = max(1, _BLOCK_BYTES // (16 * products.width))
         self._bar = tqdm(desc="curvature", unit="product", disable=not progress)
         dtype = torch.empty(0, dtype=net.dtype).numpy().dtype
@@ -95,6 +98,30 @@ class BoundaryOperator(LinearOperator):  # type: ignore[misc]
         units, norms = self._units(vectors)
         parts = [self._sum(part) for part in units.split(self._block)]
         return torch.cat(parts).T * norms if parts else units.T.double()
+
+    @computes
+    def matrix_sums(self, factors: Tensor) -> Tensor:
+        """Sums over the points of factor_i H_i: (m, points_used) -> (m, D, D) float64.
+
+        All of them cost D products of the points' Hessians, where each alone would. For linear
+        products; of a shape operator, H_i is scaled by the gradient (see `from_hessians`).
+        """
+        factors = factors.to(self._net.device)
+        parts = []
+        identity = torch.eye(self.shape[0], dtype=self._net.dtype, device=self._net.device)
+        for units in identity.split(max(1, self._block // len(factors))):
+            images = units.unflatten(1, self._net.input_shape)
+            parts.append(self._products.sums(images, factors).flatten(2))
+            self._check(parts[-1], units)
+        return torch.cat(parts, dim=1).mT
+
+    def from_hessians(self, total: Tensor) -> Tensor:
+        """The sum of this operator over its points, from the sum of `scales`_i H_i, (D, D).
+
+        For linear products.
+        """
+        tangent = self._tangent
+        return tangent.matrix(total) if isinstance(tangent, ExactTangent) else total
 
     @computes
     def per_point_quadratic(self, vectors: Tensor) -> Tensor:
@@ -252,7 +279,8 @@ def mean_shape_operator(
     )
     chosen = points[numbers]
     normals, lengths = _normals(used, chosen, numbers, batch_size)
-    batches = batches_of(used, chosen, batch_size, 1 / lengths)
+    scales = 1 / lengths
+    batches = batches_of(used, chosen, batch_size, scales)
     method = method_for(used, batches, choice, verdict)
     products = Products(method.stem, batches, method.lineariser, memory)
     tangent: Tangent
@@ -261,7 +289,7 @@ def mean_shape_operator(
     else:
         tangent = ExactTangent(products, normals)
     distance = median_distance(chosen)
-    return BoundaryOperator(used, products, numbers, method, distance, tangent, progress)
+    return BoundaryOperator(used, products, numbers, method, distance, tangent, progress, scales)
 
 
 @computes

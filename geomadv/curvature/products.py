@@ -193,14 +193,20 @@ class Products:
                     self._kept[i] = made
             yield batch, made.apply
 
-    def sums(self, vectors: Tensor) -> Tensor:
-        """Sum over the points of H_i v: unit vectors (k, C, H, W) -> (k, C, H, W) float64."""
+    def sums(self, vectors: Tensor, factors: Tensor | None = None) -> Tensor:
+        """Sum over the points of H_i v: unit vectors (k, C, H, W) -> (k, C, H, W) float64.
+
+        factors: (m, N) of the points, for m sums from the same products: (m, k, C, H, W).
+        """
         pushed = self.stem.push(vectors)
-        total = torch.zeros(pushed.shape, dtype=torch.float64, device=pushed.device)
-        for _, apply in self.each():
-            for j in range(len(pushed)):
-                total[j] += sum_over_points(apply(pushed[j : j + 1]))
-        return self.stem.pull(total.to(vectors.dtype)).double()
+        lead = () if factors is None else (len(factors),)
+        total = torch.zeros(*lead, *pushed.shape, dtype=torch.float64, device=pushed.device)
+        for batch, apply in self.each():
+            own = None if factors is None else factors[:, batch.index]
+            for j, one in enumerate(total.unbind(len(lead))):
+                one += sum_over_points(apply(pushed[j : j + 1])[: batch.size], own)
+        flat = total.flatten(0, len(lead)).to(vectors.dtype)
+        return self.stem.pull(flat).double().view(*lead, *vectors.shape)
 
     def quadratics(self, vectors: Tensor) -> Tensor:
         """v^T H_i v: unit vectors (k, C, H, W) -> (N, k) float64."""
@@ -232,13 +238,14 @@ class Products:
 def sum_over_points(rows: Tensor, factors: Tensor | None = None) -> Tensor:
     """Sum (...) of rows (n, ...), as a matrix-vector product: many times faster on a CPU.
 
-    factors: (n,) of the rows; None for 1.
+    factors: (n,) of the rows, or (m, n) for m sums (m, ...); None for 1.
     """
     weights = rows.new_ones(len(rows)) if factors is None else factors.to(rows.dtype)
-    summed = _flat(rows).T.mv(weights)
+    summed = weights @ _flat(rows)
     if _is_flat(rows):
-        return summed.view(rows.shape[1:])
-    return summed.as_strided(rows.shape[1:], rows.stride()[1:])
+        return summed.view(*summed.shape[:-1], *rows.shape[1:])
+    shape = (*summed.shape[:-1], *rows.shape[1:])
+    return summed.as_strided(shape, (*summed.stride()[:-1], *rows.stride()[1:]))
 
 
 def dots_of_rows(a: Tensor, b: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -24,6 +25,19 @@ class PointSums(Protocol):
     @property
     def linear(self) -> bool: ...  # noqa: D102
     def products_sum(self, vectors: Tensor, /) -> Tensor: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class KnownSum:
+    """A sum over boundary points that is known as a matrix (D, D) float64."""
+
+    matrix: Tensor
+    points_used: int
+    linear: bool = True
+
+    def products_sum(self, vectors: Tensor, /) -> Tensor:
+        """Products (D, k) float64 with vectors (D, k)."""
+        return self.matrix @ vectors.double()
 
 
 class SharedMean(LinearOperator):  # type: ignore[misc]

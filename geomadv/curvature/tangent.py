@@ -12,6 +12,9 @@ from torch import Tensor
 
 from geomadv.curvature.products import Batch, Products, dots_of_rows, sum_over_points
 
+# Points whose corrections are multiplied together, as float64.
+_ROWS = 512
+
 
 class Tangent(Protocol):
     """Sums and quadratic forms of the S_i; unit vectors are rows (k, D)."""
@@ -49,6 +52,16 @@ class ExactTangent:
             total -= across @ h
         return total
 
+    def matrix(self, scaled: Tensor) -> Tensor:
+        """The sum of the S_i from that of the K_i, both (D, D) float64."""
+        total = scaled.clone()
+        for n, h, along in zip(
+            self.normals.split(_ROWS), self.bent.split(_ROWS), self.along.split(_ROWS), strict=True
+        ):
+            mixed = h.double().T @ n.double()
+            total -= mixed + mixed.T - n.double().T @ (along[:, None] * n.double())
+        return total
+
     def quadratics(self, products: Products, units: Tensor) -> Tensor:
         """v^T S_i v: (N, k) float64."""
         images = units.unflatten(1, products.batches[0].x.shape[1:])
@@ -75,8 +88,9 @@ class FiniteDifferenceTangent:
     def __init__(self, products: Products, normals: Tensor) -> None:
         self.normals = normals
         self._kept: dict[int, Tensor] = {}
-        each = products.width * normals.element_size()
-        self._room = products.memory // 2 // max(1, each * len(products.batches[0].x))
+        # Batches whose A n_i fit into the memory beside the points, z_i, of all.
+        each = products.width * normals.element_size() * len(products.batches[0].x)
+        self._room = products.memory // each - len(products.batches)
 
     def sums(self, products: Products, units: Tensor) -> Tensor:
         """Sum over the points of S_i v: (k, D) float64."""
@@ -101,8 +115,9 @@ class FiniteDifferenceTangent:
     def _rows(
         self, products: Products, units: Tensor, pushed: Tensor
     ) -> Iterator[tuple[Batch, int, Tensor, Tensor, Tensor, Tensor]]:
-        """Batch, number of the vector, and of each of the batch's rows, with u_i = P_i v / |P_i v|:
-        the product K_i u_i before A^T, A u_i, A n_i, and |P_i v| float64.
+        """Batch, number of the vector, then row by row K_i u_i before A^T, A u_i, A n_i, |P_i v|.
+
+        With u_i = P_i v / |P_i v|; rows that fill the batch up have weight 0, and n_i = 0.
         """
         for i, (batch, apply) in enumerate(products.each()):
             across = self._across(products, i, batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,14 @@ from geomadv.curvature.choice import choose
 from geomadv.curvature.measured import Verdict
 from geomadv.curvature.operators import median_distance, smoothness
 from geomadv.curvature.principal import beside_points
-from geomadv.curvature.shared import SharedMean, solve_on_main
+from geomadv.curvature.shared import KnownSum, PointSums, SharedMean, solve_on_main
 from geomadv.distributed import from_main, gather_rows, is_main, share
 from geomadv.errors import InputError
 from geomadv.experiments.principal.layout import (
     DENSITY_POINTS,
     ENDS,
     KINDS,
+    OPERATORS,
     CurvatureSettings,
     blank_curvature,
 )
@@ -111,11 +112,7 @@ def class_curvature(
     settings = settings.with_step(distance)
     verdict = smoothness(net, points, settings.hvp, batch_size)
     work = _Work(net, settings, batch_size, memory, show, verdict)
-    operators = {"hessian": mean_hessian, "shape": mean_shape_operator}
-    for name, make in operators.items():
-        stem = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}-{name}")
-        _solve(work, ds, name, make, points, stem)
-    _compare_halves(work, ds, points)
+    _solve_all(work, ds, points, checkpoint)
     _sweep(work, ds, points)
     ds["wall_time"][:] = time.perf_counter() - started
     return ds
@@ -144,7 +141,7 @@ class _Work:
         how |= {"batch_size": self.batch_size, "memory": self.memory, "verdict": self.verdict}
         return make(self.net, mine, **how)
 
-    def shared(self, local: BoundaryOperator | None) -> SharedMean:
+    def shared(self, local: PointSums | None) -> SharedMean:
         """The mean over the points of all processes."""
         return SharedMean(local, self.net.dimension, self.net.dtype, self.net.device)
 
@@ -214,19 +211,67 @@ def _surviving_points(
     return found[found.converged]
 
 
+def _solve_all(
+    work: _Work, ds: xr.Dataset, points: BoundaryPoints, checkpoint: Path | None
+) -> None:
+    """Both operators and the halves of the points, from shared products where that is possible."""
+    state = {
+        name: None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}-{name}")
+        for name in OPERATORS
+    }
+    halves = random_halves(len(points), work.settings.seed) if len(points) >= 4 else ()
+    hessian = work.local(mean_hessian, points)
+    _describe(ds, hessian)
+    linear = from_main(hessian is None or hessian.linear)
+    if linear and work.settings.pairs is None:
+        shape = work.local(mean_shape_operator, points)
+        whole, scaled, *parts = _known_sums(hessian, shape, halves, len(points))
+        _solve(work, ds, "hessian", hessian, whole, state["hessian"])
+        _solve(work, ds, "shape", shape, scaled, state["shape"])
+        _compare_halves(work, ds, parts)
+        return
+    _solve(work, ds, "hessian", hessian, hessian, state["hessian"])
+    del hessian  # what it keeps makes room for the next ones
+    shape = work.local(mean_shape_operator, points)
+    _solve(work, ds, "shape", shape, shape, state["shape"])
+    del shape
+    _compare_halves(work, ds, (work.local(mean_hessian, points[index]) for index in halves))
+
+
+def _known_sums(
+    hessian: BoundaryOperator | None,
+    shape: BoundaryOperator | None,
+    halves: Sequence[Tensor],
+    count: int,
+) -> tuple[PointSums | None, ...]:
+    """The sums of both operators and of the halves of the mean Hessian as matrices.
+
+    The full spectrum of a linear operator takes its products with the pixels' unit vectors. The
+    points' products with the same vectors serve all of these sums.
+    """
+    if hessian is None or shape is None:
+        return (None,) * (2 + len(halves))
+    mine = torch.arange(count)[share(count)]
+    chosen = torch.stack([torch.isin(mine, index) for index in (mine, *halves)])
+    factors = torch.cat([chosen.to(shape.scales), shape.scales[None]])
+    *sums, scaled = hessian.matrix_sums(factors)
+    whole, *parts = map(KnownSum, sums, chosen.sum(1).tolist())
+    return (whole, KnownSum(shape.from_hessians(scaled), len(mine)), *parts)
+
+
 def _solve(
     work: _Work,
     ds: xr.Dataset,
     name: str,
-    make: Callable[..., BoundaryOperator],
-    points: BoundaryPoints,
+    local: BoundaryOperator | None,
+    sums: PointSums | None,
     checkpoint: Path | None,
 ) -> None:
-    """Eigenpairs and intervals of one operator, written into the dataset."""
-    local = work.local(make, points)
-    if name == "hessian":
-        _describe(ds, local)
-    shared = work.shared(local)
+    """Eigenpairs and intervals of one operator, written into the dataset.
+
+    local: what gives its points' own curvatures; sums: what gives products with their sum.
+    """
+    shared = work.shared(sums)
     pairs = work.solve(shared, work.settings.pairs, checkpoint)
     each = _per_point(work, local, _columns(pairs.directions, work))
     pairs = beside_points(pairs, each, float(ds["step_distances"][0]))
@@ -308,18 +353,15 @@ def _per_point(work: _Work, local: BoundaryOperator | None, vectors: Tensor) -> 
     return values
 
 
-def _compare_halves(work: _Work, ds: xr.Dataset, points: BoundaryPoints) -> None:
-    """Principal angles between the leading directions of two halves of the points."""
-    if len(points) < 4:
-        return
+def _compare_halves(work: _Work, ds: xr.Dataset, parts: Iterable[PointSums | None]) -> None:
+    """Principal angles between the leading directions of two halves of the points, if any."""
     s = work.settings
     most = max(s.half_dimensions)
     halves = []
-    for index in random_halves(len(points), s.seed):
-        shared = work.shared(work.local(mean_hessian, points[index]))
-        solved = _array(work.solve(shared, most).directions)
+    for part in parts:
+        solved = _array(work.solve(work.shared(part), most).directions)
         halves.append({"positive": solved[:, :most], "negative": solved[:, ::-1][:, :most]})
-    for e, end in enumerate(ENDS):
+    for e, end in enumerate(ENDS if halves else ()):
         for i, d in enumerate(s.half_dimensions):
             one, two = (Subspace(np.ascontiguousarray(half[end][:, :d])) for half in halves)
             ds["half_angle"][0, e, i, :d] = one.principal_angles(two).cpu().numpy()
