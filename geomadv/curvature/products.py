@@ -252,7 +252,8 @@ def dots_of_rows(a: Tensor, b: Tensor) -> Tensor:
     """Scalar products (n,) float64 of rows (n, ...) in the same layout, summed in their own."""
     if a.stride() != b.stride():
         a, b = a.contiguous(), b.contiguous()
-    return torch.linalg.vecdot(_flat(a), _flat(b)).double()
+    dots: Tensor = torch.linalg.vecdot(_flat(a), _flat(b))
+    return dots.double()
 
 
 def _flat(rows: Tensor) -> Tensor:
