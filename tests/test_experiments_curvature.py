@@ -79,7 +79,7 @@ def test_a_full_spectrum_takes_the_products_of_the_whole_mean_alone(monkeypatch)
     images = ImageSet(x, labels, bounds=net.bounds)
     ds = experiments.class_curvature(net, images, 1, SETTINGS)
     assert products == [net.dimension]
-    points = boundary_points(net, x[labels != 1], target=1, boundary="region")
+    points = boundary_points(net, images.images[labels != 1], target=1, boundary="region")
     points = points[points.converged]
     shape = mean_shape_operator(net, points).dense()
     expected = np.linalg.eigvalsh(shape)[::-1]
