@@ -6,6 +6,7 @@ from collections.abc import Sequence
 # Command -> function of geomadv.pipeline.commands, and what it does.
 COMMANDS = {
     "check": ("check", "what a run would work on: network, images, accuracy, effort; nothing runs"),
+    "plan": ("plan", "what experiments would cost: passes, time, memory, disk; nothing runs"),
     "run": ("run", "run experiments of a network; what they start from runs first"),
     "paper": ("paper", "run all experiments in order, draw their figures, answer the claims"),
     "figures": ("figures", "draw the figures of a network's results"),

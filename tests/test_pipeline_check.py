@@ -20,7 +20,10 @@ def test_one_screen_and_nothing_runs(tmp_path, capsys):
         "a gradient",
         "boundary (missing): seed 0, count 30",
         "30 images, ",
-        " s a walk to the boundary from all of them, 0.0",
+        " passes in gradients, ",
+        " s, ",
+        "iB of memory, ",
+        " KiB on disk",
     ):
         assert part in out
     assert "NEAR CHANCE" not in out

@@ -26,6 +26,7 @@ from geomadv.networks.pretrained import tensors_sha256
 from geomadv.networks.spec import NetworkSpec
 from geomadv.networks.training import train
 from geomadv.networks.weights import Checkpoint, read_checkpoint
+from geomadv.networks.zoo import ZOO
 
 # Raised when `train` changes so that the same recipe gives other weights.
 TRAINING_VERSION = 1
@@ -175,3 +176,12 @@ def _metadata(
 def _write(path: Path, module: nn.Module, metadata: dict[str, str]) -> None:
     state = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
     save_file(state, path, metadata=metadata | {"sha256": _digest(state, metadata)})
+
+
+def is_at_hand(name: str) -> bool:
+    """Whether a network can be had without training: one that is not of the zoo is loaded."""
+    spec = ZOO.get(name)
+    if spec is None or spec.weights is not None:
+        return True
+    images = load_images(spec.dataset, split="train", progress=False)
+    return cache_path(spec, images.sha256).is_file()

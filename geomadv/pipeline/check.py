@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
-
-import torch
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.images import ImageSet
 from geomadv.images.splits import SPLITS
 from geomadv.networks import accuracy
+from geomadv.pipeline.plan import Planner, pace_line, words
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.study import Study
 from geomadv.results.identity import plain
 
 # Images of each split that the accuracy is taken on: 95 % intervals of some 6 % at most.
 _LOOKED_AT = 250
-# Of a walk to the boundary, and the refining of its end.
-_GRADIENTS = 60
 
 
 def network_line(net: Classifier) -> str:
@@ -81,55 +77,17 @@ def checked(runner: Runner, names: Sequence[str]) -> str:
     Raises:
         InputError: settings that cannot be used, or that differ from those of existing results.
     """
-    study = runner.study
-    walk = _walk_seconds(study.net)
-    lines = [card(study), f"results   {study.folder}", _effort(study.net, walk)]
+    study, planner = runner.study, Planner(runner)
+    effort = f"effort    {pace_line(planner.pace(study.net))}"
+    lines = [card(study), f"results   {study.folder}", effort]
+    runner.check(*names)
+    found = planner.estimates(names)
     for name in names:
-        runner.check(name)
         asked = runner.asked(name)
         shown = ", ".join(f"{k} {v}" for k, v in plain(asked.settings).items())
         lines.append(f"{name} ({runner.status(name).state}): seed {asked.seed}, {shown}")
-        lines += _cost(runner, name, walk)
+        count = sum(runner.case(name).count.values())
+        passes, time, memory, disk = words(found[name])
+        costs = f"{passes} passes in gradients, {time}, {memory} of memory, {disk} on disk"
+        lines.append(f"          {count:,} images, {costs}")
     return "\n".join(lines)
-
-
-def _cost(runner: Runner, name: str, walk: float) -> list[str]:
-    """A line on the images of an experiment: how many, a walk to the boundary from all, disk."""
-    images = runner.images(name)
-    count = sum(len(part) for part in images.values() if part is not None)
-    if count == 0:
-        return []
-    disk = runner.find(name).disk(images)
-    stored = f", {disk / 2**20:.2g} MiB on disk" if disk else ""
-    words = f"{count:,} images, {count * walk:.2g} s a walk to the boundary from all of them"
-    return [f"          {words}{stored}"]
-
-
-def _walk_seconds(net: Classifier) -> float:
-    """About how long a walk to the boundary takes, per image."""
-    # DeepFool takes some five steps with the gradients of ten classes, refining a few more.
-    return _GRADIENTS * _gradient_seconds(net)
-
-
-def _gradient_seconds(net: Classifier) -> float:
-    size = min(net.batch_size(), 64)
-    x = torch.full((size, *net.input_shape), sum(net.bounds) / 2, dtype=net.dtype)
-    x = x.to(net.device).requires_grad_()
-    for _ in range(2):  # the first pass sets things up
-        started = time.perf_counter()
-        torch.autograd.grad(net.scores(x)[:, 0].sum(), x)
-        if net.device.type == "cuda":
-            torch.cuda.synchronize(net.device)
-        seconds = (time.perf_counter() - started) / size
-    return seconds
-
-
-def _effort(net: Classifier, walk: float) -> str:
-    """Time and memory of what everything is made of: gradients, images on disk."""
-    disk = 3 * 4 * net.dimension
-    at_once = net.batch_size()
-    return (
-        f"effort    {1e3 * walk / _GRADIENTS:.3g} ms a gradient, {at_once} images a pass of "
-        f"{at_once * net.bytes_per_image / 2**30:.2g} GiB; about {walk:.2g} s and "
-        f"{disk / 2**20:.2g} MiB on disk a boundary point"
-    )

@@ -21,6 +21,7 @@ from geomadv.networks import network_cards
 from geomadv.pipeline.check import card, checked
 from geomadv.pipeline.experiment import Experiment, tabled
 from geomadv.pipeline.figures import draw, draw_experiment
+from geomadv.pipeline.plan import planned, quick_settings
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.settings import with_given
 from geomadv.pipeline.show import listed, shown
@@ -47,6 +48,9 @@ class _Flags:
     """TOML file with any of these flags, and a table per experiment; flags given here win."""
     also: _Names = ()
     """Experiments of your own, package.module:experiment."""
+    quick: bool = False
+    """Small counts of everything, to see all of it in minutes: results of these settings, as the
+    files say. Settings given beside it win."""
     progress: Literal["auto", "off"] = "auto"
     """off: no progress bars; auto: bars, in a log file a line a minute."""
     quiet: bool = False
@@ -160,6 +164,17 @@ def check(argv: Sequence[str]) -> None:
     words, names, own, table = _chosen(argv)
     flags, given = _parsed(_Flags, argv[len(words) :], names, table, "check [EXPERIMENT...]")
     print(checked(_runner(flags, given, table, own), names))
+
+
+def plan(argv: Sequence[str]) -> None:
+    """Shows what experiments would cost: passes, time, memory and disk; nothing runs.
+
+    Without names those of a paper. The speed is measured on this machine, for some seconds.
+    """
+    words, names, own, table = _chosen(argv)
+    names = names or [n for n, e in table.items() if e.in_paper]
+    flags, given = _parsed(_Flags, argv[len(words) :], names, table, "plan [EXPERIMENT...]")
+    print(planned(_runner(flags, given, table, own), _with_inputs(names, table)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -338,7 +353,7 @@ def _parsed(
             value, target = getattr(value, part), target.setdefault(part, {})
         last = path[-1] if hasattr(value, path[-1]) else path[-1].removeprefix("no_")
         target[last] = getattr(value, last)
-    return flags, given
+    return flags, quick_settings(table, given) if flags.quick else given
 
 
 def _with_inputs(names: Sequence[str], table: Mapping[str, Experiment]) -> list[str]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,7 +14,9 @@ import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import UnconvergedWarning
 from geomadv.experiments import CurvatureSettings
+from geomadv.experiments.principal.layout import DENSITY, DENSITY_POINTS
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+from geomadv.pipeline.work import Case, End, Product, Walk, Work
 
 # The full spectrum takes D products and D^2 numbers a class: on a CPU up to MNIST's D = 784, on a
 # GPU up to the largest dense matrix that is supported.
@@ -127,6 +129,56 @@ def _tell_class(say: Any, ds: xr.Dataset, name: str) -> None:
     say(", ".join(parts) + (f" ({ds.attrs['note']})" if ds["fallback"][0] else ""))
 
 
+def work(case: Case) -> Work:
+    """The walks of every class, then products: two operators, two halves, and a sweep of steps."""
+    s, d, classes = case.settings.settings, case.net.dimension, len(case.settings.classes)
+    n = min(s.count, case.count["images"])
+    differs = s.hvp == "finite-difference" or (s.hvp == "auto" and case.net.is_piecewise_linear)
+    how = (s.hvp, s.step, s.beta, n)
+    hessian, shape = Product(*how), Product(*how, shape=True)
+    pairs = d if s.pairs is None else 2 * s.pairs
+    solved, half = (_products(k, d, differs) for k in (pairs, 2 * max(s.half_dimensions)))
+    density = 0 if s.pairs is None or differs else s.density_probes * s.density_steps
+    swept = len(s.sweep_factors) * (2 * s.extremes + s.sweep_draws)
+    extremes = min(4, pairs) + 2 * s.extremes
+    end: End = s.position if isinstance(s.position, float) else "refine"
+    one = Work(
+        {
+            Walk(s.deepfool, s.boundary, end): n,
+            hessian: n * (solved + half + density + extremes),
+            shape: n * (solved + extremes),
+            Product("finite-difference", points=n): n * swept,
+            Product(*how, setup=True): 2 * n,
+        },
+        flops=2 * _solving(solved, d) + 2 * _solving(half, d),
+    )
+    sizes = {"class": classes, "pair": pairs, "extreme": s.extremes, "point": n, "bound": 2}
+    sizes |= {"half_dimension": len(s.half_dimensions), "angle": max(s.half_dimensions)}
+    sizes |= {"step": len(s.sweep_factors), "draw": s.sweep_draws, "random": s.random_draws}
+    return replace(
+        classes * one,
+        memory=16 * d * max(solved, half) + (8 * n * case.image_bytes if differs else 0),
+        sizes=sizes | {"end": 2, "statistic": 3, "grid": DENSITY_POINTS},
+        types={"hessian_converged": 1, "shape_converged": 1},
+        without=() if s.pairs else tuple(DENSITY),
+    )
+
+
+def _products(pairs: int, d: int, differs: bool) -> int:
+    """Hessian products for eigenpairs in R^d: about as many as Lanczos takes, and to measure them.
+
+    Differences across kinks fill the Krylov space that they are allowed.
+    """
+    if differs:
+        return min(d, max(500, 25 * pairs)) + pairs
+    return d if 4 * pairs > d and d <= _FULL_GPU else min(d, 20 + 2 * pairs)
+
+
+def _solving(products: int, d: int) -> float:
+    """Operations of a solve beside its products: keeping vectors orthogonal, and Ritz pairs."""
+    return 8.0 * d * products**2 + 100.0 * products**3
+
+
 def tell(ds: xr.Dataset) -> str:
     """How far the leading directions of two halves of the boundary points agree."""
     if not ds["hessian_value"].notnull().any():
@@ -154,6 +206,8 @@ CURVATURE = (
         compute=curvature,
         resolve=resolve,
         images={"images": Sample("train")},
+        work=work,
+        quick={"classes": ("0", "1", "2"), "count": 20, "pairs": 3},
         tell=tell,
         figures={
             "curvature_profile": Drawing(ga.plotting.curvature_profile),

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError, closest
-from geomadv.images import ImageSet
 from geomadv.images.splits import Split
 from geomadv.keep import Keep
 from geomadv.labels import Schema
+from geomadv.pipeline.work import Case, Work
 
 if TYPE_CHECKING:
     from geomadv.pipeline.study import Study
@@ -100,7 +100,9 @@ class Experiment:
         networks: (settings, study) -> the networks beside the first, of experiments on several.
         tell: Dataset -> lines for the terminal and the report.
         figures: name of the file -> drawing.
-        disk: images by role -> bytes that the parts and the result may take; checked before work.
+        work: what it needs on one of its networks; None: nobody knows. A plan multiplies it, and
+            what its result takes on the disk is checked before work.
+        quick: the settings of `--quick`, with counts so small that it takes seconds.
         divided: what processes under torchrun divide, in a word: the parts that `compute` asks
             `run.keep` for by `each` or `rows`. None: one process computes all of it.
         version: raised when the same settings give other numbers than before.
@@ -118,7 +120,8 @@ class Experiment:
     networks: Callable[[Any, Study], tuple[Classifier, ...]] | None = None
     tell: Callable[[xr.Dataset], str] = lambda ds: f"{dict(ds.sizes)}"
     figures: Mapping[str, Drawing] = field(default_factory=dict)
-    disk: Callable[[Mapping[str, ImageSet | None]], int] = lambda images: 0
+    work: Callable[[Case], Work] | None = None
+    quick: Mapping[str, Any] = field(default_factory=dict)
     divided: str | None = None
     version: int = 1
     in_paper: bool = True

@@ -19,6 +19,11 @@ from geomadv.classifier import Classifier
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import Bound, Count
 from geomadv.pipeline.study import Study
+from geomadv.pipeline.work import Case, Walk, Work
+
+# Operations of the fit at one C, in a plan: by the matrix of images and its shorter side, and of
+# the calls themselves, as many as a product of matrices makes meanwhile (some 15 ms).
+_FITTING, _CALLS = 12.0, 8e8
 
 # The large intercept scale frees the intercept from the regularisation and the weights make both
 # classes count alike, so that strong regularisation ends at the nearest-centroid classifier.
@@ -87,6 +92,22 @@ def _sweep(s: TiltingPlane, train: ga.ImageSet) -> list[float]:
     return [float(c) for c in lowest * np.logspace(0, s.decades, s.values)]
 
 
+def plane_work(case: Case) -> Work:
+    """The fits at every C, some ten Newton steps each, on the images as a matrix."""
+    s, d, n, test = case.settings, case.net.dimension, case.count["train"], case.count["test"]
+    side = min(n, d)
+    return Work(
+        flops=s.values * (_CALLS + _FITTING * float(n * d * side)),
+        memory=24 * (n + test) * d,
+        sizes={"C": s.values, "train": n, "test": test, "example": s.examples, "plane": 2}
+        | {"axis": 3, "extreme": 2, "class": 2},
+        types=dict.fromkeys(_PICTURES, 8),
+    )
+
+
+_PICTURES = ("weight", "centroid", "z", "n", "example_image", "adversarial_image", "space_basis")
+
+
 def tell_plane(ds: xr.Dataset) -> str:
     """Angle, error and adversarial norm at some values of C."""
     lines = []
@@ -125,6 +146,15 @@ def tilting_toy(run: Run, s: TiltingToy) -> xr.Dataset:
     return ga.experiments.tilting_toy(
         CLASSIFIERS["svm"], sweep, s.dimensions, s.samples, run.seed
     ).assign_attrs(dataset="toy problem")
+
+
+def toy_work(case: Case) -> Work:
+    """The same on images of its own."""
+    s = case.settings
+    n = 2 * s.samples
+    fits = [_CALLS + _FITTING * float(n * d * min(n, d)) for d in s.dimensions]
+    sizes = {"dimension": len(s.dimensions), "C": s.values, "train": n, "plane": 2}
+    return Work(flops=s.values * sum(fits), sizes=sizes)
 
 
 def tell_toy(ds: xr.Dataset) -> str:
@@ -183,6 +213,17 @@ def _tilt(
     return ds.expand_dims(network_name=[net.name])
 
 
+def tilt_work(case: Case) -> Work:
+    """A boundary point between the two classes, image by image."""
+    n = case.count["test"]
+    walk = Walk(boundary="region", end="nearest" if case.settings.nearest else "refine")
+    return Work(
+        {walk: n},
+        memory=24 * n * case.image_bytes,
+        sizes={"network_name": case.networks, "sample": n},
+    )
+
+
 def tell_tilt(ds: xr.Dataset) -> str:
     """Quantiles of the angles, network by network."""
     lines = []
@@ -209,6 +250,8 @@ LINEAR = (
         settings=TiltingPlane,
         compute=tilting_plane,
         resolve=_resolve_plane,
+        work=plane_work,
+        quick={"count": 200, "values": 8, "examples": 2},
         images={
             "train": Sample("train", "count", classes="classes"),
             "test": Sample("test", classes="classes"),
@@ -226,6 +269,8 @@ LINEAR = (
         name="tilting_toy",
         settings=TiltingToy,
         compute=tilting_toy,
+        work=toy_work,
+        quick={"dimensions": (2, 64), "samples": 50, "values": 8},
         tell=tell_toy,
         figures={"tilting_toy": Drawing(ga.plotting.tilting_toy)},
     ),
@@ -239,6 +284,8 @@ LINEAR = (
             "train": Sample("train", classes="classes"),
         },
         networks=robust_beside,
+        work=tilt_work,
+        quick={"count": 30},
         tell=tell_tilt,
         figures={"normal_tilt": Drawing(ga.plotting.normal_tilt)},
     ),

@@ -1,7 +1,7 @@
 """What happens along the most curved and the flattest directions of every class."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,11 @@ from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import Count
+from geomadv.pipeline.work import FORWARD, Case, Work
+
+# Doublings of the boundary distance until the directions lead into their classes: 4 by
+# measurement on the digits, at most 10.
+_PILOTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +99,35 @@ def _lines(
     return curved, np.linspace(-reach, reach, 2 * s.steps + 1)
 
 
+def curves_work(case: Case) -> Work:
+    """Every image along every direction, and resampled images for the intervals."""
+    swept, s = sweep_work(case), case.settings
+    points = swept.sizes["class"] * 3 * s.directions * case.count["images"] * (2 * s.steps + 1)
+    return replace(
+        swept,
+        flops=4.0 * s.draws * points,
+        sizes={**swept.sizes, "example": 2, "step": 7, "side": 2, "bound": 2},
+        types={"score": 4, "prediction": 2, "example_prediction": 2},
+    )
+
+
+def sweep_work(case: Case) -> Work:
+    """Every image along the directions of three families, after pilots that find the reach."""
+    s, n = case.settings, case.count["images"]
+    classes = len(case.inputs["curvature"].settings.classes)
+    scales = 2 * s.steps + 1
+    pilot = _PILOTS * 3 * min(n, 100) if s.reach is None else 0
+    sizes = {"sample": n, "class": classes, "family": 3, "direction": s.directions}
+    return Work(
+        {FORWARD: classes * (3 * s.directions * scales * n + n + pilot)},
+        memory=2**27 + 24 * classes * 3 * s.directions * scales * n,
+        sizes=sizes
+        | {"scale": scales, "label": case.net.num_classes}
+        | {"population": 3, "quantile": 3},
+        types={"prediction": 2},
+    )
+
+
 def _doubt(ds: xr.Dataset, family: str) -> str:
     """What is to be doubted of a sweep's leading directions of a family, behind their name."""
     leading = ds.sel(family=[family]).isel(direction=[0])
@@ -141,6 +175,8 @@ LINES = (
         settings=ScoreCurves,
         compute=score_curves,
         resolve=_check(3),
+        work=curves_work,
+        quick={"count": 30, "steps": 5, "draws": 100},
         tell=tell_curves,
         figures={
             "score_curves": Drawing(ga.plotting.score_curves),
@@ -153,6 +189,8 @@ LINES = (
         settings=DirectionSweep,
         compute=direction_sweep,
         resolve=_check(1),
+        work=sweep_work,
+        quick={"count": 30, "steps": 5},
         tell=tell_sweep,
         figures={
             "direction_sweep": Drawing(ga.plotting.direction_sweep),

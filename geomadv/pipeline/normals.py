@@ -1,7 +1,5 @@
 """Predictions, boundary points, the spectrum of their normals, and what their span fools."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -9,9 +7,17 @@ import h5py
 import xarray as xr
 
 import geomadv as ga
-from geomadv.experiments.normals.boundary import stored_bytes
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import Bound, Count, Shares
+from geomadv.pipeline.work import FORWARD, STORED_IMAGE, Case, End, Walk, Work
+
+# Operations of the eigenvalues of a symmetric matrix with vectors, by the cube of its side, and of
+# drawing a random number, as many as a product of matrices makes meanwhile.
+_SPECTRUM, _RANDOM = 20.0, 500.0
+# Bytes of the arrays of a chunk of boundary points, which is of 64 MiB, with those of its search.
+_CHUNKS = 2**28
+# What `geomadv.normal_svd` keeps to, and what it does not know where a Gram matrix would not fit.
+_MEMORY, _SPECTRA = 2**30, ("spectrum", "baseline", "normal_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,12 @@ class Train:
 def train(run: Run, s: Train, images: ga.ImageSet) -> xr.Dataset:
     """Scores of the test images and the accuracy."""
     return ga.experiments.predictions(run.net, images, batch_size=run.pace["batch_size"])
+
+
+def train_work(case: Case) -> Work:
+    """A pass for each image."""
+    n = case.count["images"]
+    return Work({FORWARD: n}, sizes={"sample": n}, types={"score": 4, "correct": 1})
 
 
 def tell_train(ds: xr.Dataset) -> str:
@@ -69,13 +81,20 @@ def boundary(run: Run, s: Boundary, images: ga.ImageSet) -> xr.Dataset:
     )
 
 
-def boundary_bytes(images: Mapping[str, ga.ImageSet | None]) -> int:
-    """Three image-sized arrays a point in parts, and the result."""
-    starts = images["images"]
-    if starts is None:
-        return 0
-    parts = 3 * 4 * math.prod(starts.shape) * len(starts)
-    return parts + stored_bytes(len(starts), starts.shape)
+def boundary_work(case: Case) -> Work:
+    """A walk and the search for its boundary point, image by image."""
+    s, n = case.settings, case.count["images"]
+    deepfool = ga.DeepFoolSettings(
+        overshoot=s.overshoot, max_iter=s.max_iter, candidates=s.candidates
+    )
+    end: End = s.fraction or ("nearest" if s.nearest else "refine")
+    return Work(
+        {Walk(deepfool, end=end): n},
+        memory=min(12 * n * case.image_bytes, _CHUNKS),
+        sizes={"sample": n},
+        types={"third": 1, "converged": 1, "image": STORED_IMAGE * 4},
+        without=("point",) if s.points else ("point", "image"),
+    )
 
 
 def tell_boundary(ds: xr.Dataset) -> str:
@@ -121,6 +140,36 @@ def _svd(
         )
 
 
+def svd_work(case: Case) -> Work:
+    """The Gram matrix of the shorter side and its spectrum, once and for every random matrix.
+
+    Where that does not fit the memory, passes over all rows with some vectors more than wanted.
+    """
+    s, d = case.settings, case.net.dimension
+    n = case.inputs["boundary"].count["images"]
+    side = min(n, d)
+    if 20 * side**2 > _MEMORY:
+        width = 1.25 * s.rank + 10
+        left_out = [v for v in ga.experiments.SCHEMAS["normal_svd"] if v.startswith(_SPECTRA)]
+        return Work(
+            flops=12.0 * n * d * width,
+            memory=_MEMORY + 72 * d * width,
+            sizes={"rank": s.rank, "energy_share": 3},
+            without=tuple(left_out),
+        )
+    gram, spectrum = 2.0 * n * d * side, _SPECTRUM * side**3
+    return Work(
+        flops=3 * gram + spectrum + s.baseline_draws * (gram + spectrum / 2 + _RANDOM * n * d),
+        memory=24 * side**2 + 64 * d * min(s.rank, side),
+        sizes={
+            "rank": min(s.rank, side),
+            "component": side,
+            "draw": s.baseline_draws,
+            "energy_share": 3,
+        },
+    )
+
+
 def tell_svd(ds: xr.Dataset) -> str:
     """Effective ranks."""
     if "spectrum" not in ds:
@@ -164,6 +213,18 @@ def random_subspace_fooling(
     )
 
 
+def fooling_work(case: Case) -> Work:
+    """Every image under every vector, of subspaces and uniform, at every norm."""
+    s, n, svd = case.settings, case.count["held_out"], case.inputs["normal_svd"]
+    rank = min(svd.settings.rank, svd.inputs["boundary"].count["images"], case.net.dimension)
+    m, norms = sum(size <= rank for size in s.dimensions), len(s.relative_norms)
+    return Work(
+        {FORWARD: n * (1 + (m + 1) * norms * s.draws)},
+        memory=n * case.image_bytes,
+        sizes={"m": m, "norm": norms, "draw": s.draws, "sample": n},
+    )
+
+
 def tell_fooling(ds: xr.Dataset) -> str:
     """The best dimension beside uniform directions, norm by norm."""
     best = ds["fooling_rate"].mean("draw").max("m")
@@ -176,7 +237,12 @@ def tell_fooling(ds: xr.Dataset) -> str:
     )
 
 
-_SVD: dict[str, Any] = {"inputs": ("boundary",), "tell": tell_svd}
+_SVD: dict[str, Any] = {
+    "inputs": ("boundary",),
+    "tell": tell_svd,
+    "work": svd_work,
+    "quick": {"rank": 20, "baseline_draws": 2},
+}
 
 NORMALS = (
     Experiment(
@@ -184,6 +250,8 @@ NORMALS = (
         settings=Train,
         compute=train,
         images={"images": Sample("test", "count")},
+        work=train_work,
+        quick={"count": 100},
         tell=tell_train,
     ),
     Experiment(
@@ -192,7 +260,8 @@ NORMALS = (
         settings=Boundary,
         compute=boundary,
         images={"images": Sample("train", "count")},
-        disk=boundary_bytes,
+        work=boundary_work,
+        quick={"count": 60},
         tell=tell_boundary,
     ),
     Experiment(
@@ -215,6 +284,8 @@ NORMALS = (
         compute=random_subspace_fooling,
         images={"held_out": Sample("test", "count")},
         inputs=("normal_svd",),
+        work=fooling_work,
+        quick={"count": 60, "dimensions": (1, 5, 20), "relative_norms": (0.1, 0.4), "draws": 3},
         tell=tell_fooling,
         figures={"random_subspace_fooling": Drawing(ga.plotting.random_subspace_fooling)},
     ),

@@ -20,9 +20,13 @@ from geomadv.pipeline.identity import identity
 from geomadv.pipeline.provenance import Asked, provenance
 from geomadv.pipeline.settings import differing, field_names, normalised, with_given
 from geomadv.pipeline.study import Study
+from geomadv.pipeline.work import Case
 from geomadv.results.files import entries, read_attrs
 from geomadv.results.identity import Identity, plain
 from geomadv.results.shared import waiting
+
+# Once in parts, which no filter makes smaller, and once in the result.
+_ROOM = 2.4
 
 Say = Callable[[str], None]
 Images = Mapping[str, ImageSet | None]
@@ -159,6 +163,22 @@ class Runner:
             role: self.study.sample(sample, asked.settings, asked.seed)
             for role, sample in self.find(name).images.items()
         }
+
+    def case(self, name: str, also: Iterable[str] = ()) -> Case:
+        """What an experiment would work on, for its estimate; nothing but images is loaded.
+
+        also: results that will be there, beside those that are.
+        """
+        asked, experiment = self.asked(name), self.find(name)
+        count = {role: len(part or ()) for role, part in self._images(name, asked).items()}
+        optional = [i for i in experiment.optional if i in also]
+        inputs = dict.fromkeys([*self.inputs_there(name), *optional])
+        return Case(
+            self.study.net,
+            asked.settings,
+            count,
+            inputs={i: self.case(i, also) for i in inputs},
+        )
 
     def _check_held_out(self, name: str, own: Images) -> None:
         """Refuses images of split test that are among those of split train, its own or its inputs'.
@@ -306,15 +326,16 @@ class Runner:
         inputs: dict[str, xr.Dataset | None] = dict.fromkeys(plan.experiment.optional) | {
             name: self._load(name) for name in plan.identity["inputs"]
         }
+        needed = self._disk(plan)
         if plan.experiment.divided:
             stores: list[results.Store] = []  # on the main process alone
-            distributed.on_main(lambda: stores.append(self._store(plan)))
+            distributed.on_main(lambda: stores.append(self._store(plan, needed)))
             self._computed(plan, inputs, stores[0] if stores else None)
             distributed.barrier()
         else:
             if distributed.size() > 1:
                 self.say(f"{plan.experiment.name} is computed by one process; {waiting(1)}")
-            distributed.on_main(lambda: self._computed(plan, inputs, self._store(plan)))
+            distributed.on_main(lambda: self._computed(plan, inputs, self._store(plan, needed)))
 
     def _computed(
         self, plan: _Plan, inputs: Mapping[str, xr.Dataset | None], store: results.Store | None
@@ -352,12 +373,17 @@ class Runner:
             return compute()
         return until_it_fits(compute, plan.networks, self.say)
 
-    def _store(self, plan: _Plan) -> results.Store:
+    def _disk(self, plan: _Plan) -> int:
+        """Bytes that the parts and the result may take."""
+        work, case = plan.experiment.work, self.case(plan.experiment.name)
+        return int(_ROOM * work(case).disk(plan.experiment.schema, case)) if work else 0
+
+    def _store(self, plan: _Plan, needed: int) -> results.Store:
         study = self.study
         path, again = study.path(plan.experiment.name), study.place.overwrite or study.place.refresh
         store = results.Store(path, plan.identity, memo=plan.asked.config, overwrite=again)
         try:  # what is kept already needs no room any more
-            study.check_writable(plan.experiment.disk(plan.images) - store.kept_bytes)
+            study.check_writable(needed - store.kept_bytes)
         except BaseException:
             store.close()
             raise

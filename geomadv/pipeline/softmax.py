@@ -6,8 +6,13 @@ import numpy as np
 import xarray as xr
 
 import geomadv as ga
+from geomadv.classifier import Classifier
 from geomadv.experiments import CollisionSettings
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Walk, Work
+
+# Operations of the linear programmes of a class region, in a plan, by its rows and their rank.
+_PROGRAMMES = 40.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,29 @@ def softmax_directions(run: Run, s: SoftmaxDirections, images: ga.ImageSet) -> x
         keep=run.keep,
         **run.pace,
     )
+
+
+def work(case: Case) -> Work:
+    """Features and walks of all images, descents of all pairs, and the geometry of the classes."""
+    s, n, classes = case.settings, case.count["images"], case.net.num_classes
+    c, features = s.collisions, _features(case.net)
+    descents = len(c.relative_epsilons) * c.steps * c.pairs
+    rank = min(classes, features)
+    return Work(
+        {FORWARD: 3 * n, Walk(): n, GRADIENT: descents},
+        flops=_PROGRAMMES * classes * float(classes * rank * rank),
+        memory=8 * n * case.image_bytes + 64 * classes**2,
+        sizes={"feature": features, "adversarial": features - rank + 1, "component": rank}
+        | {"displacement": 6, "sample": n, "relation": 3, "member": 4, "angle_bin": 180}
+        | {"epsilon": len(c.relative_epsilons), "pair": c.pairs, "example": c.examples},
+        types={"collision": 1},
+    )
+
+
+def _features(net: Classifier) -> int:
+    """Width of the last layer: of the last weights that give the classes."""
+    weights = [p.shape for p in net.module.parameters() if p.ndim > 1]
+    return next((s[1] for s in reversed(weights) if s[0] == net.num_classes), net.num_classes)
 
 
 def tell(ds: xr.Dataset) -> str:
@@ -75,6 +103,8 @@ SOFTMAX = (
         settings=SoftmaxDirections,
         compute=softmax_directions,
         images={"images": Sample("test", "count")},
+        work=work,
+        quick={"count": 30, "collisions": {"pairs": 5, "steps": 10}},
         tell=tell,
         figures={
             "softmax_null_space": Drawing(ga.plotting.softmax_null_space),

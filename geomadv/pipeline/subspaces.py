@@ -11,9 +11,15 @@ import xarray as xr
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.subspaces.sweep import default_dimensions
 from geomadv.linalg import NestedSubspaces
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import Bound, Count, Counts
+from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Unit, Walk, Work
+
+# Directions of first and second order beyond D = 4,096, in a plan; and dimensions of a subspace
+# beyond which a plan takes a confined walk for an unconfined one.
+_SINGULAR, _CONFINING = 1000, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,61 @@ def _accuracy(
     )
 
 
+def accuracy_work(case: Case) -> Work:
+    """All images at every d of the curved families."""
+    curved = case.inputs["curvature"]
+    ends = _curved_ends(curved)
+    directions = curved.net.dimension if _is_full(curved) else 4 * _most_pairs(curved)
+    return _swept(case, ends, 8.0 * curved.net.dimension * directions**2)
+
+
+def twin_work(case: Case) -> Work:
+    """All images at every d of the singular vectors of perturbations and of normals."""
+    n, d = case.inputs["boundary"].count["images"], case.net.dimension
+    end = d if d <= _MOST else min(n, _SINGULAR)
+    return _swept(case, [end] * 4, 2 * _singular_flops(n, d))
+
+
+def _singular_flops(n: int, d: int) -> float:
+    """Operations of `singular_families`: the whole decomposition, or leading directions."""
+    most = min(n, _SINGULAR)
+    return 40.0 * d**3 + 2.0 * n * d**2 if d <= _MOST else 6.0 * d * n**2 + 60.0 * d * most**2
+
+
+def _is_full(curvature: Case) -> bool:
+    """Whether the full spectrum is known."""
+    return curvature.settings.settings.pairs is None
+
+
+def _most_pairs(curvature: Case) -> int:
+    return len(curvature.settings.classes) * int(curvature.settings.settings.pairs or 0)
+
+
+def _curved_ends(curvature: Case) -> list[int]:
+    """The last d of S_pos, S_neg, both and S_flat."""
+    s, d = curvature.settings.settings, curvature.net.dimension
+    width = len(curvature.settings.classes)
+    whole, halved = math.ceil(d / width), math.ceil(d / (2 * width))
+    if s.pairs is None:
+        return [whole, whole, halved, whole]
+    room = (d - min(d, 2 * width * s.pairs)) // width
+    flat = min(room, d if d <= _MOST else max(1, _SINGULAR // width))
+    return [min(s.pairs, whole), min(s.pairs, whole), min(s.pairs, halved), flat]
+
+
+def _swept(case: Case, ends: list[int], flops: float) -> Work:
+    """The sweeps of `subspace_accuracy` over families that end at these d."""
+    dims = case.settings.dimensions or default_dimensions(ends)
+    n, d = case.count["test"] + case.count["train"], case.net.dimension
+    return Work(
+        {FORWARD: n * (1 + sum(v <= end for end in ends for v in dims))},
+        flops=flops + 4.0 * n * d * min(d, _SINGULAR) * len(ends),
+        memory=6 * d * min(d, _SINGULAR) * 8,
+        sizes={"split": 2, "family": len(ends), "d": len(dims), "sample": n},
+        types={"prediction": 1, "clean_prediction": 1, "label": 1, "sample_split": 1},
+    )
+
+
 def tell_accuracy(ds: xr.Dataset, share: float = 0.95) -> str:
     """Family by family, at which d the test accuracy first is a share of the plain one."""
     test = ds.sel(split="test")
@@ -179,6 +240,35 @@ def confined_deepfool(
     )
 
 
+def confined_work(case: Case) -> Work:
+    """A walk from every image in every subspace, and without one."""
+    s, n, d = case.settings, case.count["images"], case.net.dimension
+    count, most = case.inputs["boundary"].count["images"], max(s.dimensions)
+    last = d if d <= _MOST else min(count, _SINGULAR)
+    families = [(1, last), (1, last), (1, most)]
+    if curved := case.inputs.get("curvature"):
+        width = len(curved.settings.classes)
+        steps = zip((width, width, 2 * width, width), _curved_ends(curved), strict=True)
+        families += [(w, min(w * end, d)) for w, end in steps]
+    walks: dict[Unit, float] = {Walk(): n}
+    flops = _singular_flops(count, d) + s.draws * 8.0 * d * most**2
+    for width, last in families:
+        for size in {v // width * width for v in s.dimensions if width <= v <= last}:
+            # Powers stand for all: a few walks are measured, and beyond them unconfined ones.
+            near = 8 ** round(math.log(size, 8))
+            walk = Walk(dimensions=near if near <= _CONFINING else 0)
+            walks[walk] = walks.get(walk, 0) + n
+            flops += 100.0 * n * d * size
+    sizes = {"family": len(families), "d": len(s.dimensions), "sample": n, "example": 2}
+    return Work(
+        walks,
+        flops,
+        memory=(4 + s.draws) * d * most * 8 + 8 * n * case.image_bytes,
+        sizes=sizes,
+        types={"norm": 4, "converged": 1, "projected_norm": 4},
+    )
+
+
 def tell_confined(ds: xr.Dataset) -> str:
     """Mean norms at a middle dimension, family by family."""
     plain = float(ds["plain_norm"].where(ds["plain_converged"]).mean())
@@ -244,6 +334,26 @@ def resampling(
         keep=run.keep,
         **run.pace,
     )
+
+
+def resampling_work(case: Case) -> Work:
+    """Walks on the network; behind every resampling unit all factors, and walks in the span."""
+    s, n, span = case.settings, case.count["images"], case.count["span"]
+    d, lows = case.net.dimension, len(s.low_sizes)
+    direct: dict[Unit, float] = {Walk(): lows * n, Walk(dimensions=span): lows * n} if span else {}
+    units = Work({FORWARD: lows * n * (1 + len(s.factors)), Walk(): n + span}) + Work(direct)
+    return replace(
+        units,
+        flops=lows * (8.0 * d * min(span, d) ** 2 + 50.0 * n * d * min(span, d)),
+        memory=6 * (n + span) * case.image_bytes,
+        sizes={"d_low": lows, "factor": len(s.factors), "sample": n},
+        types={"resampled_norm": 4, "confined_norm": 4, "direct_norm": 4}
+        | {"confined_converged": 1, "direct_converged": 1},
+        without=() if span else ("span_dimension", *_DIRECT),
+    )
+
+
+_DIRECT = ("confined_norm", "confined_converged", "direct_norm", "direct_converged")
 
 
 def tell_resampling(ds: xr.Dataset) -> str:
@@ -317,6 +427,20 @@ def _perturbations(run: Run, s: NormFractions, images: ga.ImageSet) -> dict[str,
     }
 
 
+def fractions_work(case: Case) -> Work:
+    """A walk and two gradients an image, and their projections on the curved families."""
+    s, n, d = case.settings, case.count["images"], case.net.dimension
+    ends = _curved_ends(case.inputs["curvature"])
+    dims = s.dimensions or default_dimensions(ends)
+    directions = min(d, _SINGULAR)
+    return Work(
+        {Walk(): n, GRADIENT: 2 * n},
+        flops=8.0 * d * directions**2 + 24.0 * n * d * directions,
+        memory=12 * n * case.image_bytes + 48 * d * directions,
+        sizes={"kind": 4, "family": 4, "d": len(dims), "sample": n, "quantile": 3},
+    )
+
+
 def tell_fractions(ds: xr.Dataset) -> str:
     """The shares at the first d above zero."""
     above, lines = ds.sel(d=ds["d"] > 0), list[str]()
@@ -342,6 +466,7 @@ _PROJECTED: dict[str, Any] = {
         "all_train": Sample("train"),
     },
     "resolve": _affordable,
+    "quick": {"count": 100},
     "tell": tell_accuracy,
 }
 
@@ -351,6 +476,7 @@ SUBSPACES = (
         settings=SubspaceAccuracy,
         compute=subspace_accuracy,
         inputs=("curvature",),
+        work=accuracy_work,
         figures={"subspace_accuracy": Drawing(ga.plotting.subspace_accuracy)},
         **_PROJECTED,
     ),
@@ -359,6 +485,7 @@ SUBSPACES = (
         settings=FirstOrderTwin,
         compute=first_order_twin,
         inputs=("boundary",),
+        work=twin_work,
         figures={"first_order_twin": Drawing(ga.plotting.first_order_twin)},
         **_PROJECTED,
     ),
@@ -371,6 +498,8 @@ SUBSPACES = (
         images={"images": Sample("test", "count"), "all_train": Sample("train")},
         inputs=("boundary",),
         optional=("curvature",),
+        work=confined_work,
+        quick={"count": 10, "dimensions": (4, 16, 64), "draws": 2},
         tell=tell_confined,
         figures={
             "confined_deepfool": Drawing(ga.plotting.confined_deepfool),
@@ -387,6 +516,8 @@ SUBSPACES = (
             "images": Sample("test", "count"),
             "span": Sample("train", "span_count", optional=True),
         },
+        work=resampling_work,
+        quick={"count": 20, "span_count": 20},
         tell=tell_resampling,
         figures={"resampling": Drawing(ga.plotting.resampling)},
     ),
@@ -400,6 +531,8 @@ FRACTIONS = Experiment(
     resolve=_check_fractions,
     images={"images": Sample("test", "count")},
     inputs=("curvature", "universal"),
+    work=fractions_work,
+    quick={"count": 20},
     tell=tell_fractions,
     figures={"norm_fractions": Drawing(ga.plotting.norm_fractions, beside=("subspace_accuracy",))},
 )

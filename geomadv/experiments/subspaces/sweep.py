@@ -40,8 +40,7 @@ def sweep_dimensions(families: Families, dimensions: Sequence[int] | None) -> ND
         InputError: d below 0 or beyond the last step of all families, or no d.
     """
     if dimensions is None:
-        ends = {_end(nested) for nested in families.values()}
-        return np.array(sorted(_grid(max(ends)) | ends), dtype=np.int64)
+        return np.array(default_dimensions([_end(n) for n in families.values()]), dtype=np.int64)
     steps = max(nested.steps for nested in families.values())
     chosen = sorted(set(dimensions))
     if not chosen or chosen[0] < 0 or chosen[-1] > steps:
@@ -50,6 +49,11 @@ def sweep_dimensions(families: Families, dimensions: Sequence[int] | None) -> ND
             "the families. Compute more directions, or ask for fewer dimensions."
         )
     return np.array(chosen, dtype=np.int64)
+
+
+def default_dimensions(ends: Sequence[int]) -> list[int]:
+    """The d that a sweep visits by itself, of families that grow up to these."""
+    return sorted(_grid(max(ends)) | {*ends})
 
 
 def subspace_sizes(families: Families, dimensions: NDArray[np.int64]) -> NDArray[np.int64]:
