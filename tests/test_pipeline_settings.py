@@ -10,9 +10,12 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+import geomadv as ga
 from geomadv import InputError
 from geomadv.pipeline import EXPERIMENTS, commands, provenance
 from geomadv.pipeline.settings import Bound, Count, Shares, differing, normalised, with_given
@@ -168,3 +171,31 @@ def test_the_recorded_flags_are_parsed_to_the_same_settings(experiment):
         words = provenance.words_of(experiment.name, differing(asked, default))
         _, given = commands._parsed(commands._Flags, words, [experiment.name], table, "run")
         assert with_given(default, given.get(experiment.name, {})) == asked, words
+
+
+def large_network() -> ga.Classifier:
+    torch.manual_seed(0)
+    return ga.Classifier(
+        nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 7)), (3, 64, 64)
+    )
+
+
+def test_large_images_get_default_settings_that_a_night_affords() -> None:
+    net = large_network()
+    resolved = {e.name: e.resolve(e.settings(), net) for e in EXPERIMENTS}
+    curved = resolved["curvature"]
+    assert curved.classes == (0, 3, 6)
+    found = curved.settings.count, curved.settings.pairs, curved.settings.boundary
+    assert found == (20, 5, "region")
+    assert resolved["random_subspace_fooling"].count == 200
+    assert resolved["subspace_accuracy"].count == resolved["first_order_twin"].count == 200
+    confined = resolved["confined_deepfool"]
+    assert confined.count == 30
+    assert 8 * 5 * net.dimension * max(confined.dimensions) <= 2**31
+
+
+def test_what_is_asked_for_on_large_images_is_taken() -> None:
+    table = {e.name: e for e in EXPERIMENTS}
+    asked = table["curvature"].settings(preset="paper", classes=("1",), pairs=9)
+    found = table["curvature"].resolve(asked, large_network())
+    assert (found.classes, found.settings.count, found.settings.pairs) == ((1,), 100, 9)

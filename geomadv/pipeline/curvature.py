@@ -16,6 +16,7 @@ from geomadv.errors import UnconvergedWarning
 from geomadv.experiments import CurvatureSettings
 from geomadv.experiments.principal.layout import DENSITY, DENSITY_POINTS
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+from geomadv.pipeline.settings import LARGE_IMAGE
 from geomadv.pipeline.work import Case, End, Product, Walk, Work
 
 # The full spectrum takes D products and D^2 numbers a class: on a CPU up to MNIST's D = 784, on a
@@ -25,6 +26,9 @@ _FULL_CPU, _FULL_GPU, _PAIRS = 1024, 4096, 20
 # Pixels up to which the default settings take a minute or two for all classes on a CPU.
 _SMALL = 256
 
+# Of large images: classes, images a class, pairs at each end.
+_FEW = (3, 20, 5)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curvature:
@@ -32,14 +36,17 @@ class Curvature:
 
     preset: Literal["auto", "default", "paper"] = "auto"
     """paper: the numbers of "With Friends Like These"; default: better ones; auto: default for
-    images of up to 256 pixels, else the paper's, which take a fifth of the time. Settings below
+    images of up to 256 pixels, else the paper's, which take a fifth of the time, but for images of
+    over 4,096 numbers, where the five steps of its DeepFool reach few classes. Settings below
     win."""
     classes: tuple[str, ...] = ()
-    """Target classes by name or number; default: all."""
+    """Target classes by name or number; default: all, of images of over 4,096 numbers three."""
     count: int | None = None
-    """Training images of other classes to start from, per class."""
+    """Training images of other classes to start from, per class; default: 200, the paper's 100, 20
+    for images of over 4,096 numbers."""
     pairs: Annotated[int | Literal["auto"] | None, tyro.conf.arg(metavar="K|auto|None")] = "auto"
-    """Eigenpairs at each end, None for the full spectrum; auto: full where cheap, else 20."""
+    """Eigenpairs at each end, None for the full spectrum; auto: full where cheap, else 20, 5 for
+    images of over 4,096 numbers."""
     boundary: Literal["region", "pair"] | None = None
     """Of the class's region (default), or between it and the source class (paper preset)."""
     hvp: Literal["auto", "exact", "finite-difference", "smoothed"] | None = None
@@ -73,18 +80,24 @@ def resolve(s: Curvature, net: Classifier) -> Measured:
     named = ("count", "boundary", "hvp", "step", "step_distances", "beta", "tolerance")
     given: dict[str, Any] = {n: getattr(s, n) for n in named if getattr(s, n) is not None}
     given["pairs"] = s.pairs
+    large = net.dimension > LARGE_IMAGE
     if s.pairs == "auto":
         affordable = _FULL_GPU if net.device.type == "cuda" else _FULL_CPU
-        given["pairs"] = None if net.dimension <= affordable else _PAIRS
-    automatic = "default" if net.dimension <= _SMALL else "paper"
+        most = _FEW[2] if large else _PAIRS
+        given["pairs"] = None if net.dimension <= affordable else most
+    if large and s.preset != "paper":
+        given.setdefault("count", _FEW[1])
+    automatic = "default" if large or net.dimension <= _SMALL else "paper"
     if (automatic if s.preset == "auto" else s.preset) == "paper":
         if s.hvp not in (None, "finite-difference"):
             given["step"] = s.step
         settings = ga.experiments.paper_settings(net, **given)
     else:
         settings = CurvatureSettings(**given)
-    classes = tuple(ga.experiments.class_numbers(net, s.classes))
-    return Measured(classes=classes, settings=settings.fitted(net.dimension))
+    classes = ga.experiments.class_numbers(net, s.classes)
+    if large and not s.classes:
+        classes = classes[:: -(-len(classes) // _FEW[0])]
+    return Measured(classes=tuple(classes), settings=settings.fitted(net.dimension))
 
 
 def curvature(run: Run, s: Measured, images: ga.ImageSet) -> xr.Dataset:

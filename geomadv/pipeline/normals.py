@@ -1,14 +1,15 @@
 """Predictions, boundary points, the spectrum of their normals, and what their span fools."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import h5py
 import xarray as xr
 
 import geomadv as ga
+from geomadv.classifier import Classifier
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import Bound, Count, Shares
+from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count, Shares
 from geomadv.pipeline.work import FORWARD, STORED_IMAGE, Case, End, Walk, Work
 
 # Operations of the eigenvalues of a symmetric matrix with vectors, by the cube of its side, and of
@@ -184,14 +185,19 @@ def tell_svd(ds: xr.Dataset) -> str:
 class RandomSubspaceFooling:
     """Fooling rates of random vectors from the normals' leading subspace, on held-out images."""
 
-    count: int = 1000
-    """Held-out (test) images; all if there are fewer."""
+    count: int | None = None
+    """Held-out (test) images; default: 1,000, 200 for images of over 4,096 numbers."""
     dimensions: Annotated[tuple[int, ...], Bound(1, some=True)] = (1, 2, 5, 10, 20, 50, 100)
     """Dimensions m of the leading normal subspace; those beyond the stored rank are left out."""
     relative_norms: Shares = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
     """Norms of the perturbation as shares of the mean image norm."""
     draws: Count = 10
     """Random vectors per dimension."""
+
+
+def _resolve_fooling(s: RandomSubspaceFooling, net: Classifier) -> RandomSubspaceFooling:
+    affordable = 1000 if net.dimension <= LARGE_IMAGE else 200
+    return replace(s, count=affordable if s.count is None else s.count)
 
 
 def random_subspace_fooling(
@@ -282,6 +288,7 @@ NORMALS = (
         divided="dimensions",
         settings=RandomSubspaceFooling,
         compute=random_subspace_fooling,
+        resolve=_resolve_fooling,
         images={"held_out": Sample("test", "count")},
         inputs=("normal_svd",),
         work=fooling_work,

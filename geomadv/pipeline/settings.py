@@ -20,6 +20,9 @@ Given = Mapping[str, Any]
 
 _fields = dataclasses.fields
 
+# Numbers of an image beyond which default settings ask for less: what a night affords on a CPU.
+LARGE_IMAGE = 4096
+
 
 @dataclass(frozen=True)
 class Bound:

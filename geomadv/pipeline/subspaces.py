@@ -14,7 +14,7 @@ from geomadv.errors import InputError
 from geomadv.experiments.subspaces.sweep import default_dimensions
 from geomadv.linalg import NestedSubspaces
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import Bound, Count, Counts
+from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count, Counts
 from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Unit, Walk, Work
 
 # Directions of first and second order beyond D = 4,096, in a plan; and dimensions of a subspace
@@ -27,7 +27,8 @@ class SubspaceAccuracy:
     """Accuracy of images projected on the curved and on the flat directions of all classes."""
 
     count: int | None = None
-    """Images of either split; default: 10,000, for images of over 1,024 numbers 1,000."""
+    """Images of either split; default: 10,000, for images of over 1,024 numbers 1,000, of over
+    4,096 numbers 200."""
     dimensions: Annotated[tuple[int, ...], Bound(0)] = ()
     """The d to visit, directions per class; default: all where few, else about 50."""
 
@@ -37,20 +38,21 @@ class FirstOrderTwin:
     """Accuracy of images projected on the singular vectors of perturbations and of normals."""
 
     count: int | None = None
-    """Images of either split; default: 10,000, for images of over 1,024 numbers 1,000."""
+    """Images of either split; default: 10,000, for images of over 1,024 numbers 1,000, of over
+    4,096 numbers 200."""
     dimensions: Annotated[tuple[int, ...], Bound(0)] = ()
     """The d to visit, directions in all; default: all where few, else about 50."""
 
 
 Projections = TypeVar("Projections", SubspaceAccuracy, FirstOrderTwin)
 
-# Numbers per image up to which a network is small enough for thousands of images in a sweep.
-_SMALL_IMAGE = 1024
+# Images of a sweep of some hundred passes: (largest number of pixel values, images).
+_PROJECTED_IMAGES = ((1024, 10_000), (LARGE_IMAGE, 1_000), (math.inf, 200))
 
 
 def _affordable(s: Projections, net: Classifier) -> Projections:
     """As many images as a sweep of some hundred passes affords on a CPU."""
-    affordable = 10_000 if net.dimension <= _SMALL_IMAGE else 1_000
+    affordable = next(n for most, n in _PROJECTED_IMAGES if net.dimension <= most)
     return replace(s, count=affordable if s.count is None else s.count)
 
 
@@ -188,7 +190,7 @@ class ConfinedDeepfool:
     """DeepFool confined to growing subspaces, beside the norms of the images projected on them."""
 
     count: int | None = None
-    """Test images; default: 200, 100 for images of over 1,024 numbers."""
+    """Test images; default: 200, 100 for images of over 1,024 numbers, 30 of over 4,096."""
     dimensions: Counts = ()
     """Dimensions d of the subspaces; default: 10 to 16 up to D, evenly on a logarithmic axis."""
     draws: Count = 5
@@ -196,7 +198,10 @@ class ConfinedDeepfool:
 
 
 # Images and d by default: (largest number of pixel values, images, d).
-_CONFINED = ((100, 200, 16), (1024, 200, 12), (math.inf, 100, 10))
+_CONFINED = ((100, 200, 16), (1024, 200, 12), (LARGE_IMAGE, 100, 10), (math.inf, 30, 8))
+
+# Bytes of the bases of all draws of random subspaces, in float64.
+_BASES = 2**31
 
 # Largest d by default on images too large for a basis of all of image space.
 _MOST = 4096
@@ -204,7 +209,8 @@ _MOST = 4096
 
 def _resolve_confined(s: ConfinedDeepfool, net: Classifier) -> ConfinedDeepfool:
     count, steps = next((n, k) for most, n, k in _CONFINED if net.dimension <= most)
-    grid = np.geomspace(1, min(net.dimension, _MOST), steps).round().astype(int)
+    room = _BASES // (8 * s.draws * net.dimension)
+    grid = np.geomspace(1, min(net.dimension, _MOST, max(room, 1)), steps).round().astype(int)
     return replace(
         s,
         count=count if s.count is None else s.count,
@@ -306,7 +312,7 @@ class Resampling:
 _SHARES = (1.0, 200 / 227, 3 / 4, 150 / 227, 120 / 227, 100 / 227)
 
 # Images by default: (largest number of pixel values, attacked, spanning).
-_RESAMPLED = ((1024, 1000, 2000), (4096, 500, 1000), (math.inf, 100, 100))
+_RESAMPLED = ((1024, 1000, 2000), (LARGE_IMAGE, 500, 1000), (math.inf, 100, 100))
 
 
 def _resolve_resampling(s: Resampling, net: Classifier) -> Resampling:
