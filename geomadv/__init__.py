@@ -38,13 +38,14 @@ _MODULES = {
     "geomadv.results": ("load", "save"),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
-_ROOMS = ("experiments", "pipeline", "plotting", "results")
+_ROOMS = ("claims", "experiments", "pipeline", "plotting", "results")
 
 __version__ = version("geomadv")
 
 __all__ = sorted([*_WHERE, *_ROOMS])
 
 if TYPE_CHECKING:
+    from geomadv import claims as claims
     from geomadv import experiments as experiments
     from geomadv import pipeline as pipeline
     from geomadv import plotting as plotting

@@ -34,6 +34,7 @@ _KINDS = {
     "DeepFoolSettings": "Make them: geomadv.DeepFoolSettings(...) with its fields.",
     "LinearOperator": "Make one: geomadv.mean_hessian(net, points).",
     "Doubt": "Take it from class_doubt, family_doubt or line_doubt.",
+    "Claim": "Take it from geomadv.claims.CLAIMS, or make a geomadv.claims.Claim.",
     "Tensor": "",
     "ndarray": "",
     "HDF5Dataset": "",

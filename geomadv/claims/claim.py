@@ -1,60 +1,138 @@
-"""What a claim of the literature is, and how a network's results answer it."""
+"""What a claim of the literature is, and how a network's results answer it.
+
+A claim compares an *effect*, a number of the network, with the same number for a *null*: what the
+directions, perturbations or labels would do if the paper's idea were not behind them. The answer
+comes from the 95 % interval of their contrast, so that chance gives no verdict.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-Relation = Literal[">=", "<="]
+from geomadv.errors import InputError, closest
+from geomadv.experiments.lines.curve_measures import resample_counts
+
+Array = NDArray[np.float64]
+Answer = Literal["holds", "does not hold", "undecided", "not measured"]
+
+_DRAWS = 1000
+_LEVEL = (0.025, 0.975)
+# Units below which a resampled interval is too narrow to be told (a share of 0 of 10 may be 0.31).
+_FEWEST = 10
 
 
 class NotMeasured(Exception):
-    """The result holds what the claim is about only in part; the message says what is missing."""
+    """The result cannot tell; the message says why."""
+
+
+class Resamples:
+    """The estimate and its resamples, row by row: row 0 is the result itself.
+
+    All are drawn from one seed, so that a table is the same whenever it is made.
+    """
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
+
+    def weights(self, count: int, least: int = _FEWEST) -> Array:
+        """(rows, count) how often each of so many units (images, draws) is in a resample.
+
+        Raises:
+            NotMeasured: below so many units.
+        """
+        if count < max(least, 1):
+            raise NotMeasured(f"{count} of at least {max(least, 1)} units that an interval needs")
+        drawn = resample_counts(count, _DRAWS, int(self._random.integers(2**32)))
+        return np.concatenate([np.ones((1, count)), drawn])
+
+    def rate(self, rate: float, count: int) -> Array:
+        """(rows,) a rate of which only the number of images is known.
+
+        Resamples come from the posterior under Jeffreys' prior, whose interval is about Wilson's
+        (Brown, Cai and DasGupta, Statistical Science 16, 2001), and which functions of several
+        rates take over.
+
+        Raises:
+            NotMeasured: below ten images.
+        """
+        if count < _FEWEST:
+            raise NotMeasured(f"{count} of at least {_FEWEST} images that an interval needs")
+        hits = rate * count
+        return np.append(rate, self._random.beta(hits + 0.5, count - hits + 0.5, _DRAWS))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with what is to be said about it.
+    """Effect and null of a claim.
 
     Attributes:
-        value: the number.
-        note: on what it rests, where that is not what the claim says.
-        at_least: the result holds only so much of what is asked for that the number is at least
-            this: the claim is answered only where this suffices.
+        effect, null: (rows,) of `Resamples`, or a number that is exact.
+        count: what the numbers rest on, such as "300 images".
+        note: what else is to be said.
+        bound: the contrast is "at least" or "at most" what effect and null give, where the result
+            ends before one of them.
     """
 
-    value: float
+    effect: Array | float
+    null: Array | float
+    count: str
     note: str = ""
-    at_least: bool = False
+    bound: Literal["", "at least", "at most"] = ""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of a paper as an inequality between a number of a result and a threshold.
+    """A sentence of a paper as an inequality between a contrast and a threshold.
 
-    Thresholds turn words such as "most" or "near" into numbers; they are chosen before any network
-    is looked at, and a claim that fails on a network is a finding about that network.
+    Thresholds were chosen before any network was looked at: unless the paper's words say more, a
+    ratio of two ("at least twice"), and a quarter where shares are compared.
 
     Attributes:
+        name: short, of small letters and underscores.
         paper: whose sentence it is, with the section or figure.
         sentence: the claim in words.
         experiment: name of the result file that answers it.
-        quantity: what the number is, with its unit.
-        measure: the number from the result; raises `NotMeasured` where the result cannot tell.
-        relation, threshold: the claim holds if number relation threshold.
+        quantity: what effect and null are, with the unit.
+        null: what the null is of.
+        measure: effect and null from the result; its docstring is the formula. Raises
+            `NotMeasured` where the result cannot tell.
+        contrast: effect "over" null, or effect "minus" null.
+        relation, threshold: the claim holds if contrast relation threshold.
+        of_mathematics: linear algebra promises it: a check, no finding about a network.
     """
 
+    name: str
     paper: str
     sentence: str
     experiment: str
     quantity: str
-    measure: Callable[[xr.Dataset], float | Measured]
-    relation: Relation
+    null: str
+    measure: Callable[[xr.Dataset, Resamples], Measured]
+    contrast: Literal["over", "minus"]
+    relation: Literal[">=", "<="]
     threshold: float
+    of_mathematics: bool = False
+
+    @property
+    def formula(self) -> str:
+        """How effect and null are made."""
+        function = self.measure
+        words = inspect.getdoc(function.func if isinstance(function, partial) else function)
+        return " ".join((words or "").split())
+
+    @property
+    def inequality(self) -> str:
+        """In signs."""
+        return f"effect {self.contrast} null {self.relation} {self.threshold:g}"
 
 
 @dataclass(frozen=True)
@@ -62,51 +140,90 @@ class Verdict:
     """The answer of one network.
 
     Attributes:
-        claim: the claim.
-        value: its number; NaN if it was not measured, infinite if what it counts never happens.
-        note: why it was not measured, or on what the number rests; mostly "".
+        claim: the claim, with the threshold used.
+        answer: what the interval says; "undecided" where it holds the threshold.
+        effect, null: the two numbers; NaN where they were not measured.
+        value: their contrast, and `low`, `high` its 95 % interval.
+        count: what the numbers rest on.
+        note: why it was not measured, or what is to be said about it; mostly "".
     """
 
     claim: Claim
-    value: float
+    answer: Answer
+    effect: float = math.nan
+    null: float = math.nan
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    count: str = ""
     note: str = ""
 
-    @property
-    def answer(self) -> Literal["holds", "does not hold", "not measured"]:
-        """In words."""
-        if math.isnan(self.value):
-            return "not measured"
-        over = self.claim.relation == ">="
-        meets = self.value >= self.claim.threshold if over else self.value <= self.claim.threshold
-        return "holds" if meets else "does not hold"
 
-
-def judge(results: Mapping[str, xr.Dataset], claims: Sequence[Claim]) -> list[Verdict]:
+def judge(
+    results: Mapping[str, xr.Dataset],
+    claims: Sequence[Claim],
+    thresholds: Mapping[str, float] | None = None,
+) -> list[Verdict]:
     """Every claim's verdict, in order.
 
     Args:
         results: a network's results by name of the experiment; those that are absent leave their
             claims unmeasured.
         claims: the claims.
+        thresholds: others than the claims' own, by the claim's name.
+
+    Raises:
+        InputError: a threshold for no claim, or one that is not finite.
     """
-    return [_verdict(claim, results.get(claim.experiment)) for claim in claims]
+    names = [claim.name for claim in claims]
+    for name, threshold in (thresholds or {}).items():
+        if name not in names or not math.isfinite(threshold):
+            raise InputError(
+                f"thresholds: {name}={threshold}: expected a finite number for one of the claims "
+                f"{', '.join(names)}.{closest(name, names)}"
+            )
+    given = thresholds or {}
+    changed = [replace(c, threshold=float(given.get(c.name, c.threshold))) for c in claims]
+    return [_verdict(claim, results.get(claim.experiment)) for claim in changed]
 
 
 def _verdict(claim: Claim, result: xr.Dataset | None) -> Verdict:
     if result is None:
-        return Verdict(claim, math.nan, f"no {claim.experiment}.h5 yet")
+        return Verdict(claim, "not measured", note=f"no {claim.experiment}.h5 yet")
     try:
-        found = claim.measure(result)
+        found = claim.measure(result, Resamples())
     except NotMeasured as reason:
-        return Verdict(claim, math.nan, str(reason))
-    one = found if isinstance(found, Measured) else Measured(float(found))
-    if math.isnan(one.value):
-        return Verdict(claim, math.nan, "the result holds no number")
-    if one.at_least and not _suffices(claim, one.value):
-        return Verdict(claim, math.nan, f"at least {one.value:.3g}: {one.note}")
-    return Verdict(claim, one.value, one.note)
+        return Verdict(claim, "not measured", note=str(reason))
+    except KeyError as error:
+        lacking = f"{claim.experiment}.h5 has no {error.args[0]}: run it again with --refresh"
+        return Verdict(claim, "not measured", note=" ".join(str(lacking).split()))
+    return _answered(claim, found)
 
 
-def _suffices(claim: Claim, least: float) -> bool:
-    """Whether a number that is at least this answers the claim."""
-    return least >= claim.threshold if claim.relation == ">=" else least > claim.threshold
+def _answered(claim: Claim, found: Measured) -> Verdict:
+    effect, null = np.broadcast_arrays(np.atleast_1d(found.effect), np.atleast_1d(found.null))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        contrast = effect / null if claim.contrast == "over" else effect - null
+    value, resamples = contrast[0], contrast[1:] if len(contrast) > 1 else contrast
+    if np.isnan(value):
+        return Verdict(claim, "not measured", note="the result holds no number")
+    # Resamples without a number might be anything.
+    lost = np.isnan(resamples)
+    low = float(np.quantile(np.where(lost, -np.inf, resamples), _LEVEL[0], method="lower"))
+    high = float(np.quantile(np.where(lost, np.inf, resamples), _LEVEL[1], method="higher"))
+    low = -math.inf if found.bound == "at most" else low
+    high = math.inf if found.bound == "at least" else high
+    numbers = (float(effect[0]), float(null[0]), float(value), low, high)
+    answer = _answer(claim, low, high)
+    note = f"{found.bound} {value:.3g}: {found.note}" if found.bound else found.note
+    if found.bound and answer == "undecided":
+        return Verdict(claim, "not measured", note=note)
+    return Verdict(claim, answer, *numbers, found.count, note)
+
+
+def _answer(claim: Claim, low: float, high: float) -> Answer:
+    ends: Any = (low, high) if claim.relation == ">=" else (-high, -low)
+    least = claim.threshold if claim.relation == ">=" else -claim.threshold
+    if ends[0] >= least:
+        return "holds"
+    return "does not hold" if ends[1] < least else "undecided"

@@ -38,6 +38,8 @@ from geomadv.experiments.softmax.softmax_directions import softmax_directions
 from geomadv.experiments.subspaces.confined_deepfool import confined_deepfool
 from geomadv.experiments.subspaces.families import (
     curvature_families,
+    image_family,
+    random_family,
     singular_families,
     stored_curvatures,
 )
@@ -81,6 +83,7 @@ __all__ = [
     "direction_sweep",
     "family_doubt",
     "finetuning",
+    "image_family",
     "keep_nothing",
     "label_graph",
     "line_doubt",
@@ -92,6 +95,7 @@ __all__ = [
     "paper_settings",
     "paper_step",
     "predictions",
+    "random_family",
     "random_subspace_angles",
     "random_subspace_fooling",
     "resampled",

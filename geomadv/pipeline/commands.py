@@ -27,7 +27,7 @@ from geomadv.pipeline.settings import with_given
 from geomadv.pipeline.show import listed, shown
 from geomadv.pipeline.study import Place, Subject, folder_name, loaded_name, study
 from geomadv.pipeline.table import EXPERIMENTS
-from geomadv.pipeline.verdicts import claims
+from geomadv.pipeline.verdicts import claims, explained, threshold_of
 from geomadv.pipeline.verify import verified
 
 # Without these, nothing else makes sense.
@@ -211,9 +211,23 @@ def figures(argv: Sequence[str]) -> None:
     draw(flags.chosen, only, experiments=_with_own(flags.also).values())
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Claims(_Folder):
+    """Flags of `geomadv claims`."""
+
+    explain: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Tell a claim's sentence, source, formula, figures and threshold instead."""
+    threshold: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=NUMBER...")] = ()
+    """Other thresholds than the claims' own."""
+
+
 def claims_(argv: Sequence[str]) -> None:
-    """Answers the papers' claims from the results in a folder."""
-    print(claims(_cli(_Folder, argv, "claims", claims_).chosen))
+    """Answers the papers' claims from the results in a folder: claims.md and claims.json."""
+    flags = _cli(_Claims, argv, "claims", claims_)
+    if flags.explain is not None:
+        print(explained(flags.explain))
+    else:
+        print(claims(flags.chosen, dict(map(threshold_of, flags.threshold))))
 
 
 def list_(argv: Sequence[str]) -> None:

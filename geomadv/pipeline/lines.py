@@ -167,6 +167,7 @@ _LINES: dict[str, Any] = {
     "divided": "classes",
     "images": {"images": Sample("test", "count")},
     "inputs": ("curvature",),
+    "version": 2,  # with random directions
 }
 
 LINES = (

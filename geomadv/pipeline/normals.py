@@ -214,6 +214,8 @@ def random_subspace_fooling(
         [share * typical for share in s.relative_norms],
         s.draws,
         run.seed,
+        # Normals are unit rows: their number is the sum of all squared singular values.
+        energy=normal_svd["singular_value"].to_numpy() ** 2 / int(normal_svd["rows"]),
         keep=run.keep,
         **run.pace,
     )

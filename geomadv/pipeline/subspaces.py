@@ -64,10 +64,19 @@ def subspace_accuracy(
     all_train: ga.ImageSet,
     curvature: xr.Dataset,
 ) -> xr.Dataset:
-    """Train and test accuracy on S_pos, S_neg, both and S_flat for growing d."""
-    curved = ga.experiments.stored_curvatures(curvature)
-    families = ga.experiments.curvature_families(curved, run.seed)
+    """Train and test accuracy on S_pos, S_neg, both, S_flat and baselines for growing d."""
+    families = _compared(run, curvature, all_train)
     return _accuracy(run, s, {"train": train, "test": test}, all_train, families)
+
+
+def _compared(run: Run, curvature: xr.Dataset, train: ga.ImageSet) -> dict[str, Any]:
+    """The families of figure 3, and as many random directions and principal components a step."""
+    curved = ga.experiments.stored_curvatures(curvature)
+    given, width = ga.experiments.curvature_families(curved, run.seed), len(curved)
+    families: dict[str, Any] = {str(name): given[name] for name in given}
+    families["random"] = ga.experiments.random_family(run.net.dimension, width, seed=run.seed)
+    families["image PCA"] = ga.experiments.image_family(train, width, run.seed)
+    return families
 
 
 def first_order_twin(
@@ -78,15 +87,16 @@ def first_order_twin(
     all_train: ga.ImageSet,
     boundary: xr.Dataset,
 ) -> xr.Dataset:
-    """Train and test accuracy on S_hi and S_lo of DeepFool perturbations and of normals."""
+    """Train and test accuracy on S_hi, S_lo of perturbations and normals, and random ones."""
     rows = {"perturbation": boundary["direction"], "normal": boundary["normal"]}
-    families = {
+    families: dict[str, Any] = {
         f"{name}_{end}": nested
         for name, values in rows.items()
         for end, nested in ga.experiments.singular_families(
             values.to_numpy(), run.seed, f"{name}s"
         ).items()
     }
+    families["random"] = ga.experiments.random_family(run.net.dimension, seed=run.seed)
     return _accuracy(run, s, {"train": train, "test": test}, all_train, families)
 
 
@@ -337,6 +347,7 @@ def resampling(
         list(s.low_sizes),
         s.factors,
         span_images=span,
+        seed=run.seed,
         keep=run.keep,
         **run.pace,
     )
@@ -403,12 +414,12 @@ def norm_fractions(
     run: Run,
     s: NormFractions,
     images: ga.ImageSet,
+    all_train: ga.ImageSet,
     curvature: xr.Dataset,
     universal: xr.Dataset,
 ) -> xr.Dataset:
-    """DeepFool, FGSM, universal perturbations and saliency maps on S_pos, S_neg, both, S_flat."""
-    curved = ga.experiments.stored_curvatures(curvature)
-    families = ga.experiments.curvature_families(curved, run.seed)
+    """DeepFool, FGSM, universal perturbations and saliency maps on all families of figure 3."""
+    families = _compared(run, curvature, all_train)
     # Before the attacks: d beyond the families would be refused only after them.
     dimensions = ga.experiments.sweep_dimensions(families, s.dimensions or None).tolist()
     vectors = _perturbations(run, s, images)
@@ -535,10 +546,11 @@ FRACTIONS = Experiment(
     settings=NormFractions,
     compute=norm_fractions,
     resolve=_check_fractions,
-    images={"images": Sample("test", "count")},
+    images={"images": Sample("test", "count"), "all_train": Sample("train")},
     inputs=("curvature", "universal"),
     work=fractions_work,
     quick={"count": 20},
+    version=2,  # with random subspaces and principal components
     tell=tell_fractions,
     figures={"norm_fractions": Drawing(ga.plotting.norm_fractions, beside=("subspace_accuracy",))},
 )

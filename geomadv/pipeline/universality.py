@@ -183,7 +183,7 @@ def label_graph(run: Run, s: LabelGraph, universal: xr.Dataset) -> xr.Dataset:
     # Images whose scores are not finite under the perturbation have no label to go to.
     known = universal["label"][0] >= 0
     source, label = universal["prediction"][known], universal["label"][0][known]
-    return ga.experiments.label_graph(source, label, run.net.class_names)
+    return ga.experiments.label_graph(source, label, run.net.class_names, seed=run.seed)
 
 
 def graph_work(case: Case) -> Work:

@@ -1,23 +1,35 @@
-"""The claims of the papers as the results in a folder answer them, in one table."""
+"""The claims of the papers as the results in a folder answer them: a table, and one explained."""
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from geomadv import results
-from geomadv.claims import CLAIMS, Verdict, judge
-from geomadv.errors import InputError
+from geomadv.claims import CLAIMS, Claim, Verdict, judge
+from geomadv.errors import InputError, closest
+from geomadv.pipeline.table import EXPERIMENTS
 
-_WORDS = ("holds", "does not hold", "not measured")
+_WORDS = ("holds", "does not hold", "undecided", "not measured")
+_COLUMNS = ("claim", "source", "quantity", "effect", "null", "contrast, 95 % interval", "on")
+_TOLD = (
+    "Effect: the quantity for what the claim is about; null: the same for what it is compared "
+    "with. A claim *holds* or *does not hold* where the whole interval of the contrast is on one "
+    "side of the threshold, else it is *undecided*. `geomadv claims --explain NAME` tells more."
+)
 
 
-def claims(folder: Path) -> str:
-    """Reads all results that exist, writes claims.md beside them and returns lines to print.
+def claims(folder: Path, thresholds: Mapping[str, float] | None = None) -> str:
+    """Reads all results that exist, writes claims.md and claims.json and returns lines to print.
 
     Raises:
-        InputError: results of different networks or data sets in one folder, or none.
+        InputError: results of different networks or data sets in one folder, or none; a threshold
+            for no claim.
     """
     found: dict[str, xr.Dataset] = {}
     for name in sorted({claim.experiment for claim in CLAIMS}):
@@ -28,12 +40,41 @@ def claims(folder: Path) -> str:
         raise InputError(f"{folder} holds no results: run `geomadv paper` first.")
     for attribute in ("weights_sha256", "dataset"):
         _check_same(found, attribute)
-    verdicts = judge(found, CLAIMS)
-    lines = [f"{v.answer:14}{_number(v):>18}  {v.claim.sentence}" for v in verdicts]
-    counts = [f"{sum(v.answer == word for v in verdicts)} {word}" for word in _WORDS]
+    verdicts = judge(found, CLAIMS, thresholds)
     network = next(iter(found.values())).attrs["network"]
-    path = _write(folder / "claims.md", network, verdicts)
-    return "\n".join([*lines, ", ".join(counts), f"claims: {path}"])
+    content = {"network": network, "claims": [_record(v) for v in verdicts]}
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    (folder / "claims.json").write_text(text, encoding="utf-8")
+    (folder / "claims.md").write_text(_page(network, verdicts), encoding="utf-8")
+    return "\n".join([*map(_line, verdicts), _counted(verdicts), f"claims: {folder / 'claims.md'}"])
+
+
+def explained(name: str) -> str:
+    """What a claim says and how it is answered, in lines to print.
+
+    Raises:
+        InputError: no claim of that name.
+    """
+    named = {claim.name: claim for claim in CLAIMS}
+    if name not in named:
+        raise InputError(
+            f"--explain {name}: no claim.{closest(name, [*named])} There are {', '.join(named)}."
+        )
+    claim = named[name]
+    figures = next((e.figures for e in EXPERIMENTS if e.name == claim.experiment), {})
+    drawn = ", ".join(f"figures/{figure}.pdf" for figure in figures)
+    lines = [
+        f"{claim.name}: {claim.sentence}",
+        f"source: {claim.paper}",
+        f"effect: {claim.quantity}; null: the same of {claim.null}",
+        f"formula: {claim.formula}",
+        f"holds if: {claim.inequality}, on all of the 95 % interval",
+        f"result: {claim.experiment}.h5{f'; figures: {drawn}' if drawn else ''}",
+        f"another threshold: geomadv claims --threshold {claim.name}={claim.threshold:.3g}",
+    ]
+    if claim.of_mathematics:
+        lines.append("a check of the mathematics: linear algebra promises it for every network")
+    return "\n".join(lines)
 
 
 def _check_same(found: dict[str, xr.Dataset], attribute: str) -> None:
@@ -51,23 +92,89 @@ def _check_same(found: dict[str, xr.Dataset], attribute: str) -> None:
         )
 
 
-def _number(verdict: Verdict) -> str:
-    if verdict.answer == "not measured":
+def _line(v: Verdict) -> str:
+    return f"{v.answer:14}{_contrast(v):>34}  {v.claim.sentence}"
+
+
+def _counted(verdicts: Iterable[Verdict]) -> str:
+    """How many claims have each answer; checks of the mathematics stand apart."""
+    checks = [v.answer for v in verdicts if v.claim.of_mathematics]
+    answers = [v.answer for v in verdicts if not v.claim.of_mathematics]
+    counts = ", ".join(f"{answers.count(word)} {word}" for word in _WORDS)
+    return f"{counts}; checks of the mathematics: {checks.count('holds')} of {len(checks)} hold"
+
+
+def _contrast(v: Verdict) -> str:
+    """Contrast, interval and threshold; "" where nothing was measured."""
+    if v.answer == "not measured":
         return ""
-    return f"{verdict.value:.3g} {verdict.claim.relation} {verdict.claim.threshold:g}"
+    interval = "" if v.low == v.high else f" [{v.low:.3g}, {v.high:.3g}]"
+    return f"{v.value:.3g}{interval} {v.claim.relation} {v.claim.threshold:.3g}"
 
 
-def _write(path: Path, network: str, verdicts: list[Verdict]) -> Path:
-    """The table in Markdown, with what each number is and why one is missing."""
-    lines = [
-        f"# Claims, answered by {network}",
-        "",
-        "| claim | source | quantity | number | answer |",
-        "|---|---|---|---|---|",
-    ]
-    for v in verdicts:
-        c, note = v.claim, f" ({v.note})" if v.note else ""
-        cells = (c.sentence, c.paper, c.quantity, _number(v), f"{v.answer}{note}")
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+def _page(network: str, verdicts: list[Verdict]) -> str:
+    """Both tables in Markdown."""
+    parts = [f"# Claims, answered by {network}", _TOLD, f"In all {_counted(verdicts)}."]
+    for heading, chosen in (("", False), ("## Checks of the mathematics", True)):
+        rows = [_cells(v) for v in verdicts if v.claim.of_mathematics == chosen]
+        head = [*_COLUMNS, "answer"]
+        table = [head, ["---"] * len(head), *rows]
+        parts += [heading, "\n".join(f"| {' | '.join(row)} |" for row in table)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _cells(v: Verdict) -> list[str]:
+    c, note = v.claim, f" ({v.note})" if v.note else ""
+    numbers = [_number(v.effect), f"{_number(v.null)} ({c.null})"]
+    sign = {"over": "÷", "minus": "−"}[c.contrast]
+    contrast = f"{sign} {_contrast(v)}" if _contrast(v) else ""
+    cells = (f"{c.sentence} (`{c.name}`)", c.paper, c.quantity, *numbers, contrast, v.count)
+    return [_escaped(cell) for cell in (*cells, f"{v.answer}{note}")]
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3g}"
+
+
+def _escaped(cell: str) -> str:
+    """A cell that is one cell: without bars, line breaks and tags."""
+    signs = {"|": "&#124;", "<": "&lt;", "\\": "&#92;"}
+    return "".join(signs.get(letter, letter) for letter in " ".join(cell.split()))
+
+
+def _record(v: Verdict) -> dict[str, Any]:
+    """A verdict in JSON terms; null where there is no finite number."""
+    c = v.claim
+    numbers = {n: getattr(v, n) for n in ("effect", "null", "value", "low", "high")}
+    finite = {n: value if math.isfinite(value) else None for n, value in numbers.items()}
+    words = ("name", "paper", "sentence", "experiment", "quantity", "contrast", "relation")
+    return {
+        **{word: getattr(c, word) for word in words},
+        "null_of": c.null,
+        "threshold": c.threshold,
+        "of_mathematics": c.of_mathematics,
+        "answer": v.answer,
+        **finite,
+        "count": v.count,
+        "note": v.note,
+    }
+
+
+def threshold_of(word: str) -> tuple[str, float]:
+    """NAME=NUMBER as a pair.
+
+    Raises:
+        InputError: it is no such word.
+    """
+    name, _, number = word.partition("=")
+    try:
+        return name, float(number)
+    except ValueError as error:
+        raise InputError(
+            f"--threshold {word}: expected NAME=NUMBER, such as {_first(CLAIMS)}."
+        ) from error
+
+
+def _first(claims: Iterable[Claim]) -> str:
+    claim = next(iter(claims))
+    return f"{claim.name}={claim.threshold:g}"

@@ -31,7 +31,7 @@ _SCALE = "scale s (image units)"
 # Populations of the results, and the colours of their examples.
 _OTHER, _OWN = "other classes", "target class"
 _EXAMPLES = {_OTHER: "C0", _OWN: "C3"}
-_FAMILY_COLORS = ("C0", "C3", "C2")
+_FAMILY_COLORS = ("C0", "C3", "C2", GREY)
 
 # Measure -> its panel's title; the first is drawn under its own name, the interval beside it.
 _MEASURES = {
@@ -84,7 +84,7 @@ def score_curve_measures(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     for axes, (name, label) in zip(four, _MEASURES.items(), strict=True):
         for i, family in enumerate(ds["family"].to_numpy()[: len(_FAMILY_COLORS)]):
             one = ds.sel(family=family).isel(direction=0)
-            place, color = np.arange(len(names)) + 0.25 * (i - 1), _FAMILY_COLORS[i]
+            place, color = np.arange(len(names)) + 0.2 * (i - 1.5), _FAMILY_COLORS[i]
             interval = one[f"{name.removesuffix('_median')}_interval"]
             axes.vlines(place, *interval.transpose("bound", ...), color=color)
             axes.plot(place, one[name], "o", color=color, ms=2.5, label=family)
@@ -94,7 +94,7 @@ def score_curve_measures(ds: xr.Dataset, *, ax: Given = None) -> Figure:
         axes.set(xlabel="class", title=label, xlim=(-0.7, len(names) - 0.3))
         axes.set_ylim(min(0, axes.get_ylim()[0]), 1.03)
     four[0].set_ylabel("share")
-    legend(four[0], 3)
+    legend(four[0], len(_FAMILY_COLORS))
     words = f"{title(ds)}: curves of {ds.sizes['sample']} images along the leading directions, "
     return heading(four[0], f"{words}95 % intervals", line_doubt(ds).of_step)
 

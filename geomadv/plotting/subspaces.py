@@ -47,6 +47,8 @@ _LOOKS = {
     "perturbation_lo": (r"$S_\mathrm{lo}$, DeepFool", "C1", 2.4),
     "normal_hi": (r"$S_\mathrm{hi}$, normals", "C0", 0.9),
     "normal_lo": (r"$S_\mathrm{lo}$, normals", "C3", 0.9),
+    "random": ("random subspaces", GREY, 1.2),
+    "image PCA": ("image PCA", "C4", 1.2),
 }
 
 # The same where a family has a panel of its own.
@@ -259,7 +261,8 @@ def _one_accuracy(axes: Axes, ds: xr.Dataset, symlog: bool, along: str) -> Figur
 def _look(ds: xr.Dataset, family: Any) -> dict[str, Any]:
     """Label, colour and width of a family; those of one's own are grey under their own name."""
     label, color, width = _LOOKS.get(str(family), (str(family), GREY, 1.2))
-    if str(ds["description"].sel(family=family).item()).startswith("random"):
+    told = str(ds["description"].sel(family=family).item())
+    if told.startswith("random") and not label.startswith("random"):
         label += " (random)"
     # The step stands in the title, once for all families.
     told = family_doubt(ds, family).of_directions

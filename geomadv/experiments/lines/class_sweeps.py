@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from geomadv.experiments.principal.layout import HESSIAN_UNITS
 from geomadv.experiments.subspaces.families import random_flat, stored_curvatures
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
+from geomadv.linalg import uniform_directions
 from geomadv.progress import tqdm
 
 _ENDS: tuple[Family, ...] = ("positive", "negative")
@@ -71,20 +72,22 @@ CURVES_SCHEMA = _of_classes(curves.SCHEMA)
 def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> xr.Dataset:
     """The leading directions of most positive, most negative and flattest curvature of each class.
 
+    Beside them stand as many uniformly random ones: what these do, too, is not due to curvature.
     Where the full spectrum is not known, flat directions are drawn at random from the complement
     of all computed directions of all classes; they are left out where it has no room.
 
     Args:
         curvature: loaded `curvature.h5`, or the result of `class_curvature`.
         count: directions per class and family.
-        seed: of the draw from the complement.
+        seed: of the draws.
 
     Returns:
         Dataset over class (those that had boundary points), family ("positive", "negative",
-        "flat"), direction and image: `direction_image`, unit norm; `curvature` of the mean Hessian
-        along them and its relative `residual`, NaN for drawn ones; `family_name`, which says how
-        flat ones were found; `target`, the class numbers; `median_distance` of the boundary points
-        behind them and `step_distances`, the finite-difference step over it (class).
+        "flat", "random"), direction and image: `direction_image`, unit norm; `curvature` of the
+        mean Hessian along them and its relative `residual`, NaN for drawn ones; `family_name`,
+        which says how flat ones were found; `target`, the class numbers; `median_distance` of the
+        boundary points behind them and `step_distances`, the finite-difference step over it
+        (class).
 
     Raises:
         InputError: count < 1 or beyond the stored pairs, or no class had boundary points.
@@ -98,15 +101,17 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
             f"count={count}: expected 1 to {room} directions per class and family, as many as the "
             "curvature result holds. Ask for fewer, or compute more pairs."
         )
-    columns: dict[Family, Tensor] = {end: class_directions(curvatures, count, end) for end in _ENDS}
+    columns: dict[str, Tensor] = {end: class_directions(curvatures, count, end) for end in _ENDS}
     if complete:
         columns["flat"] = class_directions(curvatures, count, "flat")
     else:
         drawn = random_flat(curvatures, count, seed)
         if drawn is not None:
             columns["flat"] = drawn.basis
+    dimension, drawn_columns = columns["positive"].shape
+    columns["random"] = uniform_directions(drawn_columns, dimension, seed).T
     shape = curvature["hessian_direction"].shape[2:]
-    names = _NAMES | {"flat": _SMALLEST if complete else _DRAWN}
+    names = _NAMES | {"flat": _SMALLEST if complete else _DRAWN, "random": "random"}
     values = {
         "direction_image": np.stack(
             [_images(c, len(curvatures), shape) for c in columns.values()], axis=1
@@ -276,11 +281,12 @@ def _images(columns: Tensor, classes: int, shape: Sequence[int]) -> NDArray[np.f
 def _along(
     curvatures: Sequence[PrincipalCurvatures],
     count: int,
-    family: Family,
+    family: str,
     what: Literal["values", "residuals"],
 ) -> NDArray[np.float64]:
     """(classes, count) curvatures along the chosen directions or their residuals; NaN if drawn."""
-    if family == "flat" and not curvatures[0].complete:
+    if family == "random" or (family == "flat" and not curvatures[0].complete):
         return np.full((len(curvatures), count), np.nan)
-    rows = [getattr(c, what)[chosen_pairs(c, count, family)] for c in curvatures]
+    pairs = [chosen_pairs(c, count, cast(Family, family)) for c in curvatures]
+    rows = [getattr(c, what)[chosen] for c, chosen in zip(curvatures, pairs, strict=True)]
     return torch.stack(rows).double().numpy()

@@ -1,8 +1,10 @@
 """The spectrum of the normal matrix beside that of random directions."""
 
+import math
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -10,6 +12,9 @@ from geomadv.doors import Numbers
 from geomadv.errors import InputError
 from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import baseline_spectrum, normal_svd
+
+# Normals that are compared with each other: their products are few beside the decomposition.
+_POINTS = 1000
 
 _SHARES = np.array([0.5, 0.9, 0.99])
 _HOLD = "directions that hold a share of the energy"
@@ -30,6 +35,7 @@ SCHEMA: Schema = {
     "direction": (("rank", *IMAGE), "right singular vectors as images, unit norm", "1"),
     "error_bound": ((), "bound on the absolute error of a singular value", "1"),
     "rows": ((), "boundary normals decomposed", "1"),
+    "squared_cosine": (("point",), "mean squared cosine with the normals of other points", "1"),
     "skipped": ((), "boundary points without a usable normal", "1"),
     "spectrum": (("component",), "all singular values of the normal matrix", "1"),
     "baseline": (("draw", "component"), "singular values of as many uniform unit vectors", "1"),
@@ -64,7 +70,9 @@ def normal_spectrum(
     Returns:
         Dataset: `singular_value` and `direction` (rank, channel, row, column); `spectrum` and
         `baseline` (draw, component) in full where they are known; effective rank, participation
-        ratio and energy dimensions of both.
+        ratio and energy dimensions of both. `squared_cosine` (point), of at most 1,000 normals
+        drawn at random: its mean is 1 / D for uniform directions, and the inverse of the mean is
+        the number of equally used orthogonal directions that would be as much alike.
 
     Raises:
         InputError: D does not match the input shape; others from `normal_svd`.
@@ -81,6 +89,7 @@ def normal_spectrum(
         "error_bound": svd.error_bound,
         "rows": svd.rows,
         "skipped": svd.skipped,
+        "squared_cosine": _squared_cosines(normals, seed),
         "energy_share": _SHARES,
     }
     if svd.spectrum is not None:
@@ -89,6 +98,17 @@ def normal_spectrum(
         values |= _summarised("normal", svd.spectrum.numpy())
         values |= _summarised("baseline", np.asarray(random))
     return described(SCHEMA, values, {"svd_method": svd.method})
+
+
+def _squared_cosines(normals: Numbers, seed: int) -> NDArray[np.float64]:
+    """(point,) mean squared cosine of each of some normals with the others; NaN for one alone."""
+    count = len(normals)
+    chosen = np.random.default_rng(seed).choice(count, min(_POINTS, count), replace=False)
+    rows = torch.as_tensor(normals[np.sort(chosen)])  # a file is read in ascending order
+    rows = torch.nn.functional.normalize(rows[rows.isfinite().all(1)], dim=1)
+    squares = (rows @ rows.T).square().double()
+    others = squares.sum(1) - squares.diagonal()
+    return np.asarray(others / (len(rows) - 1 or math.nan))
 
 
 def _summarised(name: str, spectrum: NDArray[np.float64]) -> dict[str, Any]:

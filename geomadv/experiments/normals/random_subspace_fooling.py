@@ -33,6 +33,7 @@ SCHEMA: Schema = {
     "uniform_fooled_share": (("norm", "sample"), f"{_PER_IMAGE}, {_UNIFORM}", "1"),
     "unlabelled_share": (("m", "norm", "draw"), f"{_NONE}, {_INSIDE}", "1"),
     "uniform_unlabelled_share": (("norm", "draw"), f"{_NONE}, {_UNIFORM}", "1"),
+    "energy_share": (("m",), f"share of the normals' energy in the {_INSIDE}", "1"),
     "prediction": (("sample",), "class predicted at the clean image", "1"),
     "mean_image_norm": ((), "mean Euclidean norm of the images", "image units"),
 }
@@ -48,6 +49,7 @@ def random_subspace_fooling(
     draws: int = 10,
     seed: int = 0,
     *,
+    energy: Numbers | None = None,
     keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
@@ -67,6 +69,8 @@ def random_subspace_fooling(
         norms: Euclidean norms of the perturbation, image units.
         draws: vectors per m, and uniform vectors.
         seed: of the draws.
+        energy: (k,) share of the normals' energy along each direction, where it is known: squared
+            singular values over the number of unit normals.
         keep: what keeps finished m; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
@@ -77,7 +81,7 @@ def random_subspace_fooling(
         `uniform_fooled_share` (norm, sample), the share of draws that change an image's label;
         `unlabelled_share` (m, norm, draw) and `uniform_unlabelled_share` (norm, draw), the images
         whose scores are not finite there: they do not count as fooled; `prediction` (sample);
-        `mean_image_norm`.
+        `mean_image_norm`; with `energy`, the `energy_share` (m) of the first m directions.
 
     Raises:
         InputError: unusable images, clean ones whose scores are not finite, m outside 1..k,
@@ -87,6 +91,11 @@ def random_subspace_fooling(
     x = net.check_images(images)
     basis = torch.as_tensor(directions).to(device=net.device, dtype=x.dtype)
     _check(net, basis, dimensions, norms, draws)
+    if energy is not None and np.shape(energy) != (basis.shape[1],):
+        raise InputError(
+            f"energy has shape {np.shape(energy)}, expected one share for each of the "
+            f"{basis.shape[1]} directions."
+        )
     size = net.batch_size(batch_size)
     clean = clean_labels(net, x, size)
     with tqdm(
@@ -108,7 +117,7 @@ def random_subspace_fooling(
         done = catching_up(bar, repeat(len(norms) * draws))
         *found, uniform = keep.each(parts, done)
     inside = xr.concat(found, dim="m")
-    values = {
+    values: dict[str, Any] = {
         "fooling_rate": inside["fooled"].mean("sample"),
         "uniform_fooling_rate": uniform["fooled"].mean("sample"),
         "fooled_share": inside["fooled"].mean("draw"),
@@ -120,6 +129,8 @@ def random_subspace_fooling(
         "m": np.asarray(dimensions, dtype=np.int64),
         "norm": np.asarray(norms, dtype=np.float64),
     }
+    if energy is not None:
+        values["energy_share"] = np.cumsum(energy)[np.asarray(dimensions) - 1]
     return described(SCHEMA, values)
 
 

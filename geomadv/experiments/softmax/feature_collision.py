@@ -17,6 +17,7 @@ from geomadv.errors import InputError
 from geomadv.experiments.softmax.last_layer import LastLayer
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE
+from geomadv.linalg import uniform_directions
 from geomadv.perturbations.fooling import check_labels, labels_of
 from geomadv.progress import tqdm
 
@@ -79,6 +80,7 @@ class Collisions:
         label: (e, n) predicted class of the best image.
         norm: (e, n) its distance to the start, image units.
         success: (e, n) bool: residual within the tolerance, label that of the goal.
+        noise: (e, n) bool: success of a random image at the radius from the start.
         examples: (e, min(examples, n), C, H, W) best images of the first pairs.
     """
 
@@ -87,6 +89,7 @@ class Collisions:
     label: NDArray[np.int64]
     norm: NDArray[np.float64]
     success: NDArray[np.bool_]
+    noise: NDArray[np.bool_]
     examples: NDArray[np.floating]
 
 
@@ -122,6 +125,7 @@ def feature_collisions(
     batch_size: int,
     keep: Keep = keep_nothing,
     progress: bool = False,
+    seed: int = 0,
 ) -> Collisions:
     """Searches the balls around the starts for images with the goals' visible features.
 
@@ -143,12 +147,13 @@ def feature_collisions(
         batch_size: pairs per pass.
         keep: what keeps finished radii; default nothing. See `Keep`.
         progress: show a progress bar.
+        seed: of the random images.
     """
     search = _Search(layer, starts, goals, visible, settings, batch_size)
-    kept = []
+    kept, noise = [], uniform_directions(len(starts), starts[0].numel(), seed=seed).to(starts)
     for epsilon in tqdm(epsilons, desc="collisions", unit="radius", disable=not progress):
         search.restore(keep(f"collisions-{epsilon!r}", partial(search.ball, epsilon)))
-        kept.append(search.state())
+        kept.append((*search.state(), search.collides(epsilon * noise.reshape_as(starts))))
     return Collisions(*(np.stack(parts) for parts in zip(*kept, strict=True)))
 
 
@@ -186,6 +191,15 @@ class _Search:
         """Norms of the adversarial parts (n,)."""
         norms: Tensor = (difference - self._seen(difference) @ self.visible.T).norm(dim=1)
         return norms
+
+    @torch.no_grad()
+    def collides(self, delta: Tensor) -> NDArray[np.bool_]:
+        """(n,) whether the starts moved by delta (n, C, H, W) collide with their goals."""
+        moved = (self.start + delta).split(self.batch_size)
+        features, scores = (torch.cat(p) for p in zip(*map(self.layer, moved), strict=True))
+        left = self._seen(features - self.goal).norm(dim=1) / self.distance
+        same = labels_of(scores) == self.goal_label
+        return np.asarray(((left <= self.settings.tolerance) & same).cpu())
 
     @property
     def success(self) -> Tensor:

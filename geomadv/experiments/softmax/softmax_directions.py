@@ -39,6 +39,9 @@ Values = dict[str, Any]
 # Displacements of features, as multiples of their norm.
 DISPLACEMENTS = tuple(10.0**k for k in range(-3, 7))
 
+# Layers of Gaussian weights that the most parallel boundaries are compared with.
+_WEIGHT_DRAWS = 10
+
 _CLASS, _SAMPLE, _PAIR, _BIN = ("class",), ("sample",), ("pair",), ("angle_bin",)
 _DISPLACED, _FOUND, _EXAMPLE = ("displacement", "sample"), ("epsilon", "pair"), ("example", *IMAGE)
 _RELATIVE = "remaining share of the pair's distance in visible features"
@@ -70,6 +73,11 @@ SCHEMA: Schema = {
     "region_unbounded_visible": (_CLASS, f"{_UNBOUNDED} within the visible directions", "1"),
     "region_test": (_CLASS, "what decided the visible unboundedness", "1"),
     "parallel_cosine": (("relation",), "largest |cos| between two boundaries", "1"),
+    "random_parallel_cosine": (
+        ("draw", "relation"),
+        "largest |cos| between two boundaries of Gaussian weights",
+        "1",
+    ),
     "parallel_classes": (
         ("relation", "member"),
         "classes i, j and k, l of the most parallel boundaries",
@@ -90,6 +98,7 @@ SCHEMA: Schema = {
     "perturbation_converged": (_SAMPLE, "whether DeepFool changed the label", "1"),
     "mean_image_norm": ((), "mean Euclidean norm of the images", "image units"),
     "collision": (_FOUND, "features of the goal reached up to an adversarial direction", "1"),
+    "noise_collision": (_FOUND, "random image on the sphere of the radius collides", "1"),
     "collision_residual": (_FOUND, _RELATIVE, "1"),
     "collision_theta": (_FOUND, f"feature distance to the goal in {_UNSEEN}", "feature units"),
     "collision_label": (_FOUND, "class predicted at the best image", "1"),
@@ -173,7 +182,7 @@ def softmax_directions(
             parallels=partial(_parallels, head, angle_sample, seed, progress),
             perturbed=partial(_perturbed, space, head, x, features, size, seed, progress),
         ),
-        **_collide(space, head, x, starts, goals, settings, size, keep, progress),
+        **_collide(space, head, x, starts, goals, settings, size, seed, keep, progress),
         "prediction": prediction,
         "displacement": factors,
         "class": list(net.class_names),
@@ -263,9 +272,12 @@ def _parallels(layer: LastLayer, sample: int, seed: int, progress: bool) -> Valu
     centred = layer.weight - layer.weight.mean(axis=0)
     gram = centred @ centred.T
     parallel = most_parallel(gram, progress)
+    draws = np.random.default_rng(seed).standard_normal((_WEIGHT_DRAWS, *layer.weight.shape))
+    random = [most_parallel(w @ w.T).cosine for w in draws]
     angles = boundary_angles(gram, sample=sample, seed=seed)
     return {
         "parallel_cosine": parallel.cosine,
+        "random_parallel_cosine": random,
         "parallel_classes": parallel.classes,
         "coincident_boundaries": parallel.coincident,
         "boundary_pairs": parallel.pairs,
@@ -320,6 +332,7 @@ def _collide(
     goals: NDArray[np.int64],
     settings: CollisionSettings,
     size: int,
+    seed: int,
     keep: Keep,
     progress: bool,
 ) -> Values:
@@ -327,12 +340,15 @@ def _collide(
     radii = [share * typical for share in settings.relative_epsilons]
     visible = torch.from_numpy(space.visible)
     first, second = (x[torch.from_numpy(i).to(x.device)] for i in (starts, goals))
-    found = feature_collisions(layer, first, second, visible, radii, settings, size, keep, progress)
+    found = feature_collisions(
+        layer, first, second, visible, radii, settings, size, keep, progress, seed
+    )
     shown = slice(settings.examples)
     return {
         "epsilon": np.asarray(radii),
         "mean_image_norm": typical,
         "collision": found.success,
+        "noise_collision": found.noise,
         "collision_residual": found.residual,
         "collision_theta": found.theta,
         "collision_label": found.label,

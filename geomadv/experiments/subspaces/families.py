@@ -12,10 +12,12 @@ import xarray as xr
 from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, class_directions, class_residuals
 from geomadv.doors import Numbers
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.experiments.principal.doubt import step_distances
+from geomadv.images import ImageSet
 from geomadv.linalg import NestedSubspaces, Subspace, normal_svd
 from geomadv.linalg.doubt import doubt_of
+from geomadv.linalg.gram import gram_matrix
 
 _LABELS: dict[Family, str] = {
     "positive": "most positive curvature",
@@ -78,6 +80,55 @@ def curvature_families(
         if flat is not None:
             families["flat"] = flat
     return families
+
+
+def random_family(
+    dimension: int, width: int = 1, draws: int = 10, seed: int = 0
+) -> list[NestedSubspaces]:
+    """Uniformly distributed nested subspaces, `width` directions a step, several draws of them.
+
+    What every claim about chosen directions is compared with. Up to D = 4,096 they pass through
+    all of image space, beyond they have some 1,000 directions.
+
+    Args:
+        dimension: D.
+        width: directions that each step of d adds, as of the families compared.
+        draws: sequences; an experiment takes them in turns, image by image.
+        seed: of the draws.
+    """
+    check_counts(dimension=dimension, width=width, draws=draws)
+    columns = width * (-(-dimension // width) if dimension <= _FULL else max(1, _LEADING // width))
+    told = f"random subspaces, {draws} draws over the images"
+    return [
+        # The span of the first d Gaussian columns is uniformly distributed for every d.
+        NestedSubspaces(stream.standard_normal((dimension, columns), np.float32), width, told)
+        for stream in np.random.default_rng(seed).spawn(draws)
+    ]
+
+
+def image_family(images: ImageSet, width: int = 1, seed: int = 0) -> NestedSubspaces:
+    """The leading principal components of images, `width` directions a step.
+
+    What a network-free choice of directions keeps. Up to D = 4,096 all of them, by decreasing
+    variance; beyond, at most 1,000 from as many images, drawn at random.
+
+    Args:
+        images: whose mean is subtracted.
+        width: directions that each step of d adds, as of the families compared.
+        seed: of the draw of images.
+    """
+    dimension = images[:1].images[0].numel()
+    told = "principal components of the images"
+    if dimension <= _FULL:
+        centre = images.mean_image().flatten().numpy()
+        blocks = (part.images.flatten(1).double().numpy() - centre for part in images.batches(512))
+        _, vectors = np.linalg.eigh(gram_matrix(blocks, dimension))
+        # The last step may be smaller: directions twice over are dropped as dependent.
+        columns = np.pad(vectors[:, ::-1], ((0, 0), (0, -dimension % width)), mode="wrap")
+        return NestedSubspaces(columns.astype(np.float32), width, told)
+    some = images.sample(min(_LEADING, len(images)), seed).images.flatten(1)
+    found = normal_svd(some - some.mean(0), _LEADING, fewer=True).directions
+    return NestedSubspaces(found[:, : found.shape[1] // width * width], width, told)
 
 
 def random_flat(

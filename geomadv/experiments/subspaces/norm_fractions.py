@@ -17,10 +17,13 @@ from geomadv.experiments.principal import doubt
 from geomadv.experiments.subspaces.sweep import (
     Families,
     check_families,
+    draws_of,
+    first_draws,
     subspace_sizes,
     sweep_dimensions,
 )
 from geomadv.labels import Schema, described
+from geomadv.linalg import NestedSubspaces
 
 _QUANTILES = (0.1, 0.5, 0.9)
 _BLOCK = 1024
@@ -62,7 +65,8 @@ def norm_fractions(
     Args:
         perturbations: by kind; (N, C, H, W) or (N, D), or one of shape (C, H, W) or (D,). The
             kinds may have different N. Only directions count.
-        families: nested subspaces of image space by name.
+        families: nested subspaces of image space by name, or several draws of them: then
+            perturbation i is taken with number i modulo the draws.
         dimensions: the d to visit; default as in `subspace_accuracy`.
         unconverged: by kind, how many the caller has left out since they did not converge; the
             result keeps the numbers.
@@ -80,9 +84,8 @@ def norm_fractions(
         InputError: no perturbations or none that is not zero, NaN or infinite ones, another image
             size, or d that no family has.
     """
-    if not families:
-        raise InputError("families: expected at least one family of subspaces, found none.")
-    dimension = next(iter(families.values())).ambient_dimension
+    firsts = first_draws(families)
+    dimension = next(iter(firsts.values())).ambient_dimension
     check_families(families, dimension)
     rows = {kind: _rows(kind, value, dimension) for kind, value in perturbations.items()}
     if not rows:
@@ -91,15 +94,16 @@ def norm_fractions(
     sizes = subspace_sizes(families, visited)
     most = max(map(len, rows.values()))
     fraction = np.full((len(rows), len(families), len(visited), most), np.nan)
-    for j, nested in enumerate(families.values()):
-        basis = nested.basis.double()
-        for i, vectors in enumerate(rows.values()):
-            for start in range(0, len(vectors), _BLOCK):
-                part = vectors[start : start + _BLOCK].to(basis.device)
-                found = _fractions(part, basis, sizes[j])
-                fraction[i, j, :, start : start + len(part)] = found.cpu().numpy()
+    for j, family in enumerate(families.values()):
+        draws = draws_of(family)
+        for draw, nested in enumerate(draws):
+            basis = nested.basis.double()
+            for i, vectors in enumerate(rows.values()):
+                for own in torch.arange(draw, len(vectors), len(draws)).split(_BLOCK):
+                    found = _fractions(vectors[own].to(basis.device), basis, sizes[j])
+                    fraction[i, j][:, own.numpy()] = found.cpu().numpy()
     left_out = [(unconverged or {}).get(kind, 0) for kind in rows]
-    return _dataset(rows, families, visited, sizes, fraction, left_out)
+    return _dataset(rows, firsts, visited, sizes, fraction, left_out)
 
 
 def _fractions(vectors: Tensor, basis: Tensor, sizes: NDArray[np.int64]) -> Tensor:
@@ -136,7 +140,7 @@ def _rows(kind: str, value: Any, dimension: int) -> Tensor:
 
 def _dataset(
     rows: Mapping[str, Tensor],
-    families: Families,
+    families: Mapping[str, NestedSubspaces],
     visited: NDArray[np.int64],
     sizes: NDArray[np.int64],
     fraction: NDArray[np.float64],

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
@@ -16,7 +17,7 @@ from geomadv.errors import InputError
 from geomadv.images import ImageSet
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
-from geomadv.linalg import Subspace
+from geomadv.linalg import Subspace, uniform_directions
 from geomadv.perturbations import DeepFoolSettings
 from geomadv.perturbations.deepfool import deepfool_by
 from geomadv.perturbations.fooling import NO_LABEL, check_labels, labels_of
@@ -38,11 +39,13 @@ SCHEMA: Schema = {
     "image_norm": (_SAMPLE, f"{_NORM} the image", "image units"),
     "clean_label": (_EACH, f"{_PREDICTS} the clean image", "1"),
     "perturbed_label": ((*_RATE, *_SAMPLE), f"{_PREDICTS} x + f r", "1"),
+    "noise_label": ((*_RATE, *_SAMPLE), f"{_PREDICTS} x + f u, u random of the norm of r", "1"),
     "resampled_norm": (_EACH, f"{_NORM} the resampled perturbation", "image units"),
     "resampled_image_norm": (_EACH, f"{_NORM} the resampled image", "image units"),
     "accuracy": (_SIZE, "accuracy of the resampled network", "1"),
     "changed_share": (_SIZE, "share of labels that resampling alone changes", "1"),
     "fooling_rate": (_RATE, f"{_CHANGED} the resampled network's clean label", "1"),
+    "noise_fooling_rate": (_RATE, f"{_CHANGED} that label by equally long random u", "1"),
     "original_fooling_rate": (_RATE, f"{_CHANGED} the original network's clean label", "1"),
     "error_rate": (_RATE, "share of perturbed images not classified as their true class", "1"),
     "span_dimension": (_SIZE, "dimension of the span of resampled perturbations", "1"),
@@ -139,6 +142,7 @@ def resampling(
     *,
     span_images: Any = None,
     deepfool: DeepFoolSettings = DeepFoolSettings(),  # noqa: B008 (frozen)
+    seed: int = 0,
     keep: Keep = keep_nothing,
     batch_size: int | None = None,
     progress: bool = False,
@@ -150,7 +154,8 @@ def resampling(
     where its class differs from the one it gives the clean image: what the perturbation does.
     Footnote 7, "samples that undergo a change in their predicted label", leaves open whether the
     *original* network's clean class counts instead, so that rate is given beside it; it includes
-    what resampling alone changes. `error_rate` is against the true label.
+    what resampling alone changes. `error_rate` is against the true label. `noise_fooling_rate` is
+    that of uniform random directions, one an image, of the same norms f ||r||.
 
     With `span_images` the resampled network is also attacked directly: DeepFool confined to the
     span of the resampled perturbations R r of those images, on `images` that are not among them,
@@ -165,20 +170,22 @@ def resampling(
         span_images: (M, C, H, W) tensor or ImageSet, other images than `images`; None: no direct
             attack.
         deepfool: how DeepFool walks.
+        seed: of the random directions.
         keep: what keeps finished d_low; default nothing. See `Keep`.
         batch_size: images per pass; default from memory.
         progress: show a progress bar.
 
     Returns:
         Dataset over d_low, factor and sample. Table: `accuracy` (d_low); `fooling_rate`,
-        `original_fooling_rate`, `error_rate` (d_low, factor), shares of the images for which
-        DeepFool `converged`; `changed_share` (d_low), labels that resampling alone changes. Per
-        image: `label`, `source`, `norm`, `converged`, `image_norm` (sample); `clean_label`,
-        `resampled_norm`, `resampled_image_norm` (d_low, sample), norms after resampling, images
-        as they are (not mean-centred); `perturbed_label` (d_low, factor, sample), -1 where scores
-        are not finite (not fooled). Direct attack: `span_dimension` (d_low), `confined_norm`,
-        `confined_converged`, `direct_norm`, `direct_converged` (d_low, sample); given-up images
-        keep the norm reached: leave them out of means.
+        `original_fooling_rate`, `error_rate`, `noise_fooling_rate` (d_low, factor), shares of the
+        images for which DeepFool `converged`; `changed_share` (d_low), labels that resampling alone
+        changes. Per image: `label`, `source`, `norm`, `converged`, `image_norm` (sample);
+        `clean_label`, `resampled_norm`, `resampled_image_norm` (d_low, sample), norms after
+        resampling, images as they are (not mean-centred); `perturbed_label` and `noise_label`
+        (d_low, factor, sample), -1 where scores are not finite (not fooled). Direct attack:
+        `span_dimension` (d_low), `confined_norm`, `confined_converged`, `direct_norm`,
+        `direct_converged` (d_low, sample); given-up images keep the norm reached: leave them out
+        of means.
 
     Raises:
         InputError: unusable images or settings, no labels, d_low larger than the image, factors
@@ -195,6 +202,8 @@ def resampling(
     attacked = {"images": x} if span is None else {"images": x, "span": span}
     plain, *other = keep.each({name: partial(attack, part) for name, part in attacked.items()})
     delta = torch.from_numpy(plain["delta"].to_numpy()).to(x)
+    noise = uniform_directions(len(x), net.dimension, seed=seed).to(x)
+    noise = (noise * delta.flatten(1).norm(dim=1, keepdim=True)).reshape_as(x)
     spanning = None
     if span is not None:
         changed = other[0]["converged"].to_numpy()
@@ -207,6 +216,8 @@ def resampling(
 
     def row(d_low: int, network: Classifier) -> xr.Dataset:
         variables = _transfer(network, _unit(net, d_low), x, delta, factors, size)
+        noisy = _labels(network, x, noise, factors, size)
+        variables["noise_label"] = (("factor", "sample"), noisy)
         if spanning is not None:
             variables |= _direct(network, _unit(net, d_low), x, spanning, deepfool, size)
         return xr.Dataset(variables)
@@ -259,20 +270,27 @@ def _transfer(
 ) -> dict[str, Any]:
     """Labels and norms behind the resampling unit, image by image."""
     clean, norms, image_norms = [], [], []
-    labels: list[list[Tensor]] = [[] for _ in factors]
     for part, shift in zip(x.split(size), delta.split(size), strict=True):
         clean.append(labels_of(network.scores(part)))
         norms.append(unit(shift).flatten(1).norm(dim=1))
         image_norms.append(unit(part).flatten(1).norm(dim=1))
-        for i, factor in enumerate(factors):
-            labels[i].append(labels_of(network.scores(part + factor * shift)))
-    perturbed = torch.stack([torch.cat(parts) for parts in labels])
     return {
         "clean_label": ("sample", check_labels(network, torch.cat(clean)).cpu().numpy()),
-        "perturbed_label": (("factor", "sample"), perturbed.cpu().numpy()),
+        "perturbed_label": (("factor", "sample"), _labels(network, x, delta, factors, size)),
         "resampled_norm": ("sample", torch.cat(norms).cpu().numpy()),
         "resampled_image_norm": ("sample", torch.cat(image_norms).cpu().numpy()),
     }
+
+
+@torch.no_grad()
+def _labels(
+    network: Classifier, x: Tensor, delta: Tensor, factors: Sequence[float], size: int
+) -> NDArray[np.int64]:
+    """(factor, sample) classes at x + f delta."""
+    pairs = list(zip(x.split(size), delta.split(size), strict=True))
+    rows = [torch.cat([labels_of(network.scores(p + f * d)) for p, d in pairs]) for f in factors]
+    labels: NDArray[np.int64] = torch.stack(rows).cpu().numpy()
+    return labels
 
 
 def _direct(
@@ -299,16 +317,16 @@ def _direct(
 
 def _rates(ds: xr.Dataset) -> dict[str, xr.DataArray]:
     """The shares of images; rates of perturbations are over those that DeepFool found."""
-    label = ds["perturbed_label"]
 
-    def rate(reference: str) -> xr.DataArray:
-        changed = (label != ds[reference]) & (label != NO_LABEL)
+    def rate(reference: str, which: str = "perturbed_label") -> xr.DataArray:
+        changed = (ds[which] != ds[reference]) & (ds[which] != NO_LABEL)
         return changed.where(ds["converged"]).mean("sample")
 
     return {
         "accuracy": (ds["clean_label"] == ds["label"]).mean("sample"),
         "changed_share": (ds["clean_label"] != ds["source"]).mean("sample"),
         "fooling_rate": rate("clean_label"),
+        "noise_fooling_rate": rate("clean_label", "noise_label"),
         "original_fooling_rate": rate("source"),
         "error_rate": rate("label"),
     }

@@ -19,6 +19,8 @@ from geomadv.experiments.principal import doubt
 from geomadv.experiments.subspaces.sweep import (
     Families,
     check_families,
+    draws_of,
+    first_draws,
     subspace_sizes,
     sweep_dimensions,
 )
@@ -46,6 +48,7 @@ SCHEMA: Schema = {
     "clean_prediction": (_SAMPLE, "class predicted at the image", "1"),
     "label": (_SAMPLE, "true class", "1"),
     "sample_split": (_SAMPLE, "number of the split that the image belongs to", "1"),
+    "draws": (_FAMILY, "draws of the family that the images take in turns", "1"),
     "subspace_dimension": (_AT, "dimension of S_d", "1"),
     "plain_accuracy": (_SPLIT, "accuracy of the images themselves", "1"),
     "constant_accuracy": (_SPLIT, "accuracy of always predicting the most frequent class", "1"),
@@ -85,7 +88,8 @@ def subspace_accuracy(
         net: the network.
         images: labelled images, or several sets by name, such as {"train": ..., "test": ...}.
         mean: mean training image (C, H, W), image units.
-        families: nested subspaces of image space by name.
+        families: nested subspaces of image space by name, or several draws of them: then image
+            i is projected with number i modulo the `draws` (all splits counted through).
         dimensions: the d to visit, 0 (the mean image alone) to the last step; default: all where
             they are few, else a grid that is fine at both ends.
         keep: what keeps finished families; default nothing. See `Keep`.
@@ -116,8 +120,8 @@ def subspace_accuracy(
     total = len(families) * len(clean)
     with tqdm(total=total, desc="subspace accuracy", unit="image", disable=not progress) as bar:
         computed = {
-            name: partial(_family, net, parts, centre, nested, ends, bar.update)
-            for (name, nested), ends in zip(families.items(), sizes.tolist(), strict=True)
+            name: partial(_family, net, parts, centre, draws_of(family), ends, bar.update)
+            for (name, family), ends in zip(families.items(), sizes.tolist(), strict=True)
         }
         kept = keep.each(computed, catching_up(bar, repeat(len(clean))))
     swept = [ds["prediction"].to_numpy() for ds in kept]
@@ -128,26 +132,32 @@ def _family(
     net: Classifier,
     parts: Sequence[ImageSet],
     centre: Tensor,
-    nested: NestedSubspaces,
+    draws: Sequence[NestedSubspaces],
     ends: list[int],
     advance: Callable[[int], object],
 ) -> xr.Dataset:
     """Predicted classes (d, sample) of the projections of all images on one family."""
-    used = max(0, *ends)
-    basis = nested.basis[:, :used].T.to(net.device, centre.dtype).contiguous()
-    found = []
-    for part in parts:
-        found.append(_predictions(net, net.check_images(part), centre, basis, ends).cpu())
-        advance(len(part))
-    return xr.Dataset({"prediction": (("d", "sample"), torch.cat(found, dim=1).numpy())})
+    used, count = max(0, *ends), sum(map(len, parts))
+    found = np.zeros((len(ends), count), np.int8 if net.num_classes <= 128 else np.int16)
+    for draw, nested in enumerate(draws):
+        basis = nested.basis[:, :used].T.to(net.device, centre.dtype).contiguous()
+        start = 0
+        for part in parts:
+            own = (torch.arange(start, start + len(part)) - draw) % len(draws) == 0
+            if own.any():
+                x = net.check_images(part)[own.to(net.device)]
+                chosen = np.arange(start, start + len(part))[own.numpy()]
+                found[:, chosen] = _predictions(net, x, centre, basis, ends).cpu().numpy()
+                advance(len(x))
+            start += len(part)
+    return xr.Dataset({"prediction": (("d", "sample"), found)})
 
 
 def _predictions(
     net: Classifier, x: Tensor, centre: Tensor, basis: Tensor, ends: list[int]
 ) -> Tensor:
     """Predicted classes (d, N) of the projections of a batch; `basis` has a vector a row."""
-    kind = torch.int8 if net.num_classes <= 128 else torch.int16
-    found = torch.full((len(ends), len(x)), -1, dtype=kind, device=net.device)
+    found = torch.full((len(ends), len(x)), -1, device=net.device)
     # Sums over d stay NaN or infinite once a score was.
     total = torch.zeros(len(x), dtype=x.dtype, device=net.device)
     coordinates = (x - centre).flatten(1) @ basis.T
@@ -207,7 +217,7 @@ def _dataset(
     counts = np.array([len(images) for images in splits.values()])
     split_of = np.repeat(np.arange(len(splits)), counts)
     labels = np.concatenate([images.labels.numpy() for images in splits.values()])
-    missing = sizes < 0
+    missing, firsts = sizes < 0, first_draws(families)
 
     def share(hits: Array) -> Array:
         """(..., sample) -> (split, ...) share of hits among the images of each split."""
@@ -227,9 +237,10 @@ def _dataset(
         "plain_accuracy": share(clean == labels),
         "constant_accuracy": np.array(common) / counts,
         "count": counts,
-        "description": [n.description or name for name, n in families.items()],
-        "directions_per_step": [n.width for n in families.values()],
-        **doubt.family_variables(families, dict.fromkeys(families, visited.tolist())),
+        "draws": [len(draws_of(family)) for family in families.values()],
+        "description": [n.description or name for name, n in firsts.items()],
+        "directions_per_step": [n.width for n in firsts.values()],
+        **doubt.family_variables(firsts, dict.fromkeys(firsts, visited.tolist())),
         "image_dimension": net.dimension,
         "split": list(splits),
         "family": list(families),

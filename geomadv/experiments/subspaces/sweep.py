@@ -11,18 +11,33 @@ from numpy.typing import NDArray
 from geomadv.errors import InputError
 from geomadv.linalg import NestedSubspaces
 
-# Mappings are invariant in their keys: Any lets those with literal names pass.
-Families = Mapping[Any, NestedSubspaces]
+# Mappings are invariant in their keys: Any lets those with literal names pass. A family of several
+# draws is a sequence of nested subspaces of equal sizes, image i taking number i mod their number.
+Families = Mapping[Any, NestedSubspaces | Sequence[NestedSubspaces]]
 
 # Up to this last d a sweep visits all, beyond it a grid of about so many.
 _ALL, _GRID = 64, 48
 
 
+def draws_of(family: NestedSubspaces | Sequence[NestedSubspaces]) -> Sequence[NestedSubspaces]:
+    """The draws of a family, one for most of them."""
+    return [family] if isinstance(family, NestedSubspaces) else family
+
+
+def first_draws(families: Families) -> dict[str, NestedSubspaces]:
+    """The first draw of each: all that tells names and sizes.
+
+    Raises:
+        InputError: there are no families, or no draws.
+    """
+    if not families or not all(map(draws_of, families.values())):
+        raise InputError("families: expected at least one family of subspaces, found none.")
+    return {str(name): draws_of(family)[0] for name, family in families.items()}
+
+
 def check_families(families: Families, dimension: int) -> None:
     """Raises `InputError` without families, or where one is of another image size."""
-    if not families:
-        raise InputError("families: expected at least one family of subspaces, found none.")
-    for name, nested in families.items():
+    for name, nested in first_draws(families).items():
         if nested.ambient_dimension != dimension:
             raise InputError(
                 f"families[{name!r}]: expected subspaces of R^{dimension}, found subspaces of "
@@ -39,9 +54,10 @@ def sweep_dimensions(families: Families, dimensions: Sequence[int] | None) -> ND
     Raises:
         InputError: d below 0 or beyond the last step of all families, or no d.
     """
+    firsts = first_draws(families).values()
     if dimensions is None:
-        return np.array(default_dimensions([_end(n) for n in families.values()]), dtype=np.int64)
-    steps = max(nested.steps for nested in families.values())
+        return np.array(default_dimensions([_end(n) for n in firsts]), dtype=np.int64)
+    steps = max(nested.steps for nested in firsts)
     chosen = sorted(set(dimensions))
     if not chosen or chosen[0] < 0 or chosen[-1] > steps:
         raise InputError(
@@ -62,7 +78,7 @@ def subspace_sizes(families: Families, dimensions: NDArray[np.int64]) -> NDArray
     A family whose last step is all of image space stays there.
     """
     sizes = np.full((len(families), len(dimensions)), -1, dtype=np.int64)
-    for row, nested in zip(sizes, families.values(), strict=True):
+    for row, nested in zip(sizes, first_draws(families).values(), strict=True):
         known = dimensions <= nested.steps
         row[known] = nested.sizes[dimensions[known]]
         if nested.sizes[-1] == nested.ambient_dimension:

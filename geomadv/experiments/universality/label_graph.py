@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, check_counts
 from geomadv.labels import Schema, described
 
 _FROM, _TO = ("from_class",), ("to_class",)
@@ -24,12 +24,19 @@ SCHEMA: Schema = {
     "received_share": (_TO, "share of all fooled images that become the class", "1"),
     "component": (_FROM, "number of the connected component", "1"),
     "components_with_edges": ((), "connected components that have an edge", "1"),
+    "effective_labels": ((), "inverse chance that two fooled images get one label", "1"),
+    "uniform_effective_labels": (("draw",), "the same of labels drawn uniformly", "1"),
     "dominant_labels": (("share",), "labels that receive the share of the fooled images", "1"),
 }
 
 
 def label_graph(
-    prediction: Any, label: Any, class_names: Sequence[str], least_share: float = 0.0
+    prediction: Any,
+    label: Any,
+    class_names: Sequence[str],
+    least_share: float = 0.0,
+    draws: int = 100,
+    seed: int = 0,
 ) -> xr.Dataset:
     """The graph of labels that a perturbation draws ("Universal adversarial perturbations", §3.3).
 
@@ -41,6 +48,8 @@ def label_graph(
         label: (N,) classes predicted under the perturbation.
         class_names: one name per class.
         least_share: see above.
+        draws: times that every fooled image gets a label drawn uniformly from the other classes.
+        seed: of the draws.
 
     Returns:
         Dataset over from_class and to_class: `count` (from_class, to_class), the images of each
@@ -49,12 +58,15 @@ def label_graph(
         that take it; `received_share` (to_class), the share of all fooled images that become this
         class; `component` (from_class), numbers of the weakly connected components, classes
         without any edge being components of their own; `components_with_edges`; `dominant_labels`
-        (share), how many labels receive 50, 80 and 95 % of the fooled images.
+        (share), how many labels receive 50, 80 and 95 % of the fooled images. `effective_labels`,
+        one over the share of the pairs of fooled images that get the same label, infinite where
+        none does, and `uniform_effective_labels` (draw), the same of uniform labels.
 
     Raises:
         InputError: arrays of different shapes, classes without a name, least_share outside [0, 1).
     """
     source, target = _classes(prediction, label, len(class_names))
+    check_counts(draws=draws)
     if not 0 <= least_share < 1:
         raise InputError(f"least_share={least_share} must lie in [0, 1).")
     classes = len(class_names)
@@ -83,9 +95,30 @@ def label_graph(
         "received_share": received,
         "component": component.astype(np.int64),
         "components_with_edges": len(np.unique(component[starts])),
+        "effective_labels": _effective(moved.sum(0)[None])[0],
+        "uniform_effective_labels": _uniform(source[source != target], classes, draws, seed),
         "dominant_labels": dominant,
     }
     return described(SCHEMA, values)
+
+
+def _effective(count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) inverse share of pairs of different images with one label, of counts (n, classes).
+
+    The share is unbiased whatever the number of images; NaN below two images.
+    """
+    total = count.sum(1, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(total * (total - 1) / (count * (count - 1)).sum(1))
+
+
+def _uniform(source: NDArray[np.int64], classes: int, draws: int, seed: int) -> NDArray[np.float64]:
+    """(draws,) effective labels where each fooled image gets any other class alike."""
+    if classes < 2:
+        return np.full(draws, np.nan)
+    steps = np.random.default_rng(seed).integers(1, classes, size=(draws, len(source)))
+    labels = (source + steps) % classes
+    return _effective(np.stack([np.bincount(row, minlength=classes) for row in labels]))
 
 
 def _classes(

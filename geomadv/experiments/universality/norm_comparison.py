@@ -33,6 +33,11 @@ SCHEMA: Schema = {
     "kind": (_KIND, "kind of vector", "1"),
     "norm": (("norm",), "Euclidean norm of the perturbation", "image units"),
     "fooling_rate": (_EACH, "fooling rate of one vector on held-out images", "1"),
+    "fooled_share": (
+        ("kind", "norm", "held_out_sample"),
+        "share of the vectors that fool the held-out image",
+        "1",
+    ),
     "unlabelled_share": (_EACH, "share of held-out images with scores not finite", "1"),
     "draws": (_KIND, "vectors tried", "1"),
     "direction": ((*_KIND, *IMAGE), "unit vector of the first draw", "1"),
@@ -76,12 +81,13 @@ def norm_comparison(
         progress: show a progress bar.
 
     Returns:
-        Dataset over kind, norm, draw, sample and channel, row, column: `fooling_rate`
-        (kind, norm, draw), NaN beyond a kind's draws; `unlabelled_share` (kind, norm, draw), the
-        images whose scores are not finite there: they do not count as fooled; `draws` (kind);
-        `direction` (kind, channel, row, column), the unit vector of the first draw;
-        `deepfool_converged` (sample), whether DeepFool changed the label of that image, without
-        which its vector is left out; `mean_image_norm`.
+        Dataset over kind, norm, draw, sample, held_out_sample and channel, row, column:
+        `fooling_rate` (kind, norm, draw), NaN beyond a kind's draws; `fooled_share` (kind, norm,
+        held_out_sample), the share of a kind's vectors that fool an image; `unlabelled_share`
+        (kind, norm, draw), the images whose scores are not finite there: they do not count as
+        fooled; `draws` (kind); `direction` (kind, channel, row, column), the unit vector of the
+        first draw; `deepfool_converged` (sample), whether DeepFool changed the label of that image,
+        without which its vector is left out; `mean_image_norm`.
 
     Raises:
         InputError: unusable images, clean ones whose scores are not finite, unusable perturbation
@@ -103,26 +109,32 @@ def norm_comparison(
     with tqdm(total=total, desc="norm comparison", unit="vector", disable=not progress) as bar:
 
         def rates(directions: Tensor) -> xr.Dataset:
-            found = np.empty((2, len(norms), len(directions)))
+            found = np.empty((2, len(norms), len(directions), len(unseen)), dtype=bool)
             for j, norm in enumerate(norms):
                 for k, direction in enumerate(directions):
                     shift = (norm * direction).reshape(net.input_shape)
                     labels = labels_under(net, unseen, shift, size)
-                    for i, images in enumerate((is_fooled(labels, clean), lost(labels))):
-                        found[i, j, k] = float(images.double().mean())
+                    for i, hit in enumerate((is_fooled(labels, clean), lost(labels))):
+                        found[i, j, k] = hit.cpu().numpy()
                     bar.update()
-            dims = ("norm", "draw")
+            of_draws, of_images = ("norm", "draw"), ("norm", "held_out_sample")
             return xr.Dataset(
-                {"fooling_rate": (dims, found[0]), "unlabelled_share": (dims, found[1])}
+                {
+                    "fooling_rate": (of_draws, found[0].mean(2)),
+                    "fooled_share": (of_images, found[0].mean(1)),
+                    "unlabelled_share": (of_draws, found[1].mean(2)),
+                }
             )
 
         parts = {name: partial(rates, directions) for name, directions in units.items()}
         done = catching_up(bar, (len(norms) * len(v) for v in units.values()))
-        for i, found in enumerate(keep.each(parts, done)):
+        each = keep.each(parts, done)
+        for i, found in enumerate(each):
             rate[i, :, : found.sizes["draw"]] = found["fooling_rate"].to_numpy()
             none[i, :, : found.sizes["draw"]] = found["unlabelled_share"].to_numpy()
     values = {
         "fooling_rate": rate,
+        "fooled_share": np.stack([found["fooled_share"].to_numpy() for found in each]),
         "unlabelled_share": none,
         "draws": [len(v) for v in units.values()],
         "direction": torch.stack([v[0].reshape(net.input_shape) for v in units.values()]),
