@@ -1,290 +1,333 @@
-"""Claims: made-up results whose answers are known, and the words of the verdicts."""
+"""Claims: made-up results whose answers are known, weakened formulas, and the verdicts' words."""
 
+import ast
+import inspect
 import math
+from dataclasses import replace
+from functools import cache, partial
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from claims_for_tests import CASES, EVEN, QUICK, accuracy, compared, crossed, fractions, universal
 
-from geomadv.claims import CLAIMS, Claim, Measured, judge
-from geomadv.claims.friends import FRIENDS
-from geomadv.claims.linear import LINEAR
-from geomadv.claims.universal import UNIVERSAL
+from geomadv import claims
+from geomadv.claims import (
+    CLAIMS,
+    Claim,
+    Measured,
+    NotMeasured,
+    Resamples,
+    directions,
+    judge,
+    linear,
+    subspaces,
+)
+from geomadv.claims import universal as universality
+from geomadv.errors import InputError
 
-
-def answers(experiment, ds, claims=CLAIMS):
-    """Values and answers of the claims of one experiment."""
-    verdicts = [v for v in judge({experiment: ds}, claims) if v.claim.experiment == experiment]
-    return [v.value for v in verdicts], [v.answer for v in verdicts]
-
-
-def test_every_verdict_has_its_words():
-    def claim(relation):
-        return Claim("paper", "sentence", "one", "number", lambda ds: ds["x"], relation, 0.5)
-
-    ds = xr.Dataset({"x": 0.5})
-    both = [claim(">="), claim("<=")]
-    assert [v.answer for v in judge({"one": ds}, both)] == ["holds", "holds"]
-    assert [v.answer for v in judge({"one": ds + 0.1}, both)] == ["holds", "does not hold"]
-    assert [v.answer for v in judge({"one": ds - 0.1}, both)] == ["does not hold", "holds"]
-    (missing,) = judge({}, both[:1])
-    assert missing.answer == "not measured"
-    assert missing.note == "no one.h5 yet"
-    (blank,) = judge({"one": ds * math.nan}, both[:1])
-    assert blank.answer == "not measured"
+NAMED = {claim.name: claim for claim in CLAIMS}
 
 
-def test_a_bound_answers_only_what_it_suffices_for():
-    def claim(relation, least):
-        found = Measured(least, "half is known", at_least=True)
-        return Claim("paper", "sentence", "one", "number", lambda _: found, relation, 0.5)
-
-    cases = [claim(">=", 0.5), claim(">=", 0.4), claim("<=", 0.6), claim("<=", 0.5)]
-    verdicts = judge({"one": xr.Dataset()}, cases)
-    answers = ["holds", "not measured", "does not hold", "not measured"]
-    assert [v.answer for v in verdicts] == answers
-    assert [v.value for v in verdicts[::2]] == [0.5, 0.6]
-    assert [v.note for v in verdicts[:2]] == ["half is known", "at least 0.4: half is known"]
+@cache
+def case(name: str, answer: int, number: int) -> xr.Dataset:
+    return CASES[name][answer][number]()
 
 
-def test_without_results_nothing_is_claimed():
-    assert {v.answer for v in judge({}, CLAIMS)} == {"not measured"}
-    assert len({c.sentence for c in CLAIMS}) == len(CLAIMS)
+def answers(claim: Claim) -> list[str]:
+    """Of all its cases, the true ones first."""
+    return [
+        judge({claim.experiment: case(claim.name, i, k)}, [claim])[0].answer
+        for i, made in enumerate(CASES[claim.name])
+        for k in range(len(made))
+    ]
 
 
-def accuracy(curved, flat, families=("positive", "negative", "flat")):
-    """A sweep over 0, 1, 2, 4, 8 of D = 8 dimensions; test accuracies by family."""
-    size = np.array([0, 1, 2, 4, 8])
-    rows = [curved if f != "flat" else flat for f in families]
-    return xr.Dataset(
-        {
-            "accuracy": (("split", "family", "d"), [rows]),
-            "subspace_dimension": (("family", "d"), [size] * len(rows)),
-            "constant_accuracy": ("split", [0.1]),
-            "plain_accuracy": ("split", [1.0]),
-            "description": ("family", [f"{family} ones" for family in families]),
-            "image_dimension": 8,
-        },
-        coords={"split": ["test"], "family": list(families), "d": np.arange(5)},
-    )
+def right(claim: Claim) -> list[str]:
+    words = ("holds", "does not hold", "undecided")
+    return [word for word, made in zip(words, CASES[claim.name], strict=False) for _ in made]
 
 
-def test_subspace_accuracy():
-    good = accuracy([0.1, 0.8, 0.96, 1.0, 1.0], [0.1, 0.1, 0.1, 0.19, 1.0])
-    values, words = answers("subspace_accuracy", good)
-    # 0.19 is a tenth of the way from 0.1 to 1; two of eight dimensions suffice.
-    np.testing.assert_allclose(values, [0.1, 0.25, 0.25], rtol=1e-12)
-    assert words[1:] == ["holds", "holds"]
-    bad = accuracy([0.1, 0.2, 0.3, 0.4, 0.5], [0.1, 0.5, 0.9, 1.0, 1.0])
-    values, words = answers("subspace_accuracy", bad)
-    # All of the eight dimensions do not suffice.
-    assert values == [1.0, 1.0, 1.0]
-    assert words == ["does not hold"] * 3
-    _, words = answers("subspace_accuracy", accuracy([0.1] * 5, [0.1] * 5, ("positive",)))
-    assert words == ["not measured", "does not hold", "not measured"]
-    verdicts = judge({"subspace_accuracy": bad}, FRIENDS)
-    unknown = "no more directions are known"
-    assert [v.note for v in verdicts[:3]] == ["flat ones", unknown, unknown]
-    # Eight of 80 dimensions do not tell what 20 would do, eight of 24 more than a quarter's.
-    for dimension, word in ((80, "not measured"), (24, "does not hold")):
-        few = bad.assign(image_dimension=dimension)
-        assert answers("subspace_accuracy", few)[1][1:] == [word, word]
-    chance = good.assign(plain_accuracy=good["constant_accuracy"])
-    assert answers("subspace_accuracy", chance)[1][0] == "not measured"
+def test_every_claim_has_cases_and_a_name():
+    assert len(NAMED) == len(CLAIMS)
+    assert set(NAMED) == set(CASES)
+    assert len({claim.sentence for claim in CLAIMS}) == len(CLAIMS)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_claims_hold_where_they_are_true_and_only_there(name):
+    assert answers(NAMED[name]) == right(NAMED[name])
+
+
+# Mutation: a weakened formula must give another answer to one of the cases.
+
+SWAPS = {
+    **{a: b for pair in (("min", "max"), ("argmin", "argmax")) for a, b in (pair, pair[::-1])},
+    "minimum": "maximum",
+    "maximum": "minimum",
+    "positive": "negative",
+    "negative": "positive",
+    "random": "flat",
+    "flat": "random",
+    "hi": "lo",
+    "both": "positive",
+    "perturbed_label": "noise_label",
+    "noise_label": "perturbed_label",
+    "universal": "DeepFool, one image",
+    "DeepFool": "FGSM",
+    "hidden_share": "noise_hidden_share",
+    "noise_hidden_share": "hidden_share",
+    "collision": "noise_collision",
+    "noise_collision": "collision",
+    "parallel_cosine": "random_parallel_cosine",
+}
+# What they are given changes no number.
+WORDS = {"need_families", "told", "NotMeasured", "joined", "startswith", "family_doubt"}
+MODULES: tuple[ModuleType, ...] = (directions, subspaces, universality, linear)
+
+
+class Mutate(ast.NodeTransformer):
+    """Swaps the word at one place among all that can be swapped, and tells where."""
+
+    def __init__(self, place: int) -> None:
+        self.place, self.count, self.inside, self.what = place, 0, "", ""
+
+    def swap(self, word: str) -> str:
+        self.count += 1
+        if self.count - 1 != self.place:
+            return word
+        self.what = f"{self.inside}: {word} -> {SWAPS[word]}"
+        return SWAPS[word]
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        if node.col_offset == 0 and not self.what:
+            self.inside = node.name
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        named = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        return node if named in WORDS else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        # Conditions of what is not measured have tests of their own.
+        return node if isinstance(node.body[0], ast.Raise) else self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        node.value = self.visit(node.value)
+        node.attr = self.swap(node.attr) if node.attr in SWAPS else node.attr
+        return node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        known = isinstance(node.value, str) and node.value in SWAPS
+        return ast.Constant(self.swap(node.value)) if known else node
+
+
+def weakened(module: ModuleType, place: int) -> tuple[Mutate, dict[str, Any]]:
+    """The names of the module with one swap in it."""
+    change, names = Mutate(place), {"__name__": module.__name__}
+    tree = ast.parse(inspect.getsource(module))
+    # The claims themselves may name families, too; only the functions are looked at.
+    tree.body = [change.visit(node) for node in tree.body if "Claim(" not in ast.unparse(node)]
+    exec(compile(ast.fix_missing_locations(tree), "<mutant>", "exec"), names)
+    return change, names
+
+
+def unfound(module: ModuleType, place: int) -> tuple[str, bool]:
+    """The swap at a place, and whether all claims of the module answer as before."""
+    change, names = weakened(module, place)
+    given = [(c, getattr(c.measure, "func", c.measure)) for c in CLAIMS]
+    own = [(c, f.__name__) for c, f in given if inspect.getmodule(f) is module]
+    own = [pair for pair in own if pair[1] == change.inside] or own  # or it is in a helper
+    for claim, name in own:
+        measure = partial(names[name], **getattr(claim.measure, "keywords", {}))
+        try:
+            if answers(replace(claim, measure=measure)) != right(claim):
+                return change.what, False
+        except Exception:  # whatever a senseless formula may raise
+            return change.what, False
+    return change.what, True
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.split(".")[-1])
+def test_weakened_formulas_are_found(module, monkeypatch):
+    monkeypatch.setattr("geomadv.claims.claim._DRAWS", 100)
+    places = weakened(module, -1)[0].count
+    assert places > 5
+    found = [unfound(module, place) for place in range(places)]
+    assert [what for what, same in found if same] == []
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_other_relation_the_other_contrast_and_exchanged_roles_are_found(name):
+    claim = NAMED[name]
+    other = {"over": "minus", "minus": "over", ">=": "<=", "<=": ">="}
+
+    def exchanged(ds: xr.Dataset, resamples: Resamples) -> Measured:
+        found = claim.measure(ds, resamples)
+        return replace(found, effect=found.null, null=found.effect)
+
+    changes: list[dict[str, Any]] = [{"relation": other[claim.relation]}, {"measure": exchanged}]
+    if not claim.of_mathematics:
+        changes.append({"contrast": other[claim.contrast]})
+    for change in changes:
+        assert answers(replace(claim, **change)) != right(claim), change
+
+
+# What is not measured
+
+
+def verdict(name: str, ds: xr.Dataset) -> tuple[str, str]:
+    (found,) = judge({NAMED[name].experiment: ds}, [NAMED[name]])
+    return found.answer, found.note
+
+
+def lacking(ds: xr.Dataset, *families: str) -> xr.Dataset:
+    return ds.sel(family=[f for f in ds["family"].to_numpy() if f not in families])
+
+
+def ended(ds: xr.Dataset, family: str, steps: int) -> xr.Dataset:
+    """The family is known up to so many steps alone."""
+    known = (ds["family"] != family) | (ds["d"] < steps)
+    return ds.assign(subspace_dimension=ds["subspace_dimension"].where(known))
+
+
+def described(ds: xr.Dataset, words: str) -> xr.Dataset:
+    return ds.assign(description=("family", [words] * ds.sizes["family"]))
+
+
+LARGE = case("rescaled_fooling", 0, 0).assign(norm=("sample", np.full(240, 0.14)))
+POOR = accuracy(positive=QUICK).assign(constant_accuracy=("split", [1.0, 1.0]))
 
 
 @pytest.mark.parametrize(
-    ("curve", "rise"),
+    ("name", "ds", "words"),
     [
-        (lambda s: s**2, 1),
-        (lambda s: s, 1),
-        # From the minimum at -2 the ranks of the other values fall: 1, then 9, 8, ..., 2.
-        (lambda s: np.where(s == -2, -9, -s), 1 - 6 * 168 / (9 * 80)),
+        ("positive_dimensions", POOR, "no better than its most frequent class"),
+        ("positive_dimensions", lacking(accuracy(), "random"), "no family 'random'"),
+        (
+            "positive_dimensions",
+            ended(accuracy(), "positive", 3),
+            "at least 0.114: no more",
+        ),
+        ("flat_accuracy", described(accuracy(), "random directions outside"), "random draw"),
+        ("flat_inert", crossed().assign(family_name=("family", ["random"] * 4)), "random ones"),
+        ("universal_norm", compared([0, 0, 0.1, 0.2], [0] * 4), "fewer than half up to 0.4"),
+        ("held_out_rate", universal(0.2, 0.1, random=0.3), "no more than random"),
+        ("held_out_rate", universal(0.8, 0.8).isel(held_out_sample=slice(0)), "0 of at least 10"),
+        ("few_images", universal(0.8, 0.8).isel(size=[0, 1]), "both below and above 500"),
+        ("few_images", universal(0.2, 0.1, random=0.3), "no more than random"),
+        ("rescaled_fooling", LARGE, "14 % of the images' norm"),
+        ("subspace_fooling", xr.Dataset(), "lacks energy_share: run it again with --refresh"),
+        ("curved_norm", lacking(fractions([0, 1, 1, 1]), "both"), "no family 'both'"),
+        ("hidden_change", xr.Dataset({"adversarial_dimension": 0}, {"feature": [0]}), "no adv"),
     ],
 )
-def test_direction_sweeps(curve, rise):
-    scale = np.linspace(-2, 2, 9)
-    score = np.zeros((2, 2, 1, 1, 9, 1))
-    score[:] = curve(scale)[:, None]
-    prediction = np.zeros((2, 2, 1, 9, 10))
-    prediction[:, 1, :, 2:] = rise < 1
-    ds = xr.Dataset(
-        {
-            "target_score": (
-                ("class", "family", "population", "direction", "scale", "quantile"),
-                score,
-            ),
-            "prediction": (("class", "family", "direction", "scale", "sample"), prediction),
-            "source": ("sample", np.zeros(10)),
-        },
-        coords={
-            "family": ["positive", "flat"],
-            "population": ["other classes"],
-            "scale": scale,
-            "quantile": [0.5],
-        },
-    )
-    values, words = answers("direction_sweep", ds)
-    assert values == pytest.approx([rise, 1.0 if rise == 1 else 2 / 9])
-    assert words == ["holds" if rise == 1 else "does not hold"] * 2
+def test_what_cannot_be_told_is_not_measured_and_says_why(name, ds, words):
+    answer, note = verdict(name, ds)
+    assert (answer, words in note) == ("not measured", True), note
 
 
-def test_a_sweep_of_three_scales_around_its_minimum_tells_nothing():
-    score = np.array([1.0, 0.0, 1.0]).reshape(1, 1, 1, 1, 3, 1)
-    axes = ("class", "family", "population", "direction", "scale", "quantile")
-    coords = {
-        "family": ["positive"],
-        "population": ["other classes"],
-        "scale": [-1.0, 0.0, 1.0],
-        "quantile": [0.5],
-    }
-    ds = xr.Dataset({"target_score": (axes, score)}, coords=coords)
-    (verdict, _) = [
-        v
-        for v in judge({"direction_sweep": ds}, FRIENDS)
-        if v.claim.experiment == "direction_sweep"
-    ]
-    assert verdict.answer == "not measured"
-    assert "three scales" in verdict.note
+def test_a_family_that_ends_answers_what_it_suffices_for():
+    # Ten dimensions do not suffice, and random directions need eight: at least 1.25.
+    ds = ended(accuracy(random=QUICK), "positive", 5)
+    assert verdict("positive_dimensions", ds)[0] == "does not hold"
+    # Random ones do not reach it in 20 dimensions, four suffice: at most 0.35.
+    assert verdict("positive_dimensions", ended(accuracy(QUICK), "random", 6))[0] == "holds"
+    # Half of the squared norm in an eighth of the dimensions, no more are known.
+    few = fractions([0, 0.5, 0.8, 1]).isel(d=slice(2))
+    answer, note = verdict("curved_norm", few)
+    assert (answer, "in 13 % of the dimensions" in note) == ("holds", True)
 
 
-def test_norms_and_resampling():
-    fractions = xr.Dataset(
-        {
-            "random_fraction": (("family", "d"), [[0, 0.5, 0.7, 1.0]]),
-            "mean_fraction": (("kind", "family", "d"), [[[0, 0.8, 0.95, 1.0]]]),
-        },
-        coords={"kind": ["DeepFool"], "family": ["both"]},
-    )
-    assert answers("norm_fractions", fractions) == ([0.95], ["holds"])
-    # A quarter of the dimensions holds 0.8 of the norm: half of them may or may not hold 0.9.
-    few = fractions.isel(d=slice(2))
-    assert answers("norm_fractions", few)[1] == ["not measured"]
-    assert answers("norm_fractions", few.assign(mean_fraction=few["mean_fraction"] + 0.1))[1] == [
-        "holds"
-    ]
-    twin = xr.Dataset(
-        {"accuracy": (("split", "family", "d"), [[[0.5, 0.9], [0.1, 0.5]]])},
-        coords={"split": ["test"], "family": ["perturbation_hi", "perturbation_lo"]},
-    )
-    assert answers("first_order_twin", twin)[0] == pytest.approx([0.4])
-    confined = xr.Dataset(
-        {
-            "norm": (("family", "d", "sample"), [[[3.0, 9.0], [2.0, 2.0], [1.0, 1.0]]]),
-            "converged": (("family", "d", "sample"), [[[1, 0], [1, 1], [1, 1]]]),
-            "projected_norm": (("family", "d", "sample"), [[[1.0] * 2, [2.0] * 2, [3.0] * 2]]),
-        },
-        coords={"family": ["positive"]},
-    )
-    assert answers("confined_deepfool", confined) == ([pytest.approx(-1)], ["holds"])
-    # Where less than half of the images converge, the mean is one of the easy ones: left out.
-    few = xr.Dataset(
-        {
-            "norm": (
-                ("family", "d", "sample"),
-                [[[0.1, 9, 9], *[[4.0 - d] * 3 for d in range(3)]]],
-            ),
-            "converged": (("family", "d", "sample"), [[[1, 0, 0], *[[1] * 3] * 3]]),
-            "projected_norm": (("family", "d", "sample"), [[[d] * 3 for d in (1.0, 2, 3, 4)]]),
-        },
-        coords={"family": ["positive"]},
-    )
-    assert answers("confined_deepfool", few) == ([pytest.approx(-1)], ["holds"])
-    assert answers("confined_deepfool", few.isel(d=slice(3)))[1] == ["not measured"]
-    table = xr.Dataset(
-        {"fooling_rate": (("d_low", "factor"), [[0.9, 0.3], [0.7, 0.2]])},
-        coords={"factor": [10, 1]},
-    )
-    assert answers("resampling", table) == ([0.7], ["does not hold"])
-    assert {c.experiment for c in FRIENDS} == {
-        "subspace_accuracy",
-        "direction_sweep",
-        "norm_fractions",
-        "first_order_twin",
-        "confined_deepfool",
-        "resampling",
-    }
+def test_principal_components_are_told_beside():
+    ds = accuracy(positive=QUICK)
+    pca = ds.sel(family=["negative"]).assign_coords(family=["image PCA"])
+    both = xr.concat([ds, pca], "family", data_vars="minimal")
+    assert "image PCA: 3" in verdict("positive_dimensions", both)[1]
 
 
-def test_universal_perturbations():
-    ds = xr.Dataset(
-        {
-            "fooling_rate": (("size", "repeat"), [[0.5, 0.5], [0.9, 0.7]]),
-            "held_out_fooling_rate": (("size", "repeat"), [[0.6, 0.6], [0.8, 0.7]]),
-            "random_fooling_rate": ("draw", [0.2, 0.3]),
-        },
-        coords={"size": [100, 1000]},
-    )
-    assert answers("universal", ds)[0] == pytest.approx([0.05, 0.8, 3.0])
-    small = ds.assign_coords(size=[100, 200])
-    assert answers("universal", small)[1][1] == "not measured"
-    transfer = xr.Dataset(
-        {
-            "fooling_rate": (("made_for", "network"), [[0.9, 0.5], [0.1, 0.9]]),
-            "random_fooling_rate": (("network", "draw"), [[0.2, 0.2], [0.4, 0.4]]),
-        }
-    )
-    assert answers("transfer", transfer) == ([0.5], ["does not hold"])
-    graph = xr.Dataset(
-        {
-            "count": (("from_class", "to_class"), [[1, 5, 0], [0, 1, 0], [0, 3, 1]]),
-            "dominant_labels": ("share", [1, 1]),
-        },
-        coords={"share": [0.5, 0.8]},
-    )
-    assert answers("label_graph", graph)[0] == pytest.approx([1 / 3])
-    quiet = graph.assign(count=(("from_class", "to_class"), np.eye(3, dtype=int)))
-    assert answers("label_graph", quiet)[1] == ["not measured"]
-    spectrum = xr.Dataset(
-        {"normal_effective_rank": 9.0, "baseline_effective_rank": ("draw", [60.0, 64.0])}
-    )
-    assert answers("normal_svd", spectrum)[0] == pytest.approx([9 / 62])
-    assert answers("normal_svd", xr.Dataset())[1] == ["not measured"]
-    fooling = xr.Dataset(
-        {
-            "fooling_rate": (("m", "norm", "draw"), [[[0.1], [0.6]], [[0.0], [0.4]]]),
-            "uniform_fooling_rate": (("norm", "draw"), [[0.0], [0.2]]),
-            "mean_image_norm": 10.0,
-        },
-        coords={"norm": [0.1, 0.9]},
-    )
-    assert answers("random_subspace_fooling", fooling)[0] == pytest.approx([3.0])
-    assert len(UNIVERSAL) == 7
+# Intervals and words
 
 
-def test_linear_boundaries():
-    c = 10.0 ** np.arange(-4, 5)
-    ds = xr.Dataset(
-        {
-            "angle": ("C", [math.nan, *np.linspace(0.1, 1.2, 8)]),
-            "mean_adversarial_norm": ("C", [math.nan, *np.linspace(2, 0.5, 8)]),
-            "test_error": ("C", [math.nan, 0.1, 0.03, 0.025, 0.02, 0.03, 0.09, 0.02, 0.02]),
-        },
-        coords={"C": c},
-    )
-    values, words = answers("tilting_plane", ds)
-    # 1e-2 to 1e1 lie within one point of 0.02.
-    assert values == pytest.approx([1, -1, 3])
-    assert words == ["holds"] * 3
-    assert answers("tilting_plane", ds.isel(C=[0, 1, 2]))[1] == ["not measured"] * 3
-    assert answers("tilting_plane", ds.isel(C=[4] * 5))[1] == ["not measured"] * 3
-    layer = xr.Dataset(
-        {
-            "adversarial_dimension": 55,
-            "published_bound": 54,
-            "softmax_change": (("displacement", "adversarial"), [[1e-13], [3e-13]]),
-            "rounding_bound": (("displacement", "adversarial"), [[1e-12], [1e-12]]),
-            "region_unbounded": ("class", [True, True, False, True]),
-            "parallel_cosine": ("relation", [0.5, 1.0]),
-            "collision": (("epsilon", "pair"), [[False, False], [True, False], [True] * 2]),
-            "mean_image_norm": 10.0,
-        },
-        coords={"epsilon": [0.1, 1.0, 2.0]},
-    )
-    values, words = answers("softmax_directions", layer)
-    assert values == pytest.approx([1, 0.3, 0.75, 1.0, 0.5])
-    assert words == ["holds", "holds", "does not hold", "does not hold", "holds"]
-    # The conjecture is about small perturbations: a fifth of the norm is none.
-    large = layer.assign_coords(epsilon=[2.0, 3.0, 4.0])
-    assert answers("softmax_directions", large)[1][-1] == "not measured"
-    assert len(LINEAR) == 8
+def made(effect: Any, null: Any = 0.0, **changes: Any) -> Claim:
+    given: dict[str, Any] = {"contrast": "minus", "relation": ">=", "threshold": 0.5} | changes
+    words = ("name", "paper", "sentence", "one", "number", "others")
+    return Claim(*words, lambda ds, resamples: Measured(effect, null, "9 images"), **given)
+
+
+def test_the_interval_gives_the_answer():
+    spread = np.append(0.6, np.linspace(0.4, 0.8, 1000))
+
+    def answer(**changes: Any) -> str:
+        return judge({"one": xr.Dataset()}, [made(spread, **changes)])[0].answer
+
+    assert [answer(threshold=t) for t in (0.3, 0.6, 0.9)] == ["holds", "undecided", "does not hold"]
+    flipped = [answer(threshold=t, relation="<=") for t in (0.3, 0.6, 0.9)]
+    assert flipped == ["does not hold", "undecided", "holds"]
+    (one,) = judge({"one": xr.Dataset()}, [made(spread)])
+    np.testing.assert_allclose((one.value, one.low, one.high), (0.6, 0.41, 0.79), atol=1e-3)
+    # Resamples without a number might be anything; ratios may be infinite.
+    lost = np.append(0.6, np.where(np.arange(1000) < 50, math.nan, 0.6))
+    (one,) = judge({"one": xr.Dataset()}, [made(lost)])
+    assert (one.answer, one.low) == ("undecided", -math.inf)
+    assert judge({"one": xr.Dataset()}, [made(0.1, contrast="over")])[0].value == math.inf
+    (none,) = judge({"one": xr.Dataset()}, [made(math.nan)])
+    assert (none.answer, none.note) == ("not measured", "the result holds no number")
+    assert judge({}, [made(1.0)])[0].note == "no one.h5 yet"
+
+
+@pytest.mark.parametrize("bound", ["at least", "at most"])
+def test_a_bound_answers_only_what_it_suffices_for(bound):
+    def answer(value: float, relation: str) -> str:
+        found = Measured(value, 0.0, "9 images", "half is known", bound)
+        claim = replace(made(0.0, relation=relation), measure=lambda ds, resamples: found)
+        return judge({"one": xr.Dataset()}, [claim])[0].answer
+
+    enough = {"at least": ("holds", "does not hold"), "at most": ("does not hold", "holds")}[bound]
+    beyond, short = (0.6, 0.4) if bound == "at least" else (0.4, 0.6)
+    assert [answer(beyond, r) for r in (">=", "<=")] == list(enough)
+    assert [answer(short, r) for r in (">=", "<=")] == ["not measured"] * 2
+
+
+@pytest.mark.parametrize(("rate", "count"), [(0.3, 200), (0.5, 40), (0.9, 500)])
+def test_rates_have_about_wilsons_interval(rate, count):
+    z = 1.96
+    centre = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
+    low, high = np.quantile(Resamples().rate(rate, count)[1:], (0.025, 0.975))
+    # Of 1,000 draws a quantile at 0.025 is known to 12 % of the half width.
+    assert abs(low - (centre - half)) < 0.2 * half
+    assert abs(high - (centre + half)) < 0.2 * half
+
+
+def test_resamples_are_the_estimate_first_and_spread_as_the_mean_does():
+    weights = Resamples().weights(400)
+    assert (weights[0] == 1).all()
+    assert (weights.sum(1) == 400).all()
+    values = np.random.default_rng(0).standard_normal(400)
+    means = weights[1:] @ values / 400
+    # A deviation of 1,000 draws is known to 2.2 %.
+    assert means.std() == pytest.approx(values.std() / 20, rel=0.1)
+    with pytest.raises(NotMeasured, match="9 of at least 10"):
+        Resamples().weights(9)
+    with pytest.raises(NotMeasured, match="0 of at least 10"):
+        Resamples().rate(math.nan, 0)
+
+
+def test_thresholds_can_be_changed_by_name():
+    ds = {"subspace_accuracy": accuracy(positive=QUICK)}
+    (one,) = judge(ds, [NAMED["positive_dimensions"]], {"positive_dimensions": 0.1})
+    assert (one.answer, one.claim.threshold) == ("does not hold", 0.1)
+    with pytest.raises(InputError, match=r"positive_dimension=0\.1.*Did you mean"):
+        judge({}, CLAIMS, {"positive_dimension": 0.1})
+    with pytest.raises(InputError, match="finite"):
+        judge({}, CLAIMS, {"transfer": math.nan})
+
+
+def test_every_claim_tells_its_formula():
+    for claim in CLAIMS:
+        assert "Null: " in claim.formula or "being the null" in claim.formula
+    assert claims.__all__
+    assert EVEN[0] == QUICK[0]

@@ -67,7 +67,7 @@ def normals(keep):
     net, _, test = digits()
     basis = torch.eye(D)[:, :5]
     return experiments.random_subspace_fooling(
-        net, test, basis, [1, 3, 5], [1.0, 4.0], draws=2, keep=keep
+        net, test, basis, [1, 3, 5], [1.0, 4.0], draws=2, energy=np.full(5, 0.1), keep=keep
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -195,8 +196,9 @@ def _verdict(claim: Claim, result: xr.Dataset | None) -> Verdict:
     except NotMeasured as reason:
         return Verdict(claim, "not measured", note=str(reason))
     except KeyError as error:
-        lacking = f"{claim.experiment}.h5 has no {error.args[0]}: run it again with --refresh"
-        return Verdict(claim, "not measured", note=" ".join(str(lacking).split()))
+        missing = "".join(re.findall(r"'(\w+)'", str(error))[:1]) or str(error)
+        note = f"{claim.experiment}.h5 lacks {missing}: run it again with --refresh"
+        return Verdict(claim, "not measured", note=note)
     return _answered(claim, found)
 
 

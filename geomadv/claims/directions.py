@@ -66,12 +66,18 @@ def inert(ds: xr.Dataset, resamples: Resamples) -> Measured:
 
 
 def _by_line(values: xr.DataArray, weights: Array, resamples: Resamples) -> Array:
-    """(rows,) means over images, the smaller of the scales, means over classes and directions."""
+    """(rows,) means over images, the smaller of the scales, means over classes and directions.
+
+    values: of one family.
+    """
     lines = values.stack(line=("class", "family", "direction")).transpose("sample", "line", ...)
     rows = mean(weights, lines.to_numpy())
     if rows.ndim == 3:
         rows = rows.min(2)
-    return averaged(rows, resamples.weights(rows.shape[1], 1))
+    # Random directions are a sample of many; the others are all that the classes have.
+    drawn = str(values["family"].item()) == "random"
+    count = rows.shape[1]
+    return averaged(rows, resamples.weights(count, 1) if drawn else np.ones((1, count)))
 
 
 def _on(ds: xr.Dataset) -> str:

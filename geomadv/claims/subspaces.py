@@ -137,10 +137,10 @@ def curved_norm(ds: xr.Dataset, resamples: Resamples) -> Measured:
     energy = one["fraction"].sel(kind="DeepFool").transpose("sample", "d").to_numpy()[:, known] ** 2
     energy = energy[np.isfinite(energy).all(1)]
     weights, share = resamples.weights(len(energy)), share[known]
-    where = min(_QUARTER, share[-1])
+    where = min(_QUARTER, float(share[-1]))
     if where == 0:
         raise NotMeasured("no S_neg∪pos of any dimension is stored")
-    few = f"in {100 * where:.2g} % of the dimensions, no more are known" * (where < _QUARTER)
+    few = "" if where == _QUARTER else f"in {100 * where:.2g} % of the dimensions, no more known"
     last = int(np.flatnonzero(known)[np.flatnonzero(share >= where)[0]])
     note = joined(few, told(family_doubt(ds, "both", last)))
     return Measured(at(share, mean(weights, energy), where), where, images_of(weights), note)
@@ -158,7 +158,7 @@ def confined(ds: xr.Dataset, resamples: Resamples, null: str) -> Measured:
     if null != "random" and kind.startswith("random"):
         raise NotMeasured("trailing directions are a random draw, since D is too large")
     pair = ds.sel(family=["hi", null])
-    same = (size.sel(family="hi") == size.sel(family=null)) & (size.sel(family="hi") > 0)
+    same = size.sel(family="hi") == size.sel(family=null)
     both = (pair["converged"] == 1).all("family")
     used = (same & (ds["d"] <= _HALF * dimension) & (both.mean("sample") >= 0.5)).to_numpy()
     if not used.any():

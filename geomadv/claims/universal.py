@@ -50,13 +50,13 @@ def _few_images(ds: xr.Dataset, resamples: Resamples) -> Measured:
     Null: the same from the largest sample set. Measured where that beats random perturbations.
     """
     size = ds["size"].to_numpy()
-    few = np.flatnonzero(size <= _FEW)
-    if len(few) == 0 or size.max() <= _FEW:
+    few, largest = np.flatnonzero(size <= _FEW), size.max()
+    if len(few) == 0 or largest <= _FEW:
         raise NotMeasured(f"sample sets both below and above {_FEW} images are needed")
     found, small = _Searched(ds, resamples), int(few[size[few].argmax()])
     rate = float(ds["held_out_fooling_rate"].isel(size=small).mean())
     part = resamples.rate(rate, ds.sizes["held_out_sample"])
-    note = f"{size[small]} of {size.max()} images"
+    note = f"{size[small]} of {largest} images"
     return Measured(part - found.random, found.rate - found.random, found.count, note)
 
 

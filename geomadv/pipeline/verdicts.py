@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from geomadv import results
-from geomadv.claims import CLAIMS, Claim, Verdict, judge
+from geomadv.claims import CLAIMS, Answer, Claim, Verdict, judge
 from geomadv.errors import InputError, closest
 from geomadv.pipeline.table import EXPERIMENTS
 
-_WORDS = ("holds", "does not hold", "undecided", "not measured")
-_COLUMNS = ("claim", "source", "quantity", "effect", "null", "contrast, 95 % interval", "on")
+_WORDS: tuple[Answer, ...] = ("holds", "does not hold", "undecided", "not measured")
+_COLUMNS = ("claim", "source", "quantity", "effect", "null", "difference or ratio", "on", "answer")
+_SIGNS = {">=": "≥", "<=": "≤"}
 _TOLD = (
     "Effect: the quantity for what the claim is about; null: the same for what it is compared "
-    "with. A claim *holds* or *does not hold* where the whole interval of the contrast is on one "
-    "side of the threshold, else it is *undecided*. `geomadv claims --explain NAME` tells more."
+    "with; then their difference or ratio with its 95 % interval, and the threshold. A claim "
+    "*holds* or *does not hold* where the whole interval is on one side of the threshold, else it "
+    "is *undecided*. `geomadv claims --explain NAME` tells more."
 )
 
 
@@ -93,10 +95,10 @@ def _check_same(found: dict[str, xr.Dataset], attribute: str) -> None:
 
 
 def _line(v: Verdict) -> str:
-    return f"{v.answer:14}{_contrast(v):>34}  {v.claim.sentence}"
+    return f"{v.answer:14}{_contrast(v):>45}  {v.claim.sentence}"
 
 
-def _counted(verdicts: Iterable[Verdict]) -> str:
+def _counted(verdicts: Sequence[Verdict]) -> str:
     """How many claims have each answer; checks of the mathematics stand apart."""
     checks = [v.answer for v in verdicts if v.claim.of_mathematics]
     answers = [v.answer for v in verdicts if not v.claim.of_mathematics]
@@ -108,8 +110,9 @@ def _contrast(v: Verdict) -> str:
     """Contrast, interval and threshold; "" where nothing was measured."""
     if v.answer == "not measured":
         return ""
+    kind = {"over": "ratio", "minus": "difference"}[v.claim.contrast]
     interval = "" if v.low == v.high else f" [{v.low:.3g}, {v.high:.3g}]"
-    return f"{v.value:.3g}{interval} {v.claim.relation} {v.claim.threshold:.3g}"
+    return f"{kind} {v.value:.3g}{interval} {_SIGNS[v.claim.relation]} {v.claim.threshold:.3g}"
 
 
 def _page(network: str, verdicts: list[Verdict]) -> str:
@@ -117,8 +120,7 @@ def _page(network: str, verdicts: list[Verdict]) -> str:
     parts = [f"# Claims, answered by {network}", _TOLD, f"In all {_counted(verdicts)}."]
     for heading, chosen in (("", False), ("## Checks of the mathematics", True)):
         rows = [_cells(v) for v in verdicts if v.claim.of_mathematics == chosen]
-        head = [*_COLUMNS, "answer"]
-        table = [head, ["---"] * len(head), *rows]
+        table = [_COLUMNS, ["---"] * len(_COLUMNS), *rows]
         parts += [heading, "\n".join(f"| {' | '.join(row)} |" for row in table)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -126,9 +128,8 @@ def _page(network: str, verdicts: list[Verdict]) -> str:
 def _cells(v: Verdict) -> list[str]:
     c, note = v.claim, f" ({v.note})" if v.note else ""
     numbers = [_number(v.effect), f"{_number(v.null)} ({c.null})"]
-    sign = {"over": "÷", "minus": "−"}[c.contrast]
-    contrast = f"{sign} {_contrast(v)}" if _contrast(v) else ""
-    cells = (f"{c.sentence} (`{c.name}`)", c.paper, c.quantity, *numbers, contrast, v.count)
+    told = (f"{c.sentence} (`{c.name}`)", c.paper, c.quantity)
+    cells = (*told, *numbers, _contrast(v), v.count)
     return [_escaped(cell) for cell in (*cells, f"{v.answer}{note}")]
 
 

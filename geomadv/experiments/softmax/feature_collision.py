@@ -80,8 +80,8 @@ class Collisions:
         label: (e, n) predicted class of the best image.
         norm: (e, n) its distance to the start, image units.
         success: (e, n) bool: residual within the tolerance, label that of the goal.
-        noise: (e, n) bool: success of a random image at the radius from the start.
         examples: (e, min(examples, n), C, H, W) best images of the first pairs.
+        noise: (e, n) bool: success of a random image at the radius from the start.
     """
 
     residual: NDArray[np.float64]
@@ -89,8 +89,8 @@ class Collisions:
     label: NDArray[np.int64]
     norm: NDArray[np.float64]
     success: NDArray[np.bool_]
-    noise: NDArray[np.bool_]
     examples: NDArray[np.floating]
+    noise: NDArray[np.bool_]
 
 
 def random_pairs(

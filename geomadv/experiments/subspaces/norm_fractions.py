@@ -99,7 +99,7 @@ def norm_fractions(
         for draw, nested in enumerate(draws):
             basis = nested.basis.double()
             for i, vectors in enumerate(rows.values()):
-                for own in torch.arange(draw, len(vectors), len(draws)).split(_BLOCK):
+                for own in torch.arange(len(vectors))[draw :: len(draws)].split(_BLOCK):
                     found = _fractions(vectors[own].to(basis.device), basis, sizes[j])
                     fraction[i, j][:, own.numpy()] = found.cpu().numpy()
     left_out = [(unconverged or {}).get(kind, 0) for kind in rows]
