@@ -174,22 +174,17 @@ def resampled(
     )
 
 
-def universal(
-    sample: float, held_out: float, few: float = 0.5, random: float = 0.1, repeats: int = 2
-) -> xr.Dataset:
+def universal(sample: float, held_out: float, few: float = 0.5, random: float = 0.1) -> xr.Dataset:
     """Rates of the sample sets of 300 and 2,000 images; ten images are too few."""
-    label = np.stack([hits(held_out), hits(held_out)])[:repeats].astype(int)
+
+    def rows(rates: Sequence[float]) -> np.ndarray:
+        return np.repeat(np.array(rates)[:, None], 2, axis=1)
+
     return xr.Dataset(
         {
-            "fooling_rate": (
-                ("size", "repeat"),
-                [[1.0] * repeats, [1.0] * repeats, [sample] * repeats],
-            ),
-            "held_out_fooling_rate": (
-                ("size", "repeat"),
-                [[0.1] * repeats, [few] * repeats, [held_out] * repeats],
-            ),
-            "label": (("repeat", "held_out_sample"), label),
+            "fooling_rate": (("size", "repeat"), rows([1.0, 1.0, sample])),
+            "held_out_fooling_rate": (("size", "repeat"), rows([0.1, few, held_out])),
+            "label": (("repeat", "held_out_sample"), hits([held_out] * 2).astype(int)),
             "prediction": ("held_out_sample", np.zeros(N, int)),
             "random_fooling_rate": ("draw", random + 0.01 * np.linspace(-1, 1, 10)),
         },

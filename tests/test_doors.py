@@ -73,6 +73,8 @@ GOOD: dict[str, Callable[[], Any]] = {
     "perturbation": lambda: np.zeros(SHAPE) + 0.1,
     "perturbations": lambda: {"a": torch.rand(4, *SHAPE)},
     "families": lambda: ga.experiments.singular_families(rows()),
+    "results": lambda: {"transfer": xr.Dataset()},
+    "claims": lambda: list(ga.claims.CLAIMS),
 }
 # Functions of the package's own machinery and of names and files, which have tests of their own.
 OTHERS = {
@@ -82,7 +84,7 @@ OTHERS = {
 
 
 def functions() -> Iterator[tuple[str, Any]]:
-    for room in (ga, ga.experiments):
+    for room in (ga, ga.experiments, ga.claims):
         for name in room.__all__:
             value = getattr(room, name)
             if inspect.isfunction(value) and name not in OTHERS:
