@@ -137,6 +137,11 @@ def test_curved_directions_of_a_full_spectrum():
         for i, c in enumerate((0, 2)):
             expected = result["hessian_direction"][c].to_numpy()[pairs]
             np.testing.assert_array_equal(one["direction_image"][i], expected)
+    random = curved.sel(family="random")
+    rows = random["direction_image"].to_numpy().reshape(4, D)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-6)
+    assert np.linalg.matrix_rank(rows) == 4
+    assert bool((random["curvature"].isnull() & random["residual"].isnull()).all())
 
 
 def test_flat_directions_are_drawn_where_the_spectrum_is_not_known():
