@@ -18,6 +18,9 @@ from geomadv.pipeline.work import FORWARD, Case, Work
 # measurement on the digits, at most 10.
 _PILOTS = 4
 
+# Positive, negative, flat and random directions.
+_FAMILIES = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreCurves:
@@ -102,7 +105,9 @@ def _lines(
 def curves_work(case: Case) -> Work:
     """Every image along every direction, and resampled images for the intervals."""
     swept, s = sweep_work(case), case.settings
-    points = swept.sizes["class"] * 3 * s.directions * case.count["images"] * (2 * s.steps + 1)
+    points = (
+        swept.sizes["class"] * _FAMILIES * s.directions * case.count["images"] * (2 * s.steps + 1)
+    )
     return replace(
         swept,
         flops=4.0 * s.draws * points,
@@ -112,15 +117,15 @@ def curves_work(case: Case) -> Work:
 
 
 def sweep_work(case: Case) -> Work:
-    """Every image along the directions of three families, after pilots that find the reach."""
+    """Every image along the directions of four families, after pilots that find the reach."""
     s, n = case.settings, case.count["images"]
     classes = len(case.inputs["curvature"].settings.classes)
     scales = 2 * s.steps + 1
     pilot = _PILOTS * 3 * min(n, 100) if s.reach is None else 0
-    sizes = {"sample": n, "class": classes, "family": 3, "direction": s.directions}
+    sizes = {"sample": n, "class": classes, "family": _FAMILIES, "direction": s.directions}
     return Work(
-        {FORWARD: classes * (3 * s.directions * scales * n + n + pilot)},
-        memory=2**27 + 24 * classes * 3 * s.directions * scales * n,
+        {FORWARD: classes * (_FAMILIES * s.directions * scales * n + n + pilot)},
+        memory=2**27 + 24 * classes * _FAMILIES * s.directions * scales * n,
         sizes=sizes
         | {"scale": scales, "label": case.net.num_classes}
         | {"population": 3, "quantile": 3},

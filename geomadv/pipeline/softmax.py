@@ -50,8 +50,8 @@ def work(case: Case) -> Work:
     descents = len(c.relative_epsilons) * c.steps * c.pairs
     rank = min(classes, features)
     return Work(
-        {FORWARD: 3 * n, Walk(): n, GRADIENT: descents},
-        flops=_PROGRAMMES * classes * float(classes * rank * rank),
+        {FORWARD: 3 * n + len(c.relative_epsilons) * c.pairs, Walk(): n, GRADIENT: descents},
+        flops=_PROGRAMMES * classes * float(classes * rank * rank) + 20.0 * classes**2 * features,
         memory=8 * n * case.image_bytes + 64 * classes**2,
         sizes={"feature": features, "adversarial": features - rank + 1, "component": rank}
         | {"displacement": 6, "sample": n, "relation": 3, "member": 4, "angle_bin": 180}

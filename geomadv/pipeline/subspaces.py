@@ -119,24 +119,38 @@ def _accuracy(
 
 
 def accuracy_work(case: Case) -> Work:
-    """All images at every d of the curved families."""
+    """All images at every d of the curved families and of what they are compared with."""
     curved = case.inputs["curvature"]
-    ends = _curved_ends(curved)
+    ends = _compared_ends(curved)
     directions = curved.net.dimension if _is_full(curved) else 4 * _most_pairs(curved)
-    return _swept(case, ends, 8.0 * curved.net.dimension * directions**2)
+    d = curved.net.dimension
+    return _swept(case, ends, 8.0 * d * directions**2 + _random_flops(d))
 
 
 def twin_work(case: Case) -> Work:
-    """All images at every d of the singular vectors of perturbations and of normals."""
+    """All images at every d of the singular vectors, and of as many random directions."""
     n, d = case.inputs["boundary"].count["images"], case.net.dimension
     end = d if d <= _MOST else min(n, _SINGULAR)
-    return _swept(case, [end] * 4, 2 * _singular_flops(n, d))
+    last = d if d <= _MOST else _SINGULAR
+    return _swept(case, [*[end] * 4, last], 2 * _singular_flops(n, d) + _random_flops(d))
 
 
 def _singular_flops(n: int, d: int) -> float:
     """Operations of `singular_families`: the whole decomposition, or leading directions."""
     most = min(n, _SINGULAR)
     return 40.0 * d**3 + 2.0 * n * d**2 if d <= _MOST else 6.0 * d * n**2 + 60.0 * d * most**2
+
+
+def _random_flops(d: int) -> float:
+    """Operations of `random_family`: ten draws are made orthonormal."""
+    return 10 * 8.0 * d * min(d, _SINGULAR if d > _MOST else d) ** 2
+
+
+def _compared_ends(curvature: Case) -> list[int]:
+    """The last d of the curved families, of random directions and of principal components."""
+    d, width = curvature.net.dimension, len(curvature.settings.classes)
+    end = math.ceil(d / width) if d <= _MOST else max(1, _SINGULAR // width)
+    return [*_curved_ends(curvature), end, end]
 
 
 def _is_full(curvature: Case) -> bool:
@@ -358,7 +372,7 @@ def resampling_work(case: Case) -> Work:
     s, n, span = case.settings, case.count["images"], case.count["span"]
     d, lows = case.net.dimension, len(s.low_sizes)
     direct: dict[Unit, float] = {Walk(): lows * n, Walk(dimensions=span): lows * n} if span else {}
-    units = Work({FORWARD: lows * n * (1 + len(s.factors)), Walk(): n + span}) + Work(direct)
+    units = Work({FORWARD: lows * n * (1 + 2 * len(s.factors)), Walk(): n + span}) + Work(direct)
     return replace(
         units,
         flops=lows * (8.0 * d * min(span, d) ** 2 + 50.0 * n * d * min(span, d)),
@@ -447,14 +461,14 @@ def _perturbations(run: Run, s: NormFractions, images: ga.ImageSet) -> dict[str,
 def fractions_work(case: Case) -> Work:
     """A walk and two gradients an image, and their projections on the curved families."""
     s, n, d = case.settings, case.count["images"], case.net.dimension
-    ends = _curved_ends(case.inputs["curvature"])
+    ends = _compared_ends(case.inputs["curvature"])
     dims = s.dimensions or default_dimensions(ends)
     directions = min(d, _SINGULAR)
     return Work(
         {Walk(): n, GRADIENT: 2 * n},
-        flops=8.0 * d * directions**2 + 24.0 * n * d * directions,
+        flops=8.0 * d * directions**2 + 24.0 * n * d * directions + _random_flops(d),
         memory=12 * n * case.image_bytes + 48 * d * directions,
-        sizes={"kind": 4, "family": 4, "d": len(dims), "sample": n, "quantile": 3},
+        sizes={"kind": 4, "family": len(ends), "d": len(dims), "sample": n, "quantile": 3},
     )
 
 
