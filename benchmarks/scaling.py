@@ -7,10 +7,10 @@ on where it was stopped. Exponents are slopes of least squares in logarithms, wi
 from __future__ import annotations
 
 import csv
-import json
+import multiprocessing
 import os
 import resource
-import subprocess
+import socket
 import sys
 import tempfile
 import time
@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from itertools import groupby
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +30,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from scipy.stats import linregress
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 import geomadv as ga
@@ -38,9 +40,11 @@ from geomadv.plotting.style import PAGE, style
 from geomadv.results import SharedKeep, Store
 
 # What takes less is repeated, and the median taken.
-_SHORTEST = 0.5
+_SHORTEST = 0.2
+# A process that is forked need not import torch again.
+_FORK = multiprocessing.get_context("fork")
 # Images in a part.
-_PART = 32
+_PART = 16
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Cost:
-    """What it took: CPU seconds of all processes, wall seconds, MiB beyond the idle process."""
+    """What it took: CPU seconds of the main process, wall seconds, MiB beyond the idle process."""
 
     cpu: float
     wall: float
@@ -122,19 +126,19 @@ WORK = {f.__name__: f for f in (boundary, svd, product, eigenpairs)}
 # work -> the size that the axes start from, and along each axis the factors of it.
 _SIZES: dict[str, tuple[Row, dict[str, tuple[int, ...]]]] = {
     "boundary": (
-        Row("boundary", "", 512, 1024, 0),
+        Row("boundary", "", 128, 256, 0),
         {"N": (1, 2, 4, 8), "D": (1, 4, 16), "processes": (1, 2, 4, 8)},
     ),
     "svd": (
-        Row("svd", "", 768, 8192, 25),
-        {"N": (1, 2, 3, 4), "D": (1, 2, 4, 8), "k": (1, 2, 4, 8)},
+        Row("svd", "", 640, 4096, 25),
+        {"N": (1, 2, 3, 4), "D": (1, 2, 4), "k": (1, 2, 4, 8)},
     ),
     "product": (
-        Row("product", "", 64, 1024, 4),
-        {"N": (1, 2, 4, 8, 16), "D": (1, 4, 16), "k": (1, 2, 4, 8)},
+        Row("product", "", 32, 256, 4),
+        {"N": (1, 2, 4, 8), "D": (1, 4, 16), "k": (1, 2, 4, 8)},
     ),
     "eigenpairs": (
-        Row("eigenpairs", "", 32, 1024, 4),
+        Row("eigenpairs", "", 16, 256, 4),
         {"N": (1, 2, 4, 8), "D": (1, 4, 16), "k": (1, 2, 4, 8)},
     ),
 }
@@ -151,26 +155,21 @@ def rows(larger: int) -> Iterator[Row]:
                     yield row
 
 
-def measure(row: Row) -> None:
-    """Measures a row in this process, or in those of torchrun, and prints its cost."""
-    distributed.start()
+def cost_of(row: Row) -> Cost:
+    """Measures a row in this process, together with others where there are any."""
     job = WORK[row.work](row)
     WORK[row.work](replace(row, N=row.k + 16, D=256))()  # loads the libraries
     before = _resident()
-    times = []
+    times: list[tuple[float, float]] = []
     while not times or sum(wall for _, wall in times) < _SHORTEST:
         distributed.barrier()
         started = time.process_time(), time.perf_counter()
         job()
         times.append((time.process_time() - started[0], time.perf_counter() - started[1]))
-        # All of them repeat as often as the main one.
-        times = distributed.from_main(times)
+        times = distributed.from_main(times)  # all repeat as often as the main one
+    cpu, wall = (median(each) for each in zip(*times, strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    cost = Cost(*(median(each) for each in zip(*times, strict=True)), memory=peak - before)
-    shared = distributed.gather(cost)
-    if distributed.is_main():
-        print(json.dumps(asdict(replace(cost, memory=max(c.memory for c in shared)))))
-    distributed.stop()
+    return Cost(cpu, wall, max(distributed.gather(peak - before)))
 
 
 def _resident() -> float:
@@ -180,17 +179,35 @@ def _resident() -> float:
 
 
 def measured(row: Row) -> Cost:
-    """The cost of a row, in processes of one thread each."""
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={row.processes}"]
-    command = [sys.executable, *(launch if row.processes > 1 else []), __file__, "--row"]
-    done = subprocess.run(
-        [*command, json.dumps(asdict(row))],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+    """The cost of a row, in processes of its own, of one thread each."""
+    ours, theirs = _FORK.Pipe()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        _FORK.Process(target=_process, args=(row, rank, port, theirs))
+        for rank in range(row.processes)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+        if process.exitcode != 0:
+            sys.exit(f"{row}: a process ended with {process.exitcode}")
+    cost: Cost = ours.recv()
+    return cost
+
+
+def _process(row: Row, rank: int, port: int, answer: Connection) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(row.processes)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        distributed.start()
+        cost = cost_of(row)
+        if rank == 0:
+            answer.send(cost)
+        distributed.stop()
 
 
 def known(file: Path) -> dict[Row, Cost]:
@@ -291,17 +308,13 @@ def _curve(axes: Axes, curve: Curve, costs: np.ndarray, colour: str) -> None:
     )
 
 
-def main(file: Path = Path("scaling.csv"), larger: int = 1, row: str | None = None) -> None:
+def main(file: Path = Path("scaling.csv"), larger: int = 1) -> None:
     """Measures what the file lacks, prints the exponents and draws <file>.png beside it.
 
     Args:
         file: CSV of all rows; those in it are not measured again.
         larger: factor of all N; 1 takes less than five minutes of CPU time.
-        row: of the script itself: the one to measure and print.
     """
-    if row is not None:
-        measure(Row(**json.loads(row)))
-        return
     found = known(file)
     for wanted in rows(larger):
         if wanted not in found:

@@ -1,6 +1,7 @@
 """Points on the decision boundary, and the boundary's normals there."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any, Literal, Unpack
@@ -176,12 +177,21 @@ def boundary_gradient(
 
     x (N, C, H, W), source and target (N,) int64 -> f (N,), gradient (N, D), scores (N, classes).
     """
+    _, f, gradient, scores = _gradient_of(net, x, lambda _: (source, target))
+    return f, gradient, scores
+
+
+def _gradient_of(
+    net: Classifier, x: Tensor, pair: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
+    """The pair of classes that the scores tell, and f, gradient and scores from the same pass."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         scores = net.scores(x)
-        f = (scores.gather(1, target[:, None]) - scores.gather(1, source[:, None])).squeeze(1)
+        near, far = pair(scores.detach())
+        f = (scores.gather(1, far[:, None]) - scores.gather(1, near[:, None])).squeeze(1)
         (gradient,) = torch.autograd.grad(f.sum(), x)
-    return f.detach(), gradient.flatten(1), scores.detach()
+    return (near, far), f.detach(), gradient.flatten(1), scores.detach()
 
 
 class _Piece:
@@ -197,7 +207,8 @@ class _Piece:
     ) -> None:
         self.net, self.x, self.walk, self.boundary = net, x, walk, boundary
         with torch.no_grad():
-            self.tolerance = tolerance * boundary(net.scores(x)).value.abs()
+            self.start = boundary(net.scores(x)).value
+        self.tolerance = tolerance * self.start.abs()
 
     def at_fraction(self, fraction: float) -> BoundaryPoints:
         """Points a fixed share of the way along DeepFool's perturbation.
@@ -223,7 +234,9 @@ class _Piece:
         return _choose(polished.converged & nearer, polished, refined)
 
     def _crossing(self, delta: Tensor) -> BoundaryPoints:
-        share, crossed = crossing(self.net, self.x, delta, self.boundary, self.tolerance)
+        share, crossed = crossing(
+            self.net, self.x, delta, self.boundary, self.tolerance, self.start
+        )
         points = self.x + share.reshape(-1, 1, 1, 1) * delta
         # Next to the boundary, DeepFool's overshoot is less than rounding: it may have crossed in
         # its own batch and not in this one. Whether f is small enough decides.
@@ -231,8 +244,7 @@ class _Piece:
 
     def _record(self, points: Tensor, reached: Tensor, on_boundary: bool = False) -> BoundaryPoints:
         source = self.walk.source
-        near, far = self._pair(points)
-        f, gradient, scores = boundary_gradient(self.net, points, near, far)
+        (near, far), f, gradient, scores = _gradient_of(self.net, points, self._pair)
         normals, norm = unit_rows(gradient)
         own = scores.gather(1, torch.stack([near, far], dim=1))
         pixels = self.x.flatten(1).norm(dim=1) * norm
@@ -261,13 +273,12 @@ class _Piece:
         )
 
     @torch.no_grad()
-    def _pair(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """The classes that meet at the points, near and far (n,).
+    def _pair(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """The classes that meet at points with these scores, near and far (n,).
 
         A region has corners, and the nearest point of one is often such a corner: of the classes
         that meet the target there, within the tolerance of the search, the first one is taken.
         """
-        scores = self.net.scores(points)
         margin = self.boundary(scores)
         if self.boundary.kind != "region":
             return margin.near, margin.far

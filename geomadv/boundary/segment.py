@@ -16,12 +16,13 @@ def crossing(
     delta: Tensor,
     boundary: BoundaryFunction,
     tolerance: Tensor,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Shares t in [0, 1] of delta at which the boundary function f vanishes.
 
     Regula falsi (Illinois variant), with a bisection every third evaluation so that the bracket
     shrinks whatever the shape of the function. Stops at |f| <= tolerance (n,). An image that
-    lies on the boundary exactly crosses it at t = 0.
+    lies on the boundary exactly crosses it at t = 0. start: f (n,) at the images, if it is known.
 
     Returns:
         t (n,), and whether the segment crosses the boundary at all (n,); where it does not, t = 1.
@@ -33,7 +34,8 @@ def crossing(
 
     everyone = torch.arange(len(x), device=x.device)
     low, high = x.new_zeros(len(x)), x.new_ones(len(x))
-    f_low, f_high = margin(everyone, low), margin(everyone, high)
+    f_low = margin(everyone, low) if start is None else start.clone()
+    f_high = margin(everyone, high)
     crossed = (f_low <= 0) & (f_high >= 0)
     at_start = crossed & (f_low == 0)
     best, f_best = torch.where(at_start, low, high), torch.where(at_start, f_low, f_high)
