@@ -93,7 +93,7 @@ def boundary(row: Row) -> Callable[[], object]:
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder) / "boundary.h5", {}) if distributed.is_main() else None
             with store or nullcontext():
-                keep = SharedKeep(store)
+                keep = SharedKeep(store, lambda _: None)
                 ga.experiments.boundary(net, starts, keep=keep, chunk_size=_PART)
 
     return run
