@@ -30,7 +30,7 @@ class Flags:
     """Images that boundary points start from, per network."""
     experiments: tuple[str, ...] = ("boundary", "random_subspace_fooling", "universal")
     """Experiments to measure."""
-    flags: str = "--universal.count 500 --universal.sizes 500 --random-subspace-fooling.count 500"
+    flags: str = ""
     """Further flags of `geomadv run`."""
     repetitions: int = 3
     """Interleaved repetitions."""
@@ -74,4 +74,4 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main(tyro.cli(Flags))

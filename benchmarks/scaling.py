@@ -43,6 +43,8 @@ from geomadv.results import SharedKeep, Store
 _SHORTEST = 0.2
 # A process that is forked need not import torch again.
 _FORK = multiprocessing.get_context("fork")
+# MiB below which what the allocator holds back says nothing.
+_NOISE = 4.0
 # Images in a part.
 _PART = 16
 
@@ -126,20 +128,20 @@ WORK = {f.__name__: f for f in (boundary, svd, product, eigenpairs)}
 # work -> the size that the axes start from, and along each axis the factors of it.
 _SIZES: dict[str, tuple[Row, dict[str, tuple[int, ...]]]] = {
     "boundary": (
-        Row("boundary", "", 128, 256, 0),
-        {"N": (1, 2, 4, 8), "D": (1, 4, 16), "processes": (1, 2, 4, 8)},
+        Row("boundary", "", 128, 1024, 0),
+        {"N": (1, 2, 4, 8), "D": (1, 4, 16), "processes": (1, 2, 4, 8, 16)},
     ),
     "svd": (
         Row("svd", "", 640, 4096, 25),
         {"N": (1, 2, 3, 4), "D": (1, 2, 4), "k": (1, 2, 4, 8)},
     ),
     "product": (
-        Row("product", "", 32, 256, 4),
-        {"N": (1, 2, 4, 8), "D": (1, 4, 16), "k": (1, 2, 4, 8)},
+        Row("product", "", 128, 576, 4),
+        {"N": (1, 2, 4, 8), "D": (1, 4, 9), "k": (1, 2, 4, 8)},
     ),
     "eigenpairs": (
-        Row("eigenpairs", "", 16, 256, 4),
-        {"N": (1, 2, 4, 8), "D": (1, 4, 16), "k": (1, 2, 4, 8)},
+        Row("eigenpairs", "", 64, 576, 4),
+        {"N": (1, 2, 4, 8), "D": (1, 4, 9), "k": (1, 2, 4, 8)},
     ),
 }
 
@@ -233,10 +235,15 @@ class Curve:
     time: np.ndarray
     memory: np.ndarray
 
-    def exponent(self, costs: np.ndarray) -> tuple[float, float]:
-        """Slope in logarithms and its standard error, which is NaN for two sizes."""
-        fit = linregress(np.log(self.sizes), np.log(costs))
-        return float(fit.slope), float(fit.stderr) if len(costs) > 2 else float("nan")
+    def fit(self, costs: np.ndarray) -> tuple[float, float, np.ndarray]:
+        """Slope in logarithms, its standard error, and the fitted costs; NaN where none is told."""
+        usable = np.isfinite(costs)
+        if usable.sum() < 2:
+            return np.nan, np.nan, np.full(len(costs), np.nan)
+        x, y = np.log(self.sizes), np.log(costs)
+        found = linregress(x[usable], y[usable])
+        fitted = np.exp(found.intercept + found.slope * x)
+        return found.slope, found.stderr if usable.sum() > 2 else np.nan, fitted
 
 
 def curves(found: dict[Row, Cost]) -> list[Curve]:
@@ -245,7 +252,8 @@ def curves(found: dict[Row, Cost]) -> list[Curve]:
     for (work, axis), group in groupby(found.items(), lambda item: (item[0].work, item[0].axis)):
         own = list(group)
         seconds = [c.wall if axis == "processes" else c.cpu for _, c in own]
-        sizes, memory = [getattr(row, axis) for row, _ in own], [max(c.memory, 1) for _, c in own]
+        sizes = [getattr(row, axis) for row, _ in own]
+        memory = [c.memory if c.memory > _NOISE else np.nan for _, c in own]
         if len(own) > 1:
             made.append(Curve(work, axis, *map(np.array, (sizes, seconds, memory))))
     return made
@@ -256,31 +264,40 @@ def table(found: list[Curve]) -> str:
     lines = ["| work | along | from | to | time | memory |", "|---|---|---|---|---|---|"]
     for curve in found:
         ends = f"{curve.sizes[0]} | {curve.sizes[-1]}"
-        told = [_told(*curve.exponent(costs)) for costs in (curve.time, curve.memory)]
+        told = [_told(*curve.fit(costs)[:2]) for costs in (curve.time, curve.memory)]
         lines.append(f"| {curve.work} | {curve.axis} | {ends} | {told[0]} | {told[1]} |")
     return "\n".join(lines)
 
 
 def _told(slope: float, error: float) -> str:
+    if np.isnan(slope):
+        return f"below {_NOISE:g} MiB"
     return f"{slope:.2f}" + ("" if np.isnan(error) else f" ± {error:.2f}")
 
 
-_AXES = {"N": "points N", "D": "pixels D", "k": "directions k", "processes": "processes"}
+# Words and ticks.
+_AXES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "N": ("points N", (64, 256, 1024)),
+    "D": ("pixels D", (1024, 4096, 16384)),
+    "k": ("directions k", (4, 16, 64, 200)),
+    "processes": ("processes", (1, 2, 4, 8, 16)),
+}
 
 
 def drawn(found: list[Curve]) -> Figure:
     """Time above memory, an axis a column, a kind of work a colour, with its fitted power."""
     with style():
         grid = panels(None, PAGE, 3.6, 2, len(_AXES), sharex="col", sharey="row")
-        for j, (axis, words) in enumerate(_AXES.items()):
+        for j, (axis, (words, ticks)) in enumerate(_AXES.items()):
+            own = [curve for curve in found if curve.axis == axis]
             for i, what in enumerate(("time", "memory")):
                 axes = grid[i * len(_AXES) + j]
-                for curve in found:
-                    if curve.axis == axis:
-                        _curve(axes, curve, getattr(curve, what), f"C{[*WORK].index(curve.work)}")
                 axes.set(xscale="log", yscale="log")
+                for curve in own:
+                    _curve(axes, curve, getattr(curve, what), f"C{[*WORK].index(curve.work)}")
+            largest = max((int(curve.sizes[-1]) for curve in own), default=1)
             axes.set_xlabel(words)
-            axes.set_xticks(sorted({s for c in found if c.axis == axis for s in c.sizes[::2]}))
+            axes.set_xticks([tick for tick in ticks if tick <= largest])
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.xaxis.set_minor_locator(NullLocator())
         grid[0].set_ylabel("seconds")
@@ -291,12 +308,11 @@ def drawn(found: list[Curve]) -> Figure:
 
 
 def _curve(axes: Axes, curve: Curve, costs: np.ndarray, colour: str) -> None:
-    slope, _ = curve.exponent(costs)
-    fitted = (
-        np.exp(np.log(costs).mean()) * (curve.sizes / np.exp(np.log(curve.sizes).mean())) ** slope
-    )
+    slope, _, fitted = curve.fit(costs)
     axes.plot(curve.sizes, costs, "o", color=colour, markersize=3, label=curve.work)
     axes.plot(curve.sizes, fitted, color=colour, linewidth=0.8)
+    if np.isnan(slope):
+        return
     axes.annotate(
         f"{slope:.2f}",
         (curve.sizes[-1], fitted[-1]),
