@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 import torch
 import xarray as xr
 
@@ -12,14 +11,13 @@ import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.experiments.subspaces.sweep import default_dimensions
-from geomadv.linalg import NestedSubspaces
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count, Counts
-from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Unit, Walk, Work
+from geomadv.pipeline.settings import LARGE_IMAGE, Bound
+from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Walk, Work
 
-# Directions of first and second order beyond D = 4,096, in a plan; and dimensions of a subspace
-# beyond which a plan takes a confined walk for an unconfined one.
-_SINGULAR, _CONFINING = 1000, 8
+# Largest D with a basis of all of image space, and beyond it the directions of first and second
+# order, in a plan.
+DENSE, SINGULAR = 4096, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,27 +128,27 @@ def accuracy_work(case: Case) -> Work:
 def twin_work(case: Case) -> Work:
     """All images at every d of the singular vectors, and of as many random directions."""
     n, d = case.inputs["boundary"].count["images"], case.net.dimension
-    end = d if d <= _MOST else min(n, _SINGULAR)
-    last = d if d <= _MOST else _SINGULAR
-    return _swept(case, [*[end] * 4, last], 2 * _singular_flops(n, d) + _random_flops(d))
+    end = d if d <= DENSE else min(n, SINGULAR)
+    last = d if d <= DENSE else SINGULAR
+    return _swept(case, [*[end] * 4, last], 2 * singular_flops(n, d) + _random_flops(d))
 
 
-def _singular_flops(n: int, d: int) -> float:
+def singular_flops(n: int, d: int) -> float:
     """Operations of `singular_families`: the whole decomposition, or leading directions."""
-    most = min(n, _SINGULAR)
-    return 40.0 * d**3 + 2.0 * n * d**2 if d <= _MOST else 6.0 * d * n**2 + 60.0 * d * most**2
+    most = min(n, SINGULAR)
+    return 40.0 * d**3 + 2.0 * n * d**2 if d <= DENSE else 6.0 * d * n**2 + 60.0 * d * most**2
 
 
 def _random_flops(d: int) -> float:
     """Operations of `random_family`: ten draws are made orthonormal."""
-    return 10 * 8.0 * d * min(d, _SINGULAR if d > _MOST else d) ** 2
+    return 10 * 8.0 * d * min(d, SINGULAR if d > DENSE else d) ** 2
 
 
 def _compared_ends(curvature: Case) -> list[int]:
     """The last d of the curved families, of random directions and of principal components."""
     d, width = curvature.net.dimension, len(curvature.settings.classes)
-    end = math.ceil(d / width) if d <= _MOST else max(1, _SINGULAR // width)
-    return [*_curved_ends(curvature), end, end]
+    end = math.ceil(d / width) if d <= DENSE else max(1, SINGULAR // width)
+    return [*curved_ends(curvature), end, end]
 
 
 def _is_full(curvature: Case) -> bool:
@@ -162,7 +160,7 @@ def _most_pairs(curvature: Case) -> int:
     return len(curvature.settings.classes) * int(curvature.settings.settings.pairs or 0)
 
 
-def _curved_ends(curvature: Case) -> list[int]:
+def curved_ends(curvature: Case) -> list[int]:
     """The last d of S_pos, S_neg, both and S_flat."""
     s, d = curvature.settings.settings, curvature.net.dimension
     width = len(curvature.settings.classes)
@@ -170,7 +168,7 @@ def _curved_ends(curvature: Case) -> list[int]:
     if s.pairs is None:
         return [whole, whole, halved, whole]
     room = (d - min(d, 2 * width * s.pairs)) // width
-    flat = min(room, d if d <= _MOST else max(1, _SINGULAR // width))
+    flat = min(room, d if d <= DENSE else max(1, SINGULAR // width))
     return [min(s.pairs, whole), min(s.pairs, whole), min(s.pairs, halved), flat]
 
 
@@ -180,8 +178,8 @@ def _swept(case: Case, ends: list[int], flops: float) -> Work:
     n, d = case.count["test"] + case.count["train"], case.net.dimension
     return Work(
         {FORWARD: n * (1 + sum(v <= end for end in ends for v in dims))},
-        flops=flops + 4.0 * n * d * min(d, _SINGULAR) * len(ends),
-        memory=6 * d * min(d, _SINGULAR) * 8,
+        flops=flops + 4.0 * n * d * min(d, SINGULAR) * len(ends),
+        memory=6 * d * min(d, SINGULAR) * 8,
         sizes={"split": 2, "family": len(ends), "d": len(dims), "sample": n},
         types={"prediction": 1, "clean_prediction": 1, "label": 1, "sample_split": 1},
     )
@@ -205,202 +203,6 @@ def tell_accuracy(ds: xr.Dataset, share: float = 0.95) -> str:
         doubt = ga.experiments.bracketed(ga.experiments.family_doubt(ds, str(family)))
         lines.append(
             f"{family} ({width} directions a step){doubt}: {100 * share:.0f} % of it {where}"
-        )
-    return "\n".join(lines)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfinedDeepfool:
-    """DeepFool confined to growing subspaces, beside the norms of the images projected on them."""
-
-    count: int | None = None
-    """Test images; default: 200, 100 for images of over 1,024 numbers, 30 of over 4,096."""
-    dimensions: Counts = ()
-    """Dimensions d of the subspaces; default: 10 to 16 up to D, evenly on a logarithmic axis."""
-    draws: Count = 5
-    """Random subspaces of each dimension; each image is attacked in one of them."""
-
-
-# Images and d by default: (largest number of pixel values, images, d).
-_CONFINED = ((100, 200, 16), (1024, 200, 12), (LARGE_IMAGE, 100, 10), (math.inf, 30, 8))
-
-# Bytes of the bases of all draws of random subspaces, in float64.
-_BASES = 2**31
-
-# Largest d by default on images too large for a basis of all of image space.
-_MOST = 4096
-
-
-def _resolve_confined(s: ConfinedDeepfool, net: Classifier) -> ConfinedDeepfool:
-    count, steps = next((n, k) for most, n, k in _CONFINED if net.dimension <= most)
-    room = _BASES // (8 * s.draws * net.dimension)
-    grid = np.geomspace(1, min(net.dimension, _MOST, max(room, 1)), steps).round().astype(int)
-    return replace(
-        s,
-        count=count if s.count is None else s.count,
-        dimensions=tuple(sorted(set(s.dimensions or grid.tolist()))),
-    )
-
-
-def confined_deepfool(
-    run: Run,
-    s: ConfinedDeepfool,
-    images: ga.ImageSet,
-    all_train: ga.ImageSet,
-    boundary: xr.Dataset,
-    curvature: xr.Dataset | None,
-) -> xr.Dataset:
-    """Norms inside S_hi and S_lo of the perturbations, curved, flat and random subspaces."""
-    singular = ga.experiments.singular_families(boundary["direction"].to_numpy(), run.seed)
-    families: dict[str, NestedSubspaces] = {name: singular[name] for name in singular}
-    if curvature is not None:
-        curvatures = ga.experiments.stored_curvatures(curvature)
-        curved = ga.experiments.curvature_families(curvatures, run.seed)
-        families |= {str(name): curved[name] for name in curved}
-    return ga.experiments.confined_deepfool(
-        run.net,
-        images,
-        families,
-        list(s.dimensions),
-        all_train.mean_image(),
-        draws=s.draws,
-        seed=run.seed,
-        keep=run.keep,
-        **run.pace,
-    )
-
-
-def confined_work(case: Case) -> Work:
-    """A walk from every image in every subspace, and without one."""
-    s, n, d = case.settings, case.count["images"], case.net.dimension
-    count, most = case.inputs["boundary"].count["images"], max(s.dimensions)
-    last = d if d <= _MOST else min(count, _SINGULAR)
-    families = [(1, last), (1, last), (1, most)]
-    if curved := case.inputs.get("curvature"):
-        width = len(curved.settings.classes)
-        steps = zip((width, width, 2 * width, width), _curved_ends(curved), strict=True)
-        families += [(w, min(w * end, d)) for w, end in steps]
-    walks: dict[Unit, float] = {Walk(): n}
-    flops = _singular_flops(count, d) + s.draws * 8.0 * d * most**2
-    for width, last in families:
-        for size in {v // width * width for v in s.dimensions if width <= v <= last}:
-            # Powers stand for all: a few walks are measured, and beyond them unconfined ones.
-            near = 8 ** round(math.log(size, 8))
-            walk = Walk(dimensions=near if near <= _CONFINING else 0)
-            walks[walk] = walks.get(walk, 0) + n
-            flops += 100.0 * n * d * size
-    sizes = {"family": len(families), "d": len(s.dimensions), "sample": n, "example": 2}
-    return Work(
-        walks,
-        flops,
-        memory=(4 + s.draws) * d * most * 8 + 8 * n * case.image_bytes,
-        sizes=sizes,
-        types={"norm": 4, "converged": 1, "projected_norm": 4},
-    )
-
-
-def tell_confined(ds: xr.Dataset) -> str:
-    """Mean norms at a middle dimension, family by family."""
-    plain = float(ds["plain_norm"].where(ds["plain_converged"]).mean())
-    lines, at = [f"unconfined: mean norm {plain:.3g} image units"], ds.sizes["d"] // 2
-    for family in ds["family"].to_numpy():
-        one = ds.isel(d=at).sel(family=family)
-        if one["subspace_dimension"] == 0:
-            continue
-        norm = float(one["norm"].where(one["converged"]).mean())
-        doubt = ga.experiments.bracketed(ga.experiments.family_doubt(ds, str(family), at))
-        lines.append(
-            f"{family}{doubt}, {int(one['subspace_dimension'])} dimensions: mean norm {norm:.3g}, "
-            f"projected images {float(one['projected_norm'].mean()):.3g}, label changed for "
-            f"{100 * float(one['converged_share']):.0f} % of {ds.sizes['sample']} images"
-        )
-    return "\n".join(lines)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resampling:
-    """Table 1: images resampled in front of the network, rescaled perturbations, direct attacks."""
-
-    count: int | None = None
-    """Test images; default: 1,000, 500 for images of over 1,024 numbers, 100 of over 4,096."""
-    span_count: int | None = None
-    """Training images whose resampled perturbations span the direct attack's subspace; default:
-    2,000, 1,000 or 100. 0: no direct attack."""
-    low_sizes: tuple[int, ...] = ()
-    """Pixels d_low on the shorter side; default: shares of the side as in the paper."""
-    factors: tuple[float, ...] = (1, 2, 3, 4, 5, 10)
-    """Factors f on the perturbations of the original network."""
-
-
-# Sides of the small image, as shares of the image's own: those of the paper's table, and 3/4.
-_SHARES = (1.0, 200 / 227, 3 / 4, 150 / 227, 120 / 227, 100 / 227)
-
-# Images by default: (largest number of pixel values, attacked, spanning).
-_RESAMPLED = ((1024, 1000, 2000), (LARGE_IMAGE, 500, 1000), (math.inf, 100, 100))
-
-
-def _resolve_resampling(s: Resampling, net: Classifier) -> Resampling:
-    count, spanning = next((n, m) for most, n, m in _RESAMPLED if net.dimension <= most)
-    side = min(net.input_shape[1:])
-    sizes = tuple(sorted({round(share * side) for share in _SHARES}, reverse=True))
-    return replace(
-        s,
-        count=count if s.count is None else s.count,
-        span_count=spanning if s.span_count is None else s.span_count,
-        low_sizes=s.low_sizes or sizes,
-    )
-
-
-def resampling(
-    run: Run, s: Resampling, images: ga.ImageSet, span: ga.ImageSet | None
-) -> xr.Dataset:
-    """Accuracy, norms and fooling rates against d_low and f."""
-    return ga.experiments.resampling(
-        run.net,
-        images,
-        list(s.low_sizes),
-        s.factors,
-        span_images=span,
-        seed=run.seed,
-        keep=run.keep,
-        **run.pace,
-    )
-
-
-def resampling_work(case: Case) -> Work:
-    """Walks on the network; behind every resampling unit all factors, and walks in the span."""
-    s, n, span = case.settings, case.count["images"], case.count["span"]
-    d, lows = case.net.dimension, len(s.low_sizes)
-    direct: dict[Unit, float] = {Walk(): lows * n, Walk(dimensions=span): lows * n} if span else {}
-    units = Work({FORWARD: lows * n * (1 + 2 * len(s.factors)), Walk(): n + span}) + Work(direct)
-    return replace(
-        units,
-        flops=lows * (8.0 * d * min(span, d) ** 2 + 50.0 * n * d * min(span, d)),
-        memory=6 * (n + span) * case.image_bytes,
-        sizes={"d_low": lows, "factor": len(s.factors), "sample": n},
-        types={"resampled_norm": 4, "confined_norm": 4, "direct_norm": 4}
-        | {"confined_converged": 1, "direct_converged": 1},
-        without=() if span else ("span_dimension", *_DIRECT),
-    )
-
-
-_DIRECT = ("confined_norm", "confined_converged", "direct_norm", "direct_converged")
-
-
-def tell_resampling(ds: xr.Dataset) -> str:
-    """The table, a line per d_low."""
-    factors = " ".join(f"{f'f={f:g}':>6}" for f in ds["factor"].to_numpy())
-    lines = [f"{'d_low':>5} {'|x|':>7} {'|r|':>7} {'acc %':>6}  fooled %: {factors}  direct |r|"]
-    for d_low in ds["d_low"].to_numpy():
-        row = ds.sel(d_low=d_low)
-        norm = float(row["resampled_norm"].where(ds["converged"]).mean())
-        rates = " ".join(f"{100 * float(rate):6.1f}" for rate in row["fooling_rate"])
-        direct = math.nan
-        if "confined_norm" in row:
-            direct = float(row["confined_norm"].where(row["confined_converged"]).mean())
-        lines.append(
-            f"{d_low:5d} {float(row['resampled_image_norm'].mean()):7.3f} {norm:7.4f} "
-            f"{100 * float(row['accuracy']):6.1f}            {rates}  {direct:10.4f}"
         )
     return "\n".join(lines)
 
@@ -463,7 +265,7 @@ def fractions_work(case: Case) -> Work:
     s, n, d = case.settings, case.count["images"], case.net.dimension
     ends = _compared_ends(case.inputs["curvature"])
     dims = s.dimensions or default_dimensions(ends)
-    directions = min(d, _SINGULAR)
+    directions = min(d, SINGULAR)
     return Work(
         {Walk(): n, GRADIENT: 2 * n},
         flops=8.0 * d * directions**2 + 24.0 * n * d * directions + _random_flops(d),
@@ -501,6 +303,7 @@ _PROJECTED: dict[str, Any] = {
     "tell": tell_accuracy,
 }
 
+
 SUBSPACES = (
     Experiment(
         name="subspace_accuracy",
@@ -519,38 +322,6 @@ SUBSPACES = (
         work=twin_work,
         figures={"first_order_twin": Drawing(ga.plotting.first_order_twin)},
         **_PROJECTED,
-    ),
-    Experiment(
-        name="confined_deepfool",
-        divided="families and dimensions",
-        settings=ConfinedDeepfool,
-        compute=confined_deepfool,
-        resolve=_resolve_confined,
-        images={"images": Sample("test", "count"), "all_train": Sample("train")},
-        inputs=("boundary",),
-        optional=("curvature",),
-        work=confined_work,
-        quick={"count": 10, "dimensions": (4, 16, 64), "draws": 2},
-        tell=tell_confined,
-        figures={
-            "confined_deepfool": Drawing(ga.plotting.confined_deepfool),
-            "confined_examples": Drawing(ga.plotting.confined_examples),
-        },
-    ),
-    Experiment(
-        name="resampling",
-        divided="sizes",
-        settings=Resampling,
-        compute=resampling,
-        resolve=_resolve_resampling,
-        images={
-            "images": Sample("test", "count"),
-            "span": Sample("train", "span_count", optional=True),
-        },
-        work=resampling_work,
-        quick={"count": 20, "span_count": 20},
-        tell=tell_resampling,
-        figures={"resampling": Drawing(ga.plotting.resampling)},
     ),
 )
 

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from geomadv.experiments import SCHEMAS
 from geomadv.labels import Schema
+from geomadv.pipeline.across import ACROSS
+from geomadv.pipeline.confined import CONFINED
 from geomadv.pipeline.curvature import CURVATURE
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.linear import LINEAR
@@ -36,9 +38,11 @@ EXPERIMENTS: tuple[Experiment, ...] = tuple(
         *CURVATURE,
         *LINES,
         *SUBSPACES,
+        *CONFINED,
         *UNIVERSAL,
         FRACTIONS,
         *UNIVERSALITY,
+        *ACROSS,
         *LINEAR,
         *SOFTMAX,
     )

@@ -1,27 +1,21 @@
 """Universal perturbations: how much they fool, which labels they give, what they carry over to."""
 
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 import tyro
 import xarray as xr
 
 import geomadv as ga
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import Count, Shares
-from geomadv.pipeline.study import Study
-from geomadv.pipeline.work import FORWARD, GRADIENT, TRAINING, Case, Forward, Walk, Work
+from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Forward, Walk, Work
 
 # Share of the images that a universal perturbation does not fool while it is sought, in a plan: by
 # passes, 0.2 to 0.4 on the digits; published rates leave some 0.5 on ResNet-20.
 _MISSED = 0.4
-
-Names = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME...")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,53 +43,7 @@ class Universal:
     """sequential: one image after the other, as published (slower)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Transfer:
-    """Fooling rates of each network's universal perturbation on every other for the same data."""
-
-    networks: Names = None
-    """Further networks; default: all of the zoo for the same data that are at hand or train in
-    minutes."""
-    count: int = 500
-    """Training images of the sample set."""
-    held_out: int = 1000
-    """Test images; all if there are fewer."""
-    relative_radius: float | None = None
-    """Norm of the perturbations as a share of the mean image norm; default: the paper's 4 %, for
-    grey images ten times that."""
-    passes: Count = 3
-    """Passes over the sample set at most."""
-    draws: Count = 10
-    """Random perturbations of the same norm."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finetuning:
-    """Fine-tuning on universal perturbations: fooling rate and accuracy, round after round."""
-
-    count: int = 5000
-    """Training images; all if there are fewer."""
-    held_out: int = 1000
-    """Test images; all if there are fewer."""
-    relative_radius: float | None = None
-    """Norm of the perturbations as a share of the mean image norm; default: the paper's 4 %, for
-    grey images ten times that."""
-    rounds: Count = 5
-    """Rounds of fine-tuning."""
-    pool: Count = 3
-    """Perturbations per round (the paper: 10)."""
-    samples: Count = 300
-    """Images behind each perturbation."""
-    epochs: Count = 5
-    """Epochs of fine-tuning per round."""
-    passes: Count = 2
-    """Passes of each universal search at most."""
-
-
-Sized = TypeVar("Sized", Universal, Transfer, Finetuning)
-
-
-def _sized(s: Sized, net: Classifier) -> Sized:
+def sized(s: Any, net: Classifier) -> Any:
     """The radius as a share of the mean image norm, for networks of grey images ten times it."""
     if s.relative_radius is not None:
         return s
@@ -110,7 +58,7 @@ def universal(run: Run, s: Universal, images: ga.ImageSet, held_out: ga.ImageSet
         run.net,
         images,
         held_out,
-        _radius(s, images, p),
+        radius_of(s, images, p),
         p,
         sorted({n for n in s.sizes if n < len(images)} | {len(images)}),
         s.repeats,
@@ -121,11 +69,12 @@ def universal(run: Run, s: Universal, images: ga.ImageSet, held_out: ga.ImageSet
     )
 
 
-def _radius(s: Universal | Transfer | Finetuning, images: ga.ImageSet, p: float = 2) -> float:
-    return (s.relative_radius or 0.0) * images.mean_norm(p)
+def radius_of(s: Any, images: ga.ImageSet, p: float = 2) -> float:
+    """The radius that the settings mean, as a share of the images' mean p-norm; image units."""
+    return float((s.relative_radius or 0.0) * images.mean_norm(p))
 
 
-def _search(n: int, held_out: int, passes: int, missed: float = _MISSED) -> Work:
+def search_work(n: int, held_out: int, passes: int, missed: float = _MISSED) -> Work:
     """A search of `universal_perturbation` on n images, in blocks."""
     left = passes * missed * n
     # All are looked at in small blocks to find those left, once and again after a full block.
@@ -145,7 +94,7 @@ def universal_work(case: Case) -> Work:
     sample_sets = sorted({size for size in s.sizes if size < n} | {n})
     total = Work({FORWARD: held_out * (1 + s.repeats + 10)})
     for size in sample_sets:
-        one = _search(size, held_out, s.passes)
+        one = search_work(size, held_out, s.passes)
         if s.method == "sequential":
             left = Walk(ga.DeepFoolSettings(max_iter=10), together=1)
             one = Work({Forward(1): s.passes * size, left: _MISSED * s.passes * size})
@@ -297,185 +246,10 @@ def tell_comparison(ds: xr.Dataset) -> str:
     return "\n".join(lines)
 
 
-def zoo_beside(s: Any, study: Study) -> tuple[Classifier, ...]:
-    """The networks named, else all of the zoo for the same data that can be loaded."""
-    return study.all_beside() if s.networks is None else tuple(map(study.beside, s.networks))
-
-
-def transfer(run: Run, s: Transfer, images: ga.ImageSet, held_out: ga.ImageSet) -> xr.Dataset:
-    """One search for each network, then all pairs."""
-    ga.experiments.check_networks(list(run.networks))
-    radius = _radius(s, images)
-
-    def perturbation(net: Classifier) -> xr.Dataset:
-        run.say(f"universal perturbation for {net.name}")
-        found = ga.universal_perturbation(
-            net, images, radius, target_rate=1.0, passes=s.passes, seed=run.seed, **run.pace
-        )
-        return xr.Dataset({"delta": (("channel", "row", "column"), found.delta.cpu().numpy())})
-
-    found = run.keep.each({net.name: partial(perturbation, net) for net in run.networks})
-    return ga.experiments.transfer(
-        list(run.networks),
-        [ds["delta"].to_numpy() for ds in found],
-        held_out,
-        draws=s.draws,
-        seed=run.seed,
-        **run.pace,
-    )
-
-
-def transfer_work(case: Case) -> Work:
-    """A search, then the held-out images under every network's perturbation, and random ones."""
-    s, held_out, networks = case.settings, case.count["held_out"], case.networks
-    search = _search(case.count["images"], 0, s.passes)
-    return replace(
-        search + Work({FORWARD: held_out * (1 + networks + s.draws)}),
-        memory=(case.count["images"] + held_out) * case.image_bytes,
-        sizes={"made_for": networks, "sample": held_out, "draw": s.draws},
-    )
-
-
-def tell_transfer(ds: xr.Dataset) -> str:
-    """A line per attacked network."""
-    lines = []
-    for name in ds["network"].to_numpy():
-        rates = ", ".join(f"{100 * float(r):.0f}" for r in ds["fooling_rate"].sel(network=name))
-        noise = 100 * float(ds["random_fooling_rate"].sel(network=name).mean())
-        lines.append(
-            f"{name}: {rates} % fooled by the perturbations in this order, random {noise:.0f} %"
-        )
-    return "\n".join(lines)
-
-
-def finetuning(run: Run, s: Finetuning, images: ga.ImageSet, held_out: ga.ImageSet) -> xr.Dataset:
-    """All rounds."""
-    return ga.experiments.finetuning(
-        run.net,
-        images,
-        held_out,
-        _radius(s, images),
-        rounds=s.rounds,
-        pool=s.pool,
-        seed=run.seed,
-        samples=s.samples,
-        epochs=s.epochs,
-        search={"passes": s.passes, "target_rate": 1.0},
-        keep=run.keep,
-        **run.pace,
-    )
-
-
-def finetuning_work(case: Case) -> Work:
-    """Searches before and after every round, rates on held-out images, and training."""
-    s, n, held_out = case.settings, case.count["images"], case.count["held_out"]
-    searches: Work = (s.rounds + 1) * s.pool * _search(min(s.samples, n), 0, s.passes)
-    rates = Work({FORWARD: (s.rounds + 1) * held_out * (1 + 2 * s.pool)})
-    return replace(
-        searches + rates + Work({TRAINING: s.rounds * s.epochs * n}),
-        memory=(n + held_out) * case.image_bytes,
-        sizes={"round": s.rounds + 1, "member": s.pool},
-    )
-
-
-def tell_finetuning(ds: xr.Dataset) -> str:
-    """A line per round."""
-    lines = []
-    for number in ds["round"].to_numpy():
-        fresh, first, accuracy = (
-            100 * float(ds[name].sel(round=number).mean())
-            for name in ("fooling_rate", "first_fooling_rate", "accuracy")
-        )
-        lines.append(
-            f"after {number} rounds: {fresh:5.1f} % fooled by new perturbations, {first:5.1f} % by "
-            f"the first ones, accuracy {accuracy:5.1f} %"
-        )
-    return "\n".join(lines)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Categories:
-    """The four categories of vulnerability, of several networks on the same images."""
-
-    networks: Names = None
-    """Further networks; default: all of the zoo for the same data that are at hand or train in
-    minutes."""
-    count: int = 200
-    """Test images; all if there are fewer."""
-    norms: int = 10
-    """Norms, equally spaced in their logarithm."""
-    relative_norms: tuple[float, float] = (0.002, 2.0)
-    """Smallest and largest norm as shares of the mean image norm."""
-    levels: tuple[float, ...] = (0.5,)
-    """Shares of images that count as fooled; the figure shows the first."""
-    draws: Count = 20
-    """Random directions."""
-    passes: Count = 2
-    """Passes of each universal search at most."""
-
-
-def _check_categories(s: Categories, net: Classifier) -> Categories:
-    del net
-    low, high = s.relative_norms
-    if not 0 < low < high < np.inf or s.norms < 1:
-        raise InputError(
-            f"relative_norms={s.relative_norms} must be positive, finite and ascending, and "
-            f"norms={s.norms} at least 1."
-        )
-    return s
-
-
-def categories(run: Run, s: Categories, images: ga.ImageSet) -> xr.Dataset:
-    """The three curves and the categories of every network."""
-    ga.experiments.check_same_task(list(run.networks))
-    radii = images.mean_norm() * np.geomspace(*s.relative_norms, s.norms)
-
-    def one(net: Classifier) -> xr.Dataset:
-        run.say(f"categories of {net.name}")
-        return ga.experiments.categories(
-            net,
-            images,
-            radii.tolist(),
-            s.levels,
-            s.draws,
-            run.seed,
-            search={"passes": s.passes},
-            keep=ga.experiments.within(run.keep, net.name),
-            **run.pace,
-        )
-
-    each = [one(net).expand_dims(network=[net.name]) for net in run.networks]
-    return xr.concat(each, "network", join="exact", combine_attrs="override")
-
-
-def categories_work(case: Case) -> Work:
-    """The nearest boundary points, a search at every norm, and random directions."""
-    s, n = case.settings, case.count["images"]
-    # Most norms are so small that no perturbation fools many images.
-    searches: Work = s.norms * _search(n, 0, s.passes, missed=0.7)
-    rest = Work({Walk(end="nearest"): n, FORWARD: n * (1 + s.norms * (1 + s.draws))})
-    sizes = {"radius": s.norms, "level": len(s.levels), "sample": n, "draw": s.draws}
-    return replace(searches + rest, memory=24 * n * case.image_bytes, sizes=sizes)
-
-
-def tell_categories(ds: xr.Dataset) -> str:
-    """From which norm on each network is in each category."""
-    lines = []
-    for name in ds["network"].to_numpy():
-        category = ds["category"].isel(level=0).sel(network=name)
-        begins = [
-            f"{k} from {float(ds['radius'][category >= k].min()):.2g}"
-            for k in (2, 3, 4)
-            if bool((category >= k).any())
-        ]
-        lines.append(f"{name}: category 1, {', '.join(begins)} image units")
-    return "\n".join(lines)
-
-
 # What --quick takes of every search.
-_QUICK: dict[str, Any] = {"count": 50, "held_out": 60, "passes": 1}
+QUICK: dict[str, Any] = {"count": 50, "held_out": 60, "passes": 1}
 
-_SETS: dict[str, Any] = {
+SETS: dict[str, Any] = {
     "images": {"images": Sample("train", "count"), "held_out": Sample("test", "held_out")}
 }
 
@@ -485,12 +259,12 @@ UNIVERSAL = (
         divided="searches",
         settings=Universal,
         compute=universal,
-        resolve=_sized,
+        resolve=sized,
         tell=tell_universal,
         work=universal_work,
-        quick={**_QUICK, "sizes": (20, 50), "repeats": 1},
+        quick={**QUICK, "sizes": (20, 50), "repeats": 1},
         figures={"universal": Drawing(ga.plotting.universal)},
-        **_SETS,
+        **SETS,
     ),
     Experiment(
         name="label_graph",
@@ -515,44 +289,6 @@ UNIVERSALITY = (
         work=comparison_work,
         quick={"count": 30, "held_out": 60, "relative_norms": (1.0, 2.0), "draws": 3},
         figures={"norm_comparison": Drawing(ga.plotting.norm_comparison)},
-        **_SETS,
-    ),
-    Experiment(
-        name="transfer",
-        divided="networks",
-        settings=Transfer,
-        compute=transfer,
-        resolve=_sized,
-        networks=zoo_beside,
-        tell=tell_transfer,
-        work=transfer_work,
-        quick={**_QUICK, "draws": 3},
-        figures={"transfer": Drawing(ga.plotting.transfer)},
-        **_SETS,
-    ),
-    Experiment(
-        name="finetuning",
-        divided="searches",
-        settings=Finetuning,
-        compute=finetuning,
-        resolve=_sized,
-        tell=tell_finetuning,
-        work=finetuning_work,
-        quick={**_QUICK, "count": 200, "rounds": 1, "pool": 1, "samples": 30, "epochs": 1},
-        figures={"finetuning": Drawing(ga.plotting.finetuning)},
-        **_SETS,
-    ),
-    Experiment(
-        name="categories",
-        divided="searches",
-        settings=Categories,
-        compute=categories,
-        resolve=_check_categories,
-        images={"images": Sample("test", "count")},
-        networks=zoo_beside,
-        tell=tell_categories,
-        work=categories_work,
-        quick={"count": 20, "norms": 4, "draws": 5, "passes": 1},
-        figures={"categories": Drawing(ga.plotting.categories)},
+        **SETS,
     ),
 )

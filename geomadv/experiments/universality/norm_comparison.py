@@ -1,6 +1,6 @@
 """Universal perturbations beside others of the same norm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -107,25 +107,7 @@ def norm_comparison(
     rate, none = (np.full((len(units), len(norms), draws), np.nan) for _ in range(2))
     total = len(norms) * sum(len(v) for v in units.values())
     with tqdm(total=total, desc="norm comparison", unit="vector", disable=not progress) as bar:
-
-        def rates(directions: Tensor) -> xr.Dataset:
-            found = np.empty((2, len(norms), len(directions), len(unseen)), dtype=bool)
-            for j, norm in enumerate(norms):
-                for k, direction in enumerate(directions):
-                    shift = (norm * direction).reshape(net.input_shape)
-                    labels = labels_under(net, unseen, shift, size)
-                    for i, hit in enumerate((is_fooled(labels, clean), lost(labels))):
-                        found[i, j, k] = hit.cpu().numpy()
-                    bar.update()
-            of_draws, of_images = ("norm", "draw"), ("norm", "held_out_sample")
-            return xr.Dataset(
-                {
-                    "fooling_rate": (of_draws, found[0].mean(2)),
-                    "fooled_share": (of_images, found[0].mean(1)),
-                    "unlabelled_share": (of_draws, found[1].mean(2)),
-                }
-            )
-
+        rates = partial(_rates, net, unseen, clean, norms, size, bar.update)
         parts = {name: partial(rates, directions) for name, directions in units.items()}
         done = catching_up(bar, (len(norms) * len(v) for v in units.values()))
         each = keep.each(parts, done)
@@ -144,6 +126,33 @@ def norm_comparison(
         "norm": np.asarray(norms, np.float64),
     }
     return described(SCHEMA, values)
+
+
+def _rates(
+    net: Classifier,
+    unseen: Tensor,
+    clean: Tensor,
+    norms: Sequence[float],
+    size: int,
+    advance: Callable[[], object],
+    directions: Tensor,
+) -> xr.Dataset:
+    """What unit vectors (k, D) fool at every norm, by draw and by image."""
+    found = np.empty((2, len(norms), len(directions), len(unseen)), dtype=bool)
+    for j, norm in enumerate(norms):
+        for k, direction in enumerate(directions):
+            labels = labels_under(net, unseen, (norm * direction).reshape(net.input_shape), size)
+            for i, hit in enumerate((is_fooled(labels, clean), lost(labels))):
+                found[i, j, k] = hit.cpu().numpy()
+            advance()
+    of_draws, of_images = ("norm", "draw"), ("norm", "held_out_sample")
+    return xr.Dataset(
+        {
+            "fooling_rate": (of_draws, found[0].mean(2)),
+            "fooled_share": (of_images, found[0].mean(1)),
+            "unlabelled_share": (of_draws, found[1].mean(2)),
+        }
+    )
 
 
 def _from_subspaces(
