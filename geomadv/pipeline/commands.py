@@ -19,8 +19,9 @@ from geomadv.errors import InputError, closest
 from geomadv.files.places import cache_dir
 from geomadv.networks import network_cards
 from geomadv.pipeline.check import card, checked
+from geomadv.pipeline.drawer import Drawer
 from geomadv.pipeline.experiment import Experiment, tabled
-from geomadv.pipeline.figures import draw, draw_experiment
+from geomadv.pipeline.figures import draw
 from geomadv.pipeline.plan import planned, quick_settings
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.settings import with_given
@@ -111,28 +112,38 @@ def _run_all(
     One that is not essential does not keep the others from running.
     """
     say: Callable[[str], None] = (lambda _: None) if flags.quiet else _print
-    runner = _runner(flags, given, table, own, say)
-    runner.check(*names)
-    for name in names:  # whatever may be refused, before any work
-        if name in essential or name in given:
-            runner.plan(name)
-    runner.say(card(runner.study))
-    failed = []
-    for number, name in enumerate(names, 1):
-        runner.say(f"\nanalysis {number} of {len(names)} · {name}")
-        started = time.perf_counter()
-        try:
-            runner.say(table[name].tell(runner.run(name)))
-            runner.say(f"{runner.study.path(name)} ({time.perf_counter() - started:.0f} s)")
-            if distributed.is_main():
-                draw_experiment(table[name], runner.study.folder, say, only_newer=True)
-        except InputError as error:
-            if name in essential:
-                raise
-            failed.append(name)
-            if distributed.is_main():
-                print(f"error: {name}: {error}", file=sys.stderr)
+    failed: list[str] = []
+
+    def refused(name: str, error: InputError) -> None:
+        if name in essential:
+            raise error
+        failed.append(name)
+        if distributed.is_main():
+            print(f"error: {name}: {error}", file=sys.stderr)
+
+    with Drawer(table, say) as drawer:
+        runner = _runner(flags, given, table, own, say)
+        runner.check(*names)
+        for name in [n for n in names if n in essential or n in given]:
+            runner.plan(name)  # whatever may be refused, before any work
+        runner.say(card(runner.study))
+        for number, name in enumerate(names, 1):
+            runner.say(f"\nanalysis {number} of {len(names)} · {name}")
+            try:
+                _run_one(runner, name)
+            except InputError as error:
+                refused(name, error)
+            else:
+                drawer.draw(name, runner.study.folder)
+            for drawn, failure in drawer.told(wait=number == len(names)):
+                refused(drawn, failure)
     return runner.study.folder, failed
+
+
+def _run_one(runner: Runner, name: str) -> None:
+    started = time.perf_counter()
+    runner.say(runner.find(name).tell(runner.run(name)))
+    runner.say(f"{runner.study.path(name)} ({time.perf_counter() - started:.0f} s)")
 
 
 def _refuse_failed(names: Sequence[str]) -> None:
