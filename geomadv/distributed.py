@@ -1,20 +1,26 @@
-"""The one seam to torch.distributed: the same code runs on one process and under torchrun.
+"""The one seam to torch.distributed: the same code runs on one process and on several.
 
-`start` joins the processes that torchrun launched; without torchrun everything here is a no-op on a
-single process. Boundary points are divided over processes (`share`), sums over them are reduced.
-The main process (rank 0) alone decides: it runs eigensolvers and writes files, while the others
-answer its products (`geomadv.curvature.shared`), so rounding that differs between machines cannot
-part them.
+`start` joins the processes that torchrun launched, `together` forks as many on this machine;
+without either everything here is a no-op on a single process. Boundary points are divided over
+processes (`share`), sums over them are reduced. The main process (rank 0) alone decides: it runs
+eigensolvers and writes files, while the others answer its products (`geomadv.curvature.shared`), so
+rounding that differs between machines cannot part them.
 """
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
+import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
@@ -30,6 +36,9 @@ _PATIENCE = timedelta(hours=12)
 # Seconds in which the main process says why all stop.
 _SHORT = 3.0
 
+# Of Linux' prctl: the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
+
 # What torch.distributed says, by back end, where the other end of a connection has gone.
 _GONE = ("connection", "remote process exited", "broken pipe")
 
@@ -41,8 +50,10 @@ class LostProcessError(RuntimeError):
     """Another process has died, so that this one cannot go on."""
 
 
-def start() -> None:
+def start(meeting: str | None = None) -> None:
     """Joins the processes that torchrun launched; does nothing without torchrun or a second time.
+
+    meeting: URL where they find each other; default: where torchrun says.
 
     Each process takes the GPU of its local rank where there are GPUs. Tensors on them are reduced
     by NCCL if each process of a machine has one of its own, and everything else by gloo, through
@@ -60,7 +71,91 @@ def start() -> None:
             stacklevel=2,
         )
     own = processes_here() <= gpus and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if own else "gloo", timeout=_PATIENCE)
+    numbers = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if own else "gloo",
+        init_method=meeting,
+        timeout=_PATIENCE,
+        **(numbers if meeting else {}),
+    )
+
+
+def forks_are_safe() -> bool:
+    """Whether a process that has started neither threads nor a GPU may be forked.
+
+    With the libraries in use that is so on Linux alone; and forks of one of several processes would
+    hold connections open that must end with it.
+    """
+    return sys.platform == "linux" and size() == 1
+
+
+def fork(work: Callable[..., object], *arguments: object) -> BaseProcess:
+    """A fork of this process that does some work, and that dies with this one, however it dies."""
+    process = multiprocessing.get_context("fork").Process(
+        target=_bound, args=(work, *arguments), daemon=True
+    )
+    with warnings.catch_warnings():  # Python's, of the threads that libraries hold ready
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    return process
+
+
+def _bound(work: Callable[..., object], *arguments: object) -> None:
+    """Does the work of a fork, which ends at once where the terminal or its parent does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    work(*arguments)
+
+
+def together(processes: int, work: Callable[[], T]) -> T:
+    """What some work gives in this process, the main one, while forks of it do the same work.
+
+    Like torchrun on one machine, but nothing is imported again. Each gets its share of the threads.
+    For a process that has started neither threads nor a GPU yet.
+
+    Raises:
+        InputError: fewer than one process, several under torchrun, or several where processes
+            cannot be forked.
+    """
+    if processes == 1:
+        return work()
+    if processes < 1 or not forks_are_safe():
+        raise InputError(
+            f"processes={processes} (--processes): expected 1 or more, and more than one on Linux "
+            "alone and not under torchrun. Elsewhere torchrun starts as many as you like: "
+            "torchrun --nproc-per-node=2 -m geomadv run EXPERIMENT..."
+        )
+    before, threads = dict(os.environ), torch.get_num_threads()
+    with TemporaryDirectory(prefix="geomadv-") as folder:
+        where = (processes, f"file://{folder}/meeting")
+        others = [fork(_other, rank, *where, work) for rank in range(1, processes)]
+        try:
+            _join(0, *where)
+            return work()
+        finally:
+            for other in others:
+                other.terminate()
+                other.join()
+            stop()
+            os.environ.clear()
+            os.environ.update(before)
+            torch.set_num_threads(threads)
+
+
+def _other(rank: int, processes: int, meeting: str, work: Callable[[], object]) -> None:
+    """What a fork does; the main process says why all stop."""
+    with suppress(InputError, LostProcessError):
+        _join(rank, processes, meeting)
+        work()
+
+
+def _join(rank: int, processes: int, meeting: str) -> None:
+    names = ("RANK", "LOCAL_RANK"), ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    for group, value in zip(names, (rank, processes), strict=True):
+        os.environ.update(dict.fromkeys(group, str(value)))
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    start(meeting)
 
 
 def processes_here() -> int:

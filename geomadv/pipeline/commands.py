@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 
 from geomadv import distributed
@@ -59,7 +60,24 @@ class _Flags:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _PaperFlags(_Flags):
+class _RunFlags(_Flags):
+    """Flags of `geomadv run`."""
+
+    processes: int | Literal["auto"] = 1
+    """Processes that divide the work on this machine and its cores; auto: two, where there are two
+    cores and no GPU. Small networks gain from them, numbers stay the same to rounding."""
+
+    @property
+    def several(self) -> int:
+        """How many processes."""
+        if self.processes != "auto":
+            return self.processes
+        alone = torch.cuda.device_count() or not distributed.forks_are_safe()
+        return 1 if alone else min(2, torch.get_num_threads())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _PaperFlags(_RunFlags):
     """Flags of `geomadv paper`."""
 
     only: _Names = ()
@@ -76,7 +94,7 @@ def run(argv: Sequence[str]) -> None:
             "name an experiment or several, before any flags: geomadv run EXPERIMENT... --flags. "
             f"There are {', '.join(table)}."
         )
-    flags, given = _parsed(_Flags, argv[len(words) :], names, table, "run EXPERIMENT...")
+    flags, given = _parsed(_RunFlags, argv[len(words) :], names, table, "run EXPERIMENT...")
     _refuse_failed(_run_all(flags, given, names, table, own, essential=tuple(names))[1])
 
 
@@ -107,11 +125,25 @@ def _run_all(
     own: Sequence[str],
     essential: Sequence[str],
 ) -> tuple[Path, list[str]]:
-    """Runs the experiments; the folder of their results, and which were refused on the way.
-
-    One that is not essential does not keep the others from running.
-    """
+    """Runs the experiments; the folder of their results, and which were refused on the way."""
     say: Callable[[str], None] = (lambda _: None) if flags.quiet else _print
+    with Drawer(table, say) as drawer:
+
+        def work() -> tuple[Path, list[str]]:
+            runner = _runner(flags, given, table, own, say)
+            return _run_in_order(runner, names, given, essential, drawer)
+
+        return distributed.together(flags.several, work)
+
+
+def _run_in_order(
+    runner: Runner,
+    names: Sequence[str],
+    given: Mapping[str, Any],
+    essential: Sequence[str],
+    drawer: Drawer,
+) -> tuple[Path, list[str]]:
+    """As `_run_all`; one that is not essential does not keep the others from running."""
     failed: list[str] = []
 
     def refused(name: str, error: InputError) -> None:
@@ -121,22 +153,20 @@ def _run_all(
         if distributed.is_main():
             print(f"error: {name}: {error}", file=sys.stderr)
 
-    with Drawer(table, say) as drawer:
-        runner = _runner(flags, given, table, own, say)
-        runner.check(*names)
-        for name in [n for n in names if n in essential or n in given]:
-            runner.plan(name)  # whatever may be refused, before any work
-        runner.say(card(runner.study))
-        for number, name in enumerate(names, 1):
-            runner.say(f"\nanalysis {number} of {len(names)} · {name}")
-            try:
-                _run_one(runner, name)
-            except InputError as error:
-                refused(name, error)
-            else:
-                drawer.draw(name, runner.study.folder)
-            for drawn, failure in drawer.told(wait=number == len(names)):
-                refused(drawn, failure)
+    runner.check(*names)
+    for name in [n for n in names if n in essential or n in given]:
+        runner.plan(name)  # whatever may be refused, before any work
+    runner.say(card(runner.study))
+    for number, name in enumerate(names, 1):
+        runner.say(f"\nanalysis {number} of {len(names)} · {name}")
+        try:
+            _run_one(runner, name)
+        except InputError as error:
+            refused(name, error)
+        else:
+            drawer.draw(name, runner.study.folder)
+        for drawn, failure in drawer.told(wait=number == len(names)):
+            refused(drawn, failure)
     return runner.study.folder, failed
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,18 +38,12 @@ class Drawer:
     def __init__(self, table: Mapping[str, Experiment], say: Say) -> None:
         self._table, self._say = table, say
         self._asked: list[tuple[str, Path]] = []
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
 
     def __enter__(self) -> Self:
-        if sys.platform == "linux" and distributed.size() == 1:
-            fork = multiprocessing.get_context("fork")
-            self._pipe, theirs = fork.Pipe()
-            self._process = fork.Process(
-                target=_serve, args=(theirs, self._pipe, self._table), daemon=True
-            )
-            with warnings.catch_warnings():  # Python's of forks beside threads, here those of BLAS
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._process.start()
+        if distributed.forks_are_safe():
+            self._pipe, theirs = multiprocessing.Pipe()
+            self._process = distributed.fork(_serve, theirs, self._pipe, self._table)
             theirs.close()
         return self
 
@@ -114,9 +107,8 @@ class Drawer:
 
 
 def _serve(pipe: Connection, other: Connection, table: Mapping[str, Experiment]) -> None:
-    """What the process does until the other end of its pipe is closed, by whatever death."""
+    """What the process does until the other end of its pipe is closed."""
     other.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that computes ends it
     try:
         while True:
             name, folder = pipe.recv()
