@@ -4,6 +4,8 @@ PYTHON  ?= python3
 VENV    ?= .venv
 NETWORK ?= digits-cnn
 RESULTS ?= results
+# of `make paper`: a number, or auto (two where there are two cores and no GPU)
+PROCESSES ?= auto
 
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -24,7 +26,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 paper: $(READY)  ## run all experiments and figures: make paper [NETWORK=lenet-mnist FLAGS="--curvature.preset default"]
-	$(BIN)/geomadv paper --network $(NETWORK) --results $(RESULTS) $(FLAGS)
+	$(BIN)/geomadv paper --network $(NETWORK) --results $(RESULTS) --processes $(PROCESSES) $(FLAGS)
 
 figures: $(READY)  ## redraw all figures of NETWORK from its result files
 	$(BIN)/geomadv figures $(RESULTS)/$(NETWORK)

@@ -71,13 +71,12 @@ def start(meeting: str | None = None) -> None:
             stacklevel=2,
         )
     own = processes_here() <= gpus and dist.is_nccl_available()
-    numbers = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if own else "gloo",
-        init_method=meeting,
-        timeout=_PATIENCE,
-        **(numbers if meeting else {}),
-    )
+    where: dict[str, Any] = {}
+    if meeting is not None:
+        numbers = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+        where = {"init_method": meeting, **numbers}
+    backend = "cpu:gloo,cuda:nccl" if own else "gloo"
+    dist.init_process_group(backend, timeout=_PATIENCE, **where)
 
 
 def forks_are_safe() -> bool:

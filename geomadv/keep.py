@@ -30,7 +30,10 @@ class Keep(Protocol):
     """
 
     def __call__(self, part: str, compute: Compute) -> xr.Dataset:
-        """The dataset of a part: the one kept under its name, else the one computed now."""
+        """The dataset of a part: the one kept under its name, else the one computed now.
+
+        Under torchrun the main process computes it by itself.
+        """
         ...
 
     def each(self, parts: Mapping[str, Compute], done: Done = nothing) -> list[xr.Dataset]:

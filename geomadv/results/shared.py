@@ -8,7 +8,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from geomadv.distributed import by_itself, from_main, gather, rank, size
+from geomadv.distributed import by_itself, from_main, gather, on_main, rank, size
 from geomadv.errors import InputError
 from geomadv.keep import Compute, Done, keep_nothing, nothing, one_by_one
 from geomadv.results.store import Store
@@ -35,15 +35,17 @@ class SharedKeep:
         return size() == 1
 
     def __call__(self, part: str, compute: Compute) -> xr.Dataset:
-        """The main process's dataset of a part: the kept one, else the one computed now by all.
+        """The main process's dataset of a part: the kept one, else what it computes by itself."""
+        return on_main(partial(self._own, part, compute))
 
-        Inside a part that a process computes by itself, its own store's, if it has one.
-        """
-        if self._alone:
-            return compute() if self._store is None else self._store(part, compute)
+    def _own(self, part: str, compute: Compute) -> xr.Dataset:
+        return compute() if self._store is None else self._store(part, compute)
+
+    def _of_all(self, part: str, compute: Compute) -> xr.Dataset:
+        """The same, computed by all processes together."""
         ready = from_main(self._store is not None and self._store.has(part))
         ds = xr.Dataset() if ready else compute()
-        return from_main(ds if self._store is None else self._store(part, partial(_given, ds)))
+        return from_main(self._own(part, partial(_given, ds)))
 
     def each(self, parts: Mapping[str, Compute], done: Done = nothing) -> list[xr.Dataset]:
         """The main process's datasets of the parts, which the processes divide in rounds."""
@@ -56,7 +58,7 @@ class SharedKeep:
         if self._alone:
             keep = keep_nothing if self._store is None else self._store
             return keep.rows(parts, dim)
-        shared = (self(part, compute) for part, compute in parts.items())
+        shared = (self._of_all(part, compute) for part, compute in parts.items())
         computed = shared if together else self._divided(parts, nothing)
         if self._store is None:
             return xr.concat(list(computed), dim, join="exact", combine_attrs="override")

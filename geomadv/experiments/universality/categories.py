@@ -13,7 +13,7 @@ from torch import Tensor
 from geomadv.boundary import boundary_points
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError, check_counts
-from geomadv.experiments.universality.search import kept_searches
+from geomadv.experiments.universality.search import restored_search, search_parts
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import Schema, described
@@ -101,8 +101,6 @@ def categories(
     settings = {"target_rate": 1.0, **check_search(search)}
     size = net.batch_size(batch_size)
     clean = clean_labels(net, x, size)
-    points = boundary_points(net, x, nearest=nearest, batch_size=size, progress=progress)
-    distance = torch.where(points.converged, points.distance, torch.inf).double().cpu().numpy()
     search_rate, random_rate = [], []
     shares: dict[str, list[float]] = {"adversarial": [], "universal": [], "random": []}
     reached = np.zeros(len(x), dtype=bool)
@@ -111,13 +109,25 @@ def categories(
     def fooled(v: Tensor) -> NDArray[np.bool_]:
         return is_fooled(labels_under(net, x, v.to(x), size), clean).cpu().numpy()
 
+    def others() -> xr.Dataset:
+        """What needs no search: the images' own boundaries, and whom random directions fool."""
+        points = boundary_points(net, x, nearest=nearest, batch_size=size, progress=progress)
+        distance = torch.where(points.converged, points.distance, torch.inf).double().cpu().numpy()
+        noise = [
+            [fooled(v) for v in random_perturbations(net, draws, radius, 2, seed)]
+            for radius in radii
+        ]
+        values = {"distance": ("sample", distance), "noise": (("radius", "draw", "sample"), noise)}
+        return xr.Dataset(values)
+
     settings |= {"images": x, "seed": seed, "batch_size": size}
     searches = {f"search-{radius!r}": {"radius": radius} for radius in radii}
-    with tqdm(total=len(radii), desc="categories", unit="norm", disable=not progress) as bar:
-        found = kept_searches(keep, net, searches, bar.update, **settings)
-    for radius, universal in zip(radii, found, strict=True):
-        common = fooled(universal.delta)
-        noise = np.stack([fooled(v) for v in random_perturbations(net, draws, radius, 2, seed)])
+    parts = {"others": others, **search_parts(keep, net, searches, **settings)}
+    with tqdm(total=len(parts), desc="categories", unit="part", disable=not progress) as bar:
+        own, *found = keep.each(parts, bar.update)
+    distance = own["distance"].to_numpy()
+    for radius, ds, noise in zip(radii, found, own["noise"].to_numpy(), strict=True):
+        common = fooled(restored_search(ds, net).delta)
         rates = noise.mean(1)
         reached |= common | noise.any(0) | (distance <= radius)
         best = max(best, float(common.mean()), float(rates.max()))

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from geomadv.classifier import Classifier
-from geomadv.keep import Done, Keep, nothing, within
+from geomadv.keep import Compute, Done, Keep, nothing, within
 from geomadv.labels import IMAGE
 from geomadv.perturbations.universal import UniversalPerturbation, universal_perturbation
 
@@ -33,13 +33,20 @@ def kept_searches(
         done: called after each.
         **settings: arguments that all of them have.
     """
+    parts = search_parts(keep, net, searches, **settings)
+    return [restored_search(ds, net) for ds in keep.each(parts, done)]
+
+
+def search_parts(
+    keep: Keep, net: Classifier, searches: Mapping[str, Mapping[str, Any]], **settings: Any
+) -> dict[str, Compute]:
+    """What `kept_searches` asks `keep` for, for a caller who asks for more at the same time."""
 
     def search(part: str) -> xr.Dataset:
         passes = within(keep, part)
         return _stored(universal_perturbation(net, keep=passes, **settings, **searches[part]))
 
-    parts = {part: partial(search, part) for part in searches}
-    return [_restored(ds, net) for ds in keep.each(parts, done)]
+    return {part: partial(search, part) for part in searches}
 
 
 def _stored(found: UniversalPerturbation) -> xr.Dataset:
@@ -52,7 +59,8 @@ def _stored(found: UniversalPerturbation) -> xr.Dataset:
     return xr.Dataset(variables)
 
 
-def _restored(ds: xr.Dataset, net: Classifier) -> UniversalPerturbation:
+def restored_search(ds: xr.Dataset, net: Classifier) -> UniversalPerturbation:
+    """A search as its part holds it."""
     held_out = _HELD_OUT[1] in ds
     return UniversalPerturbation(
         delta=torch.from_numpy(ds["delta"].to_numpy()).to(net.device),
