@@ -55,7 +55,9 @@ _ALLOWED = {
 }
 
 
-class _Plain(pickle.Unpickler):
+class _Plain(pickle._Unpickler):
+    """In Python: the one in C fills the memory where an instruction numbers its memo high."""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not run")

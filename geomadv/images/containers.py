@@ -1,18 +1,20 @@
 """Images with labels in .npz and .npy files, and how files of several arrays name them."""
 
+import math
 import zipfile
-import zlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
 from geomadv.files.kinds import other_kind
-from geomadv.images.formats import naming
-from geomadv.images.imageset import ImageSet
+from geomadv.images.formats import check_promise, filled, naming, reading
+from geomadv.images.imageset import ImageSet, labels_misfit
 
 Bounds = tuple[float, float]
 
@@ -23,7 +25,11 @@ _LAYOUTS = (
     {s: (f"{s}_images", f"{s}_labels") for s in ("train", "test")},
     {s: (f"{s}/images", f"{s}/labels") for s in ("train", "test")},
 )
-_UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
+_OWN = ("zip", "npy")
+_NPY = ".npy"
+_HEADERS = {(1, 0): format.read_array_header_1_0, (2, 0): format.read_array_header_2_0}
+# Bytes that labels and names of classes may take in any case, packed as tightly as can be.
+_BESIDE = 2**26
 
 
 def layout(path: Path, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -51,11 +57,8 @@ def missing_key(path: Path, key: str, found: Sequence[str]) -> InputError:
 def npz_keys(path: Path) -> list[str]:
     """Names of the arrays in an .npz file; raises `InputError` for a file that is none."""
     _check_kind(path, "zip")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return list(file.keys())
-    except _UNREADABLE as error:
-        raise _no_arrays(path, error) from error
+    with _arrays(path), zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(_NPY) for name in archive.namelist()]
 
 
 def load_npz(
@@ -63,24 +66,78 @@ def load_npz(
 ) -> ImageSet:
     """Loads images, labels and `class_names` (these two if there are any) from an .npz file.
 
+    Images behind the limit are neither unpacked nor checked, those in Fortran's order apart.
+
     Raises:
         InputError: a damaged file, missing or pickled arrays, or what `ImageSet` refuses.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {k: file[k] for k in (images, labels, "class_names") if k in file}
-    except _UNREADABLE as error:
-        raise _no_arrays(path, error) from error
-    names = found.get("class_names")
-    texts = None if names is None else [_text(n) for n in np.ravel(names)]
+    with _arrays(path), zipfile.ZipFile(path) as archive:
+        with _Member(path, archive, images) as member:
+            total, pixels = member.shape[0], member.read(limit)
+        beside = max(_BESIDE, 16 * total)  # no number is longer
+        classes, names = (_beside(path, archive, key, beside) for key in (labels, "class_names"))
+        texts = None if names is None else [_text(n) for n in np.ravel(names)]
     with naming(path):
-        pixels, classes = found[images], found.get(labels)
         if images != "images":
             pixels = channels_first(pixels)
             classes = (
                 classes[:, 0] if classes is not None and classes.shape[1:] == (1,) else classes
             )
+        if classes is not None and classes.shape != (total,):
+            raise labels_misfit(classes.shape, total)
+        classes = None if classes is None else classes[: len(pixels)]
         return limited(pixels, classes, texts, limit, name, bounds)
+
+
+class _Member:
+    """An array in an .npz file, of which the header is read, and then as much as is asked for.
+
+    Raises:
+        ValueError: a header of another version, of pickled objects, or of another size than the
+            archive states.
+    """
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile, key: str) -> None:
+        name = key if key in archive.namelist() else f"{key}{_NPY}"
+        self._path, self._file = path, archive.open(name)
+        version = format.read_magic(self._file)
+        if version not in _HEADERS:
+            raise ValueError(f"{key!r} is of version {version} of the format .npy")
+        self.shape, self._fortran, self._dtype = _HEADERS[version](self._file)
+        if self._dtype.hasobject:
+            raise ValueError(f"{key!r} holds pickled objects")
+        self.size = math.prod(self.shape) * self._dtype.itemsize
+        stated = archive.getinfo(name).file_size - self._file.tell()
+        if self.size != stated:
+            raise ValueError(f"{key!r} has {stated} bytes where {self.size} are expected")
+
+    def __enter__(self) -> "_Member":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, limit: int | None = None) -> NDArray[Any]:
+        """The array, or the first rows of it."""
+        shape = self.shape
+        if limit is not None and shape and not self._fortran:
+            shape = (min(limit, shape[0]), *shape[1:])
+        size = math.prod(shape) * self._dtype.itemsize
+        check_promise(self._path, size, own=_OWN)
+        data = np.empty(size, np.uint8)
+        if filled(self._file, data) < size:
+            raise ValueError("it is truncated")
+        return data.view(self._dtype).reshape(shape, order="F" if self._fortran else "C")
+
+
+def _beside(path: Path, archive: zipfile.ZipFile, key: str, most: int) -> NDArray[Any] | None:
+    """An array beside the images; None where there is none."""
+    if not {key, f"{key}{_NPY}"} & {*archive.namelist()}:
+        return None
+    with _Member(path, archive, key) as member:
+        if member.size > most:
+            raise ValueError(f"{key!r} has {member.size} bytes, where {most} suffice")
+        return member.read()
 
 
 def load_npy(path: Path, limit: int | None, name: str, bounds: Bounds) -> ImageSet:
@@ -90,10 +147,8 @@ def load_npy(path: Path, limit: int | None, name: str, bounds: Bounds) -> ImageS
         InputError: a damaged file, pickled objects, or what `ImageSet` refuses.
     """
     _check_kind(path, "npy")
-    try:
+    with _arrays(path):
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _UNREADABLE as error:
-        raise _no_arrays(path, error) from error
     with naming(path):
         return limited(channels_first(pixels), None, None, limit, name, bounds)
 
@@ -103,10 +158,14 @@ def _check_kind(path: Path, own: str) -> None:
         raise error
 
 
-def _no_arrays(path: Path, error: Exception) -> InputError:
-    return InputError(
-        f"{path} is no readable {path.suffix} file of plain arrays ({error}). Copy it again, or "
-        "save it anew with np.savez(path, images=..., labels=...); pickled objects are not loaded."
+def _arrays(path: Path) -> AbstractContextManager[None]:
+    """What damaged files raise inside the block becomes an `InputError`."""
+    return reading(
+        path,
+        f"is no readable {path.suffix} file of plain arrays",
+        "Copy it again, or save it anew with np.savez(path, images=..., labels=...); pickled "
+        "objects are not loaded.",
+        _OWN,
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,22 @@ from PIL import Image
 
 from geomadv.errors import InputError
 from geomadv.framing import Framing, by
-from geomadv.images.formats import naming
+from geomadv.images.formats import check_promise, naming
 from geomadv.images.imageset import ImageSet
 from geomadv.images.labelling import Part, listing
-from geomadv.images.pixels import COLOUR, UNREADABLE, channels, unreadable, upright
+from geomadv.images.pixels import COLOUR, ORIENTATION, channels, unreadable, upright
 from geomadv.images.readers import Reader, to_float32
 
 # So many files tell the sizes of a set in words.
 _LOOKED_AT = 1000
 # Orientations of EXIF that exchange height and width.
-_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)
+_TURNED = (5, 6, 7, 8)
+# Bytes of bits that any header may promise: some formats pack a picture of one colour more tightly
+# than deflate.
+_SPARE = 2**20
+# Of an image so many times as large as its frame only the part around it is resized.
+_LONG = 8
+_SUPPORT = 3.0  # pixels to either side that the widest filter looks at (Lanczos)
 
 
 class FolderReader(Reader):
@@ -89,10 +96,11 @@ class FolderReader(Reader):
     def _decode(self, path: Path) -> NDArray[Any]:
         try:
             with naming(path), Image.open(path) as image:
+                _check_size(path, image)
                 return channels(_framed(upright(image), self.framing))
         except InputError:
             raise
-        except UNREADABLE as error:
+        except Exception as error:  # damaged bytes may raise anything
             raise unreadable(path, error) from error
 
     def fingerprint(self, index: NDArray[np.int64]) -> bytes:
@@ -115,12 +123,20 @@ class FolderReader(Reader):
 def _header(path: Path) -> tuple[tuple[int, int], bool]:
     try:
         with Image.open(path) as image:
+            _check_size(path, image)  # before EXIF is asked for: of PNG, pixels come first
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
+            turned = image.getexif().get(ORIENTATION) in _TURNED
             coloured = image.mode in COLOUR
-    except UNREADABLE as error:
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes may raise anything
         raise unreadable(path, error) from error
     return ((width, height) if turned else (height, width)), coloured
+
+
+def _check_size(path: Path, image: Image.Image) -> None:
+    """Refuses a file that cannot hold the pixels that its header promises."""
+    check_promise(path, image.width * image.height // 8, _SPARE, ("image",))
 
 
 def _framed(image: Image.Image, framing: Framing) -> Image.Image:
@@ -131,10 +147,31 @@ def _framed(image: Image.Image, framing: Framing) -> Image.Image:
     if framing.stays(size):
         return image
     height, width = framing.resized(size)
-    image = image.resize((width, height), Image.Resampling[framing.interpolation.upper()])
+    method = Image.Resampling[framing.interpolation.upper()]
     frame = framing.size or (height, width)
     left, top = round((width - frame[1]) / 2), round((height - frame[0]) / 2)
-    return image.crop((left, top, left + frame[1], top + frame[0]))
+    box = (left, top, left + frame[1], top + frame[0])
+    if height * width <= _LONG * frame[0] * frame[1]:
+        return image.resize((width, height), method).crop(box)
+    scale = image.width / width, image.height / height
+    return _part(image, [v * scale[k % 2] for k, v in enumerate(box)], scale, frame, method)
+
+
+def _part(
+    image: Image.Image,
+    box: Sequence[float],
+    scale: tuple[float, float],
+    frame: tuple[int, int],
+    method: Image.Resampling,
+) -> Image.Image:
+    """A box of an image resized to a frame: what resizing all of it gives there, to rounding."""
+    reach = [_SUPPORT * max(1.0, s) + 1 for s in scale]
+    left, top = (max(0, int(box[k] - reach[k])) for k in range(2))
+    right, bottom = (min(image.size[k], ceil(box[2 + k] + reach[k])) for k in range(2))
+    piece = image.crop((left, top, right, bottom))
+    low = max(0.0, box[0] - left), max(0.0, box[1] - top)
+    high = min(piece.width, box[2] - left), min(piece.height, box[3] - top)
+    return piece.resize(frame[::-1], method, box=(*low, *high))
 
 
 def load_folder(

@@ -2,11 +2,12 @@
 
 import contextlib
 import gzip
+import math
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate cannot expand more than 1032-fold (zlib technical details): a header that promises more
 # is damaged, and no memory is spent on it.
 _MOST_EXPANSION = 1032
+# Bytes of an unpacked file that are looked at before more of it is.
+_BLOCK = 2**24
 _IDX_UINT8 = 0x08
 _CIFAR_SHAPE = (3, 32, 32)
 
@@ -40,12 +43,14 @@ CIFAR10_NAMES = (
 )
 
 
-def damaged(path: Path, finding: str) -> InputError:
-    """The error for a file whose content is not what its place promises."""
-    return other_kind(path, "the file", _OWN) or InputError(
-        f"{path} {finding}. Copy or download the file again, or move it away if it is of another "
-        "kind."
-    )
+_COPY = "Copy or download the file again, or move it away if it is of another kind."
+
+
+def damaged(
+    path: Path, finding: str, remedy: str = _COPY, own: Collection[str] = _OWN
+) -> InputError:
+    """The error for a file whose content is not what its place promises; `own`: its kind."""
+    return other_kind(path, "the file", own) or InputError(f"{path} {finding}. {remedy}")
 
 
 @contextlib.contextmanager
@@ -57,6 +62,33 @@ def naming(path: Path) -> Iterator[None]:
         if str(path) in str(error):
             raise
         raise InputError(f"{path}: {error}") from error
+
+
+@contextlib.contextmanager
+def reading(
+    path: Path, finding: str, remedy: str = _COPY, own: Collection[str] = _OWN
+) -> Iterator[None]:
+    """Turns whatever decoding a file raises inside the block into one `InputError`.
+
+    finding: what is then said of the file: "is no pickled batch"; remedy: what to do.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes may raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise damaged(path, f"{finding} ({reason})", remedy, own) from error
+
+
+def check_promise(path: Path, promised: int, spare: int = 0, own: Collection[str] = _OWN) -> None:
+    """Refuses a file that cannot hold what its header promises, before memory is spent on it.
+
+    promised: bytes, unpacked; spare: so many more are let pass.
+    """
+    if promised > _MOST_EXPANSION * path.stat().st_size + spare:
+        finding = f"is too small for the {promised} bytes that its header promises"
+        raise damaged(path, finding, own=own)
 
 
 @contextlib.contextmanager
@@ -84,12 +116,23 @@ def open_binary(path: Path) -> Iterator[_File]:
 
 def _take(file: _File, path: Path, count: int) -> Pixels:
     """The next count bytes as a writable array."""
-    if count > _MOST_EXPANSION * path.stat().st_size:
-        raise damaged(path, f"is too small for the {count} bytes that its header promises")
-    data = file.read(count)
-    if len(data) < count:
-        raise damaged(path, f"is truncated: {len(data)} bytes where {count} are expected")
-    return np.frombuffer(bytearray(data), dtype=np.uint8)
+    check_promise(path, count)
+    data = np.empty(count, dtype=np.uint8)
+    if (found := filled(file, data)) < count:
+        raise damaged(path, f"is truncated: {found} bytes where {count} are expected")
+    return data
+
+
+def filled(file: _File | IO[bytes], data: Pixels) -> int:
+    """Reads into an array (n,) until it is full or the file ends; gives the number of bytes."""
+    found = 0
+    while found < len(data):
+        block = file.read(min(_BLOCK, len(data) - found))
+        if not block:
+            break
+        data[found : found + len(block)] = np.frombuffer(block, np.uint8)
+        found += len(block)
+    return found
 
 
 def read_idx(path: Path, limit: int | None = None) -> tuple[Pixels, int]:
@@ -166,14 +209,7 @@ def read_cifar(
     parts: list[Pixels] = []
     missing = limit
     for path in paths:
-        records = _read_records(path, label_bytes, missing)
-        labels = records[:, label_bytes - 1]
-        if labels.max() >= classes:
-            raise damaged(
-                path,
-                f"has label {int(labels.max())} in record {int(labels.argmax())}, which CIFAR-"
-                f"{classes} (records of {records.shape[1]} bytes) does not know",
-            )
+        records = _read_records(path, label_bytes, classes, missing)
         parts.append(records)
         if missing is not None:
             missing -= len(records)
@@ -184,17 +220,36 @@ def read_cifar(
     return images, records[:, label_bytes - 1].astype(np.int64)
 
 
-def _read_records(path: Path, label_bytes: int, limit: int | None) -> Pixels:
+def _read_records(path: Path, label_bytes: int, classes: int, limit: int | None) -> Pixels:
+    """Records, whose labels are checked block by block: what is no CIFAR is not unpacked whole."""
     size = label_bytes + int(np.prod(_CIFAR_SHAPE))
+    blocks: list[Pixels] = []
+    found, wanted = 0, math.inf if limit is None else size * limit
     with open_binary(path) as file:
-        data = file.read(-1 if limit is None else size * limit)
-    if len(data) == 0 or len(data) % size:
+        while found < wanted:
+            data = file.read(int(min(_BLOCK // size * size, wanted - found)))
+            found += len(data)
+            if not data and blocks:
+                break
+            if len(data) == 0 or len(data) % size:
+                raise damaged(
+                    path,
+                    f"is truncated or of another format: {found} bytes, no whole number of CIFAR "
+                    f"records of {size} bytes",
+                )
+            blocks.append(np.frombuffer(data, dtype=np.uint8).reshape(-1, size))
+            _check_cifar_labels(path, blocks[-1], label_bytes, classes)
+    return np.concatenate(blocks)
+
+
+def _check_cifar_labels(path: Path, records: Pixels, label_bytes: int, classes: int) -> None:
+    labels = records[:, label_bytes - 1]
+    if labels.max() >= classes:
         raise damaged(
             path,
-            f"is truncated or of another format: {len(data)} bytes, no whole number of CIFAR "
-            f"records of {size} bytes",
+            f"has label {int(labels.max())} in record {int(labels.argmax())}, which CIFAR-"
+            f"{classes} (records of {records.shape[1]} bytes) does not know",
         )
-    return np.frombuffer(bytearray(data), dtype=np.uint8).reshape(-1, size)
 
 
 def find_batches(folder: Path, pattern: str) -> list[Path]:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,13 @@ from geomadv.errors import InputError
 from geomadv.files.guard import SECONDS, output_of
 from geomadv.files.kinds import hdf5_refusal
 from geomadv.images.containers import limited, missing_key
-from geomadv.images.formats import damaged, naming
-from geomadv.images.imageset import ImageSet
+from geomadv.images.formats import check_promise, damaged, naming
+from geomadv.images.imageset import ImageSet, labels_misfit
 from geomadv.images.readers import Reader, as_slice, check_layout, check_pixels, to_float32
 
 Bounds = tuple[float, float]
+# Bytes that a dataset of any file may promise.
+_SPARE = 2**23
 
 _READ_TEXTS = """
 import json, sys, h5py
@@ -36,7 +39,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, RuntimeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes may raise anything
         refusal = hdf5_refusal(path, error, "the image file", ())
         raise refusal or damaged(path, f"is no readable HDF5 file ({error})") from error
 
@@ -65,7 +70,7 @@ def load_hdf5(
         data = _dataset(file, images, path)
         packing, shape = _packing(data, path), data.shape
         check_layout(shape, packing.dtype(data.dtype), bounds, str(path))
-        classes = _integers(file, labels, path)
+        classes = _integers(file, labels, path, shape[0])
         names = _names(file, path)
     with naming(path):
         reader = HDF5Reader(path, images, shape, bounds, packing)
@@ -79,8 +84,8 @@ def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     """A dataset whose content can be read here."""
     data = file.get(key)
     if data is None and (link := file.get(key, getlink=True)) is not None:
-        where = getattr(link, "filename", "this file")
-        raise _gone(path, key, f"a link to {link.path!r} in {where}")
+        where, what = getattr(link, "filename", "this file"), getattr(link, "path", key)
+        raise _gone(path, key, f"a link to {what!r} in {where}")
     if not isinstance(data, h5py.Dataset):
         raise missing_key(path, key, list(file))
     for source in data.virtual_sources() if data.is_virtual else ():
@@ -89,6 +94,8 @@ def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     for source, *_ in data.external or ():
         if not Path(source).is_file():
             raise _gone(path, key, f"stored in {source}")
+    if not data.is_virtual and not data.external:  # filters other than deflate pack more tightly
+        check_promise(path, math.prod(data.shape or ()) * data.dtype.itemsize, _SPARE)
     _check_filters(data, path)
     return data
 
@@ -116,7 +123,7 @@ def _check_filters(data: h5py.Dataset, path: Path) -> None:
             )
 
 
-def _integers(file: h5py.File, key: str, path: Path) -> NDArray[Any] | None:
+def _integers(file: h5py.File, key: str, path: Path, count: int) -> NDArray[Any] | None:
     """Labels, None where there are none; texts, which cannot be labels, are not read."""
     if key not in file and file.get(key, getlink=True, default=None) is None:
         return None
@@ -126,6 +133,9 @@ def _integers(file: h5py.File, key: str, path: Path) -> NDArray[Any] | None:
             f"{path}: {key!r} is of type {data.dtype}; expected integers (N,), one class number "
             "per image, and the names of the classes as 'class_names'."
         )
+    if data.shape != (count,):
+        with naming(path):
+            raise labels_misfit(data.shape, count)
     return np.asarray(data[...])
 
 

@@ -19,6 +19,8 @@ from geomadv.images.readers import ArrayReader, Reader, as_slice, chunks
 # Up to this size the float32 images of a set are kept once read, so that `set.images[i]` in a loop
 # does not convert or decode the whole set at each turn.
 _KEEP_BYTES = 2**30
+# Far more classes than any data set has: a typing error must not fill the memory with names.
+MOST_CLASSES = 10**6
 
 
 class ImageSet:
@@ -288,6 +290,14 @@ def listed(words: Sequence[str], most: int = 20) -> str:
     return ", ".join(words[:most]) + rest
 
 
+def labels_misfit(shape: tuple[int, ...], n: int) -> InputError:
+    """The error for labels of another shape than (n,)."""
+    return InputError(
+        f"labels have shape {shape} for {n} images; expected ({n},), one class number per image, "
+        "in the same order."
+    )
+
+
 def _check_labels(labels: Any, n: int) -> NDArray[np.int64]:
     """Labels as an own (n,) int64 array."""
     check_device("labels", labels)
@@ -296,10 +306,7 @@ def _check_labels(labels: Any, n: int) -> NDArray[np.int64]:
     except ValueError as error:
         raise InputError(f"labels are no array ({error}); expected shape ({n},).") from error
     if array.shape != (n,):
-        raise InputError(
-            f"labels have shape {array.shape} for {n} images; expected ({n},), one class number "
-            "per image, in the same order."
-        )
+        raise labels_misfit(array.shape, n)
     if array.dtype.kind not in "iu":
         raise InputError(
             f"labels are {array.dtype}; expected integers. Convert them: labels.astype(int)."
@@ -309,12 +316,22 @@ def _check_labels(labels: Any, n: int) -> NDArray[np.int64]:
             f"labels contain {int(array.min())}, first at position {int(array.argmin())}; class "
             "numbers start at 0. Renumber them, or pass labels=None where there are none."
         )
+    if array.max() >= 2**63:
+        raise InputError(
+            f"labels contain {int(array.max())}, first at position {int(array.argmax())}, which is "
+            "no class number. Renumber the classes from 0."
+        )
     return array.astype(np.int64)
 
 
 def _check_names(names: Sequence[str] | None, labels: NDArray[np.int64] | None) -> tuple[str, ...]:
     classes = 0 if labels is None else int(labels.max()) + 1
     if names is None:
+        if classes > MOST_CLASSES:
+            raise InputError(
+                f"labels go up to {classes - 1}, expected at most {MOST_CLASSES - 1}. Renumber the "
+                "classes from 0."
+            )
         return tuple(str(c) for c in range(classes))
     if len(names) < classes:
         raise InputError(

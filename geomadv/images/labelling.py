@@ -9,6 +9,7 @@ from typing import Any
 
 from geomadv.errors import InputError
 from geomadv.files.kinds import broken_link
+from geomadv.images.imageset import MOST_CLASSES
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 LABELS = "labels.csv"
@@ -298,9 +299,10 @@ def _from_csv(folder: Path) -> Part:
 
 
 def _class_index(text: str | None, path: Path, line: int) -> int:
-    # Far more classes than any data set has: a typing error must not fill the memory with names.
-    if text is None or not text.strip().isdecimal() or int(text) >= 10**6:
+    digits = (text or "").strip()
+    if not digits.isdecimal() or len(digits) > 20 or int(digits) >= MOST_CLASSES:
         raise InputError(
-            f"{path}, line {line}: class_index is {text!r}; expected an integer from 0 to 999999."
+            f"{path}, line {line}: class_index is {text!r}; expected an integer from 0 to "
+            f"{MOST_CLASSES - 1}."
         )
-    return int(text)
+    return int(digits)

@@ -8,17 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomadv.files.pickled import read_pickled
-from geomadv.images.formats import damaged
+from geomadv.images.formats import damaged, reading
 
 _SHAPE = (3, 32, 32)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, "is no pickled CIFAR batch"):
         return read_pickled(path)
-    # Damaged pickles raise whatever their wrong instructions lead to.
-    except Exception as error:
-        raise damaged(path, f"is no pickled CIFAR batch ({error})") from error
 
 
 def find_pickled(folder: Path, split: str, classes: int) -> list[Path]:

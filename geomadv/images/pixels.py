@@ -1,6 +1,5 @@
 """Pillow's images as pixels of a known scale: one table of modes."""
 
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,8 @@ _GREY, COLOUR = ("1", "L", "LA"), ("P", "RGB", "RGBA", "CMYK")
 _SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
 # Older versions of Pillow open 16-bit grey files of these formats in a mode of 32 bits.
 _SIXTEEN_IN_32 = ("PNG", "PPM")
-_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC, ORIENTATION = 258, 262, 274  # tags of TIFF and EXIF
 _WHITE_IS_ZERO = 0
-
-# What Pillow raises for files that it cannot read; damaged PNG files are a SyntaxError to it.
-UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -30,11 +26,12 @@ def upright(image: Image.Image) -> Image.Image:
     Raises:
         InputError: a mode whose scale is not known.
     """
-    stored, image = image, ImageOps.exif_transpose(image)
-    if image.mode in _GREY:
-        return image.convert("L")
-    if image.mode in COLOUR:
-        return image.convert("RGB")
+    stored = image
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    for mode, modes in (("L", _GREY), ("RGB", COLOUR)):
+        if image.mode in modes:
+            return image if image.mode == mode else image.convert(mode)
     if image.mode in _SIXTEEN or (image.mode == "I" and stored.format in _SIXTEEN_IN_32):
         _check_tiff(stored)
         return Image.fromarray(np.asarray(image).astype(np.float32) / np.float32(65535))
