@@ -445,6 +445,37 @@ def test_damaged_bytes_are_read_or_refused(kind: str, state: State) -> None:
             read_checkpoint(Path("w.pt"))
 
 
+ODD: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "meta": (lambda t: t.to("meta"), "on the device meta"),
+    "sparse": (lambda t: t.to_sparse(), "sparse.*to_dense"),
+    "quantised": (
+        lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8),
+        "quantised.*dequantize",
+    ),
+    "complex": (lambda t: t + 1j, "complex64.*float32"),
+    "whole": (lambda t: t.to(torch.int8), "int8.*float32"),
+    "truth values": (lambda t: t > 0, "bool.*float32"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
+def test_tensors_that_are_no_plain_weights_are_refused_by_name(
+    kind: str, twice: bool, state: State
+) -> None:
+    odd, message = ODD[kind]
+    changed = {**state, "5.weight": odd(state["5.weight"])}
+    torch.save({"net": changed, "ema": changed} if twice else changed, "w.pt")
+    with pytest.raises(InputError, match=rf"w\.pt: \S*5\.weight is .*{message}"):
+        load_network(NAME, weights="w.pt", input_shape=SHAPE)
+
+
+def test_odd_tensors_beside_the_weights_do_not_matter(state: State) -> None:
+    beside = {str(k): odd(torch.ones(4)) for k, (odd, _) in enumerate(ODD.values())}
+    torch.save({"net": state, "beside": beside}, "w.pt")
+    load_network(NAME, weights="w.pt", input_shape=SHAPE)
+
+
 def test_a_scripted_network_works_as_the_message_says(state: State) -> None:
     module = plain().eval()
     module.load_state_dict(state)

@@ -99,6 +99,8 @@ def put_weights(
     fitting = [c for c in candidates if not set(c.unexpected) - known]
     if not fitting:
         raise InputError(_misfit(full, names, given, checkpoint, network, known))
+    for own, name in [pair for c in fitting for pair in c.used.items()]:
+        _check_numbers(full[own], checkpoint, name)
     chosen = _chosen(fitting, checkpoint, network, key)
     taken = {own: checkpoint.entries[name].value for own, name in chosen.used.items()}
     full.update(taken)  # keeps the layers' versions beside the tensors: MNASNet asks for its own
@@ -187,6 +189,32 @@ def _candidates(
             unexpected = _unexpected(prefix, complete, given, checkpoint)
             found.append(_Candidate(prefix, _place(prefix, given[name]), complete, unexpected))
     return found
+
+
+def _check_numbers(own: Tensor, checkpoint: Checkpoint, name: str) -> None:
+    """Refuses tensors without plain values, and numbers that cannot stand for the network's."""
+    value = checkpoint.entries[name].value
+    if value.is_meta:
+        found, remedy = "on the device meta, without values", "save the loaded weights"
+    elif value.is_quantized:
+        found, remedy = "quantised", "save them after dequantize()"
+    elif value.layout != torch.strided:
+        found, remedy = "sparse", "save them after to_dense()"
+    elif _numbers(own) != _numbers(value):
+        found, remedy = f"{value.dtype}", f"save them after to({own.dtype}), if they stand for such"
+    else:
+        return
+    raise InputError(
+        f"weights {checkpoint.origin}: {name} is {found}; expected plain {own.dtype} or alike: "
+        f"{remedy}."
+    )
+
+
+def _numbers(value: Tensor) -> str:
+    """The kind of numbers that a tensor holds; truth values were whole numbers once."""
+    if value.is_complex():
+        return "complex"
+    return "real" if value.is_floating_point() else "whole"
 
 
 def _unexpected(prefix: str, used: Names, given: Names, checkpoint: Checkpoint) -> tuple[str, ...]:

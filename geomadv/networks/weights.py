@@ -1,5 +1,6 @@
 """Weight files: found, and read by their content without running code."""
 
+import itertools
 import os
 import pickle
 import re
@@ -37,7 +38,10 @@ _ARCHIVES = (
     (r"\.h5$", "a Keras archive", "Convert its arrays to a PyTorch state dict."),
     ("", "a zip archive without tensors of torch.save", "Unpack it and name the file inside."),
 )
-_DEPTH = 12  # of mappings inside mappings; a pickle may hold itself
+# Of mappings inside mappings, and how many things they hold: a pickle may hold itself.
+_DEPTH, _MOST_ITEMS = 12, 10**5
+# torch.save does not compress; archives that were packed again become a little smaller.
+_MOST_EXPANSION, _SPARE = 16, 2**26
 
 
 def weight_folders() -> list[Path]:
@@ -121,7 +125,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = _unpickled(path)
     inside = content if isinstance(content, Mapping | list | tuple) else {}
     keys = tuple(map(str, inside if isinstance(inside, Mapping) else range(len(inside))))
-    return Checkpoint(str(path), keys, dict(_entries(inside, "", 0)))
+    entries = dict(itertools.islice(_entries(inside, "", 0), _MOST_ITEMS + 1))
+    if len(entries) > _MOST_ITEMS:
+        raise InputError(
+            f"weights {path} hold more than {_MOST_ITEMS} tensors, perhaps in lists of the same "
+            f"lists. Save the state dict alone: {_STATE_DICT}."
+        )
+    return Checkpoint(str(path), keys, entries)
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -152,8 +162,11 @@ def _archive(path: Path) -> list[tuple[str, str]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
+            size = sum(info.file_size for info in archive.infolist())
     except Exception as error:  # damaged bytes may raise anything
         return [(f"a zip archive that cannot be read ({error})", _FETCH)]
+    if size > _MOST_EXPANSION * path.stat().st_size + _SPARE:
+        return [(f"a zip archive that would unpack to {size} bytes, which no weights do", _FETCH)]
     for pattern, what, remedy in _ARCHIVES:
         tensors = not pattern and any(re.search(r"(^|/)data\.pkl$", m) for m in members)
         if not tensors and any(re.search(pattern, member) for member in members):
@@ -216,7 +229,7 @@ def _entries(content: Any, node: str, depth: int) -> Iterator[tuple[str, Entry]]
     items = content.items() if isinstance(content, Mapping) else enumerate(content)
     for key, value in items:
         name = f"{node}.{key}" if node else str(key)
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and not value.is_nested:
             yield name, Entry(value.detach(), node, stored=True)
         elif _are_numbers(value):
             yield name, Entry(torch.tensor(value, dtype=torch.float64), node, stored=False)
