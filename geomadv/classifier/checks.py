@@ -37,11 +37,13 @@ def usable_device(value: torch.device | str) -> torch.device:
     try:
         device = torch.device(value)
         torch.empty(1, device=device)
-        if device.type != "meta":
+        if device.type != "meta" and (device.type != "cpu" or not device.index):
             return device
-        reason = "tensors have no values there"
+        reason = "there is one CPU" if device.type == "cpu" else "tensors have no values there"
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0].removesuffix(".")
+        if reason.startswith("Expected one of"):
+            reason = "torch knows no such device"
     raise InputError(f"device={value!r} (--device): {reason}. Expected cpu, cuda or cuda:1.")
 
 

@@ -12,7 +12,7 @@ import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import Count
+from geomadv.pipeline.settings import Count, Draws
 from geomadv.pipeline.study import Study
 from geomadv.pipeline.universality import QUICK, SETS, radius_of, search_work, sized
 from geomadv.pipeline.work import FORWARD, TRAINING, Case, Walk, Work
@@ -36,7 +36,7 @@ class Transfer:
     grey images ten times that."""
     passes: Count = 3
     """Passes over the sample set at most."""
-    draws: Count = 10
+    draws: Draws = 10
     """Random perturbations of the same norm."""
 
 
@@ -174,7 +174,7 @@ class Categories:
     """Smallest and largest norm as shares of the mean image norm."""
     levels: tuple[float, ...] = (0.5,)
     """Shares of images that count as fooled; the figure shows the first."""
-    draws: Count = 20
+    draws: Draws = 20
     """Random directions."""
     passes: Count = 2
     """Passes of each universal search at most."""

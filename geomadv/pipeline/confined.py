@@ -10,7 +10,7 @@ import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.linalg import NestedSubspaces
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import LARGE_IMAGE, Count, Counts
+from geomadv.pipeline.settings import LARGE_IMAGE, Counts, Draws
 from geomadv.pipeline.subspaces import DENSE, SINGULAR, curved_ends, singular_flops
 from geomadv.pipeline.work import FORWARD, Case, Unit, Walk, Work
 
@@ -26,7 +26,7 @@ class ConfinedDeepfool:
     """Test images; default: 200, 100 for images of over 1,024 numbers, 30 of over 4,096."""
     dimensions: Counts = ()
     """Dimensions d of the subspaces; default: 10 to 16 up to D, evenly on a logarithmic axis."""
-    draws: Count = 5
+    draws: Draws = 5
     """Random subspaces of each dimension; each image is attacked in one of them."""
 
 

@@ -11,7 +11,7 @@ import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import Count
+from geomadv.pipeline.settings import Count, Draws
 from geomadv.pipeline.work import FORWARD, Case, Work
 
 # Doublings of the boundary distance until the directions lead into their classes: 4 by
@@ -34,7 +34,7 @@ class ScoreCurves:
     """Scales on either side of zero, at least 3."""
     reach: float | None = None
     """Largest scale in image units; default: where the directions have led into their classes."""
-    draws: Count = 1000
+    draws: Draws = 1000
     """Bootstrap resamplings of the images, for the intervals of the shares of variance."""
 
 

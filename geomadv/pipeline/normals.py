@@ -9,7 +9,7 @@ import xarray as xr
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count, Shares
+from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count, Draws, Shares
 from geomadv.pipeline.work import FORWARD, STORED_IMAGE, Case, End, Walk, Work
 
 # Operations of the eigenvalues of a symmetric matrix with vectors, by the cube of its side, and of
@@ -113,7 +113,7 @@ class NormalSvd:
 
     rank: Count = 100
     """Leading directions to keep; fewer where there are fewer normals or pixels."""
-    baseline_draws: Count = 10
+    baseline_draws: Draws = 10
     """Random matrices behind the baseline's spread."""
 
 
@@ -191,7 +191,7 @@ class RandomSubspaceFooling:
     """Dimensions m of the leading normal subspace; those beyond the stored rank are left out."""
     relative_norms: Shares = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
     """Norms of the perturbation as shares of the mean image norm."""
-    draws: Count = 10
+    draws: Draws = 10
     """Random vectors per dimension."""
 
 

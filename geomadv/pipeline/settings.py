@@ -32,24 +32,36 @@ class Bound:
         least: the smallest number.
         above: greater than `least`, and finite.
         some: a list must not be empty.
+        most: the largest number.
     """
 
     least: float
     above: bool = False
     some: bool = False
+    most: float = math.inf
 
     def check(self, value: Any, where: str) -> None:
         """Raises an `InputError` for a value out of bounds; texts and None have none."""
         several = isinstance(value, tuple)
         numbers = [v for v in (value if several else [value]) if isinstance(v, int | float)]
-        fits = all(self.least < v < math.inf if self.above else v >= self.least for v in numbers)
+        fits = all(
+            self.least < v < math.inf if self.above else self.least <= v <= self.most
+            for v in numbers
+        )
         if not fits or (several and self.some and not value):
             words = f"> {self.least:g} and finite" if self.above else f"at least {self.least:g}"
+            words += f" and at most {self.most:g}" if self.most < math.inf else ""
             count = f"a list{' of one or more numbers' * self.some}, each " if several else ""
             raise InputError(f"{where} = {plain(value)}: expected {count}{words}.")
 
 
+# No whole number of a setting is larger: images, passes, dimensions. Seeds and bytes are: they are
+# stored as int64.
+MOST = 10**9
+_MOST_STORED = 2**63 - 1
+
 Count = Annotated[int, Bound(1)]
+Draws = Annotated[int, Bound(1, most=10**6)]
 Counts = Annotated[tuple[int, ...], Bound(1)]
 Shares = Annotated[tuple[float, ...], Bound(0, above=True, some=True)]
 
@@ -108,11 +120,25 @@ def _restored(kind: Any, value: Any, where: str) -> Any:
             found = _one(option, value)
         except (TypeError, ValueError):
             continue
-        for bound in bounds:
+        for bound in (*bounds, Bound(-math.inf, most=MOST) if _is_whole(found) else None):
             if isinstance(bound, Bound):
                 bound.check(found, where)
         return found
     raise InputError(f"{where} = {value!r}: expected {_words(kind)}.")
+
+
+def _is_whole(value: Any) -> bool:
+    values = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(v, int) for v in values)
+
+
+def check_whole(name: str, value: Any, least: int, most: int = _MOST_STORED) -> None:
+    """Raises an `InputError` for what is neither None nor a whole number in bounds."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if value is not None and not (whole and least <= value <= most):
+        raise InputError(
+            f"{name}={value!r}: expected a whole number, at least {least} and at most {most}."
+        )
 
 
 def _is_union(kind: Any) -> bool:

@@ -16,6 +16,7 @@ import tyro
 
 from geomadv import distributed
 from geomadv.classifier import Classifier
+from geomadv.classifier.checks import usable_device
 from geomadv.errors import InputError, ShapeError
 from geomadv.files.writing import check_writable
 from geomadv.images import ImageSet, list_images, load_images
@@ -27,6 +28,7 @@ from geomadv.networks import ZOO, list_networks, load_network
 from geomadv.networks.pretrained import find_pretrained
 from geomadv.networks.sources import states_shape
 from geomadv.pipeline.experiment import Sample
+from geomadv.pipeline.settings import MOST, check_whole
 
 _Name = tyro.conf.arg(metavar="NAME")
 
@@ -250,14 +252,6 @@ class Study:
     _common: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("seed", self.seed, 0),
-            ("batch_size", self.place.batch_size, 1),
-            ("memory", self.place.memory, 1),
-        ):
-            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-            if value is not None and not (whole and value >= least):
-                raise InputError(f"{name}={value!r}: expected a whole number, at least {least}.")
         self.seed = None if self.seed is None else int(self.seed)
 
     @property
@@ -307,6 +301,15 @@ class Study:
         return self.dataset in list_images() and not (self.flags or {}).get("test_images")
 
 
+def _check_manner(place: Place, seed: int | None) -> None:
+    """Raises an `InputError` for a device that is not there, or numbers out of bounds."""
+    if place.device != "auto":
+        usable_device(place.device)
+    check_whole("seed", seed, 0)
+    check_whole("batch_size", place.batch_size, 1, MOST)
+    check_whole("memory", place.memory, 1)
+
+
 def study(
     subject: Subject,
     place: Place,
@@ -314,6 +317,7 @@ def study(
     given: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Study:
     """The study of a network and images that are named."""
+    _check_manner(place, seed)
     defaults = Subject()
     flags = {n: v for n, v in vars(subject).items() if v != getattr(defaults, n) or n == "network"}
     net = subject.load(place.device)
@@ -339,6 +343,7 @@ def study_of(
     given: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Study:
     """The study of objects: what `ga.run` works on."""
+    _check_manner(place, seed)
     if not isinstance(net, str | Classifier):
         raise InputError(
             f"net: found a {type(net).__name__}, expected a Classifier or a name. Wrap a module: "

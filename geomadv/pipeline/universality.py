@@ -10,7 +10,7 @@ import xarray as xr
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import Count, Shares
+from geomadv.pipeline.settings import Count, Draws, Shares
 from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Forward, Walk, Work
 
 # Share of the images that a universal perturbation does not fool while it is sought, in a plan: by
@@ -165,7 +165,7 @@ class NormComparison:
     """Leading normal directions whose span is drawn from."""
     curved: Count = 2
     """Most positively curved directions per class whose span is drawn from."""
-    draws: Count = 10
+    draws: Draws = 10
     """Random vectors of each kind, and images whose own perturbation is tried."""
 
 
