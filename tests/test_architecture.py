@@ -38,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
         *("curvature", "distributed"),
     },
     "results": {"files", "distributed"},
-    "plotting": {"linalg", "experiments"},
+    "plotting": {"files", "linalg", "experiments"},
     "claims": {"linalg", "experiments"},
     # It alone knows them all, and its definitions are written in the public names.
     "pipeline": {

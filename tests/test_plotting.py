@@ -303,3 +303,24 @@ def test_several_networks_side_by_side():
     figure = plotting.categories(xr.concat(both, "network", combine_attrs="override"))
     assert [axes.get_title() for axes in figure.axes[:2]] == ["a", "b"]
     assert figure.get_figwidth() == PAGE
+
+
+@pytest.mark.parametrize("kind", ["figure", "page"])
+def test_a_figure_appears_whole_or_not_at_all(tmp_path, monkeypatch, kind):
+    """Whoever looks while it is written sees the one before."""
+    drawing = "new page" if kind == "page" else Figure()
+    names = ["f.html"] if kind == "page" else ["f.pdf", "f.png"]
+    for name in names:
+        (tmp_path / name).write_text("before")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("geomadv.files.writing.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            plotting.save_figure(drawing, tmp_path, "f")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(names, "before")
+    plotting.save_figure(drawing, tmp_path, "f")
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert all(p.read_bytes() != b"before" for p in tmp_path.iterdir())

@@ -120,6 +120,14 @@ def replacing(path: Path, temporary: Path) -> Iterator[OutputFile]:
             raise
 
 
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a small file that appears whole or not at all; raises `InputError` as `replacing`."""
+    with refusals(path):
+        remove_strays(path)
+    with replacing(path, temporary(path)) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
 # Seconds after which a temporary file of another machine, or of nobody, is taken for forgotten.
 _FORGOTTEN = 24 * 3600.0
 

@@ -13,6 +13,7 @@ import xarray as xr
 from geomadv import results
 from geomadv.claims import CLAIMS, Answer, Claim, Verdict, judge
 from geomadv.errors import InputError, closest
+from geomadv.files.writing import write_whole
 from geomadv.pipeline.table import EXPERIMENTS
 
 _WORDS: tuple[Answer, ...] = ("holds", "does not hold", "undecided", "not measured")
@@ -46,8 +47,8 @@ def claims(folder: Path, thresholds: Mapping[str, float] | None = None) -> str:
     network = next(iter(found.values())).attrs["network"]
     content = {"network": network, "claims": [_record(v) for v in verdicts]}
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    (folder / "claims.json").write_text(text, encoding="utf-8")
-    (folder / "claims.md").write_text(_page(network, verdicts), encoding="utf-8")
+    write_whole(folder / "claims.json", text)
+    write_whole(folder / "claims.md", _page(network, verdicts))
     return "\n".join([*map(_line, verdicts), _counted(verdicts), f"claims: {folder / 'claims.md'}"])
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
+from geomadv.files.writing import write_whole
 from geomadv.plotting.style import current_look, style
 
 P = ParamSpec("P")
@@ -179,6 +180,7 @@ def lines(*parts: str) -> str:
 def save_figure(drawing: Figure | str, folder: str | Path, name: str) -> Path:
     """Writes a figure as <name>.pdf and <name>.png, a page of text as <name>.html.
 
+    Each appears whole or not at all.
     The same result gives the same files: there is no date in them.
 
     Args:
@@ -193,13 +195,16 @@ def save_figure(drawing: Figure | str, folder: str | Path, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(drawing, str):
         page = folder / f"{name}.html"
-        page.write_text(drawing, encoding="utf-8")
+        write_whole(page, drawing)
         return page
     path = folder / f"{name}.pdf"
+    image, pages = io.BytesIO(), io.BytesIO()
     with _laid_out(drawing):
-        drawing.savefig(path.with_suffix(".png"))
+        drawing.savefig(image, format="png")
         with _fonts_of_outlines():
-            drawing.savefig(path, metadata={"CreationDate": None})
+            drawing.savefig(pages, format="pdf", metadata={"CreationDate": None})
+    write_whole(path.with_suffix(".png"), image.getvalue())
+    write_whole(path, pages.getvalue())
     return path
 
 
