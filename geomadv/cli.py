@@ -1,7 +1,10 @@
 """The `geomadv` command; what a command needs is imported when it runs."""
 
+import contextlib
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 # Command -> function of geomadv.pipeline.commands, and what it does.
 COMMANDS = {
@@ -30,7 +33,50 @@ _USAGE = "\n".join(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; what the user can mend ends as one paragraph with status 2."""
+    """Runs a command; what the user can mend ends as one paragraph with status 2.
+
+    Ctrl-C, SIGTERM and SIGHUP end it with a line and the status that shells give such ends: 130,
+    143, 129.
+    """
+    asked: list[int] = []
+    try:
+        with _stoppable(asked):
+            return _main(argv)
+    except BaseException as error:  # an import that is stopped may fail in ways of its own
+        if not asked and not isinstance(error, KeyboardInterrupt):
+            raise
+    with contextlib.suppress(OSError):  # of a terminal that has gone
+        print("stopped; the same command continues where it was", file=sys.stderr, flush=True)
+    return 128 + (asked or [signal.SIGINT])[0]
+
+
+@contextlib.contextmanager
+def _stoppable(asked: list[int]) -> Iterator[None]:
+    """Inside, the first request to end is noted and raised; a second one ends the process.
+
+    Signals that are ignored already, as under nohup, stay so.
+    """
+
+    def stop(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    before = {}
+    with contextlib.suppress(ValueError):  # not the main thread, which alone has signals
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) in usual:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(_USAGE)
@@ -71,9 +117,6 @@ def _command(name: str, argv: Sequence[str]) -> int:
             flush=True,
         )
         return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command continues where it was", file=sys.stderr)
-        return 130
     finally:
         distributed.stop()
 

@@ -1,9 +1,14 @@
 """The `geomadv` command as a user types it: results, reuse, and one-paragraph errors."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+from pathlib import Path
 
 import pytest
 import xarray as xr
@@ -117,7 +122,15 @@ def test_a_bad_file_of_settings_is_refused(geomadv, tmp_path, text, message):
         (("run", "--seed", "3", "boundary"), "before any flags"),
         (("run", "boundary", "--seed", "-1"), "seed=-1: expected a whole number"),
         (("run", "boundary", "--batch-size", "0"), "batch_size=0"),
+        (("run", "boundary", "--seed", str(2**70)), "seed=1180591620717411303424: expected"),
+        (("run", "boundary", "--batch-size", str(2**40)), ": expected"),
+        (("run", "boundary", "--memory", str(2**63)), ": expected"),
         (("run", "boundary", "--device", "nonsense"), "device='nonsense' (--device): "),
+        (("run", "boundary", "--device", "gpu"), "torch knows no such device"),
+        (("run", "boundary", "--device", "cuda:70"), "device='cuda:70' (--device): "),
+        (("run", "boundary", "--device", "cpu:3"), "there is one CPU"),
+        (("run", "transfer", "--transfer.draws", str(2**40)), "at most 1e+06"),
+        (("run", "boundary", "--boundary.count", str(2**40)), "at most 1e+09"),
         (("run", "boundary", "normal_tilt", "--normal-tilt.classes", "2", "11"), "class 11"),
         (("run", "random_subspace_fooling", "--normal-svd.rank", "0"), "rank = 0: expected"),
         (("run", "boundary", "--also=nowhere:experiment"), "package.module:experiment"),
@@ -146,6 +159,34 @@ def test_bad_input_ends_with_status_2_before_any_work(geomadv, monkeypatch, word
     for name in ("deepfool", "boundary_points", "universal_perturbation"):
         monkeypatch.setattr(f"geomadv.{name}", attack)
     assert message in one_paragraph(*geomadv(*words)[::2])
+
+
+STOPPED = "stopped; the same command continues where it was"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_a_command_with_a_line(geomadv, monkeypatch, name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
+        pytest.skip("signals do not arrive here")
+    monkeypatch.setattr("geomadv.pipeline.commands.claims", lambda *_: os.kill(os.getpid(), number))
+    status, _, error = geomadv("claims")
+    assert (status, error.strip()) == (128 + number, STOPPED)
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_a_signal_during_the_imports_ends_a_command_with_a_line(name):
+    with subprocess.Popen(
+        [sys.executable, "-m", "geomadv", "list"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.01)
+        process.send_signal(getattr(signal, name))
+        error = process.communicate()[1]
+    assert (process.returncode, error.strip()) == (128 + getattr(signal, name), STOPPED)
 
 
 def test_missing_data_says_where_to_put_it(geomadv, tmp_path, monkeypatch):
