@@ -1,8 +1,10 @@
 """The state of a long eigensolve on disk: whole or not at all, and only for the same solve."""
 
+import hashlib
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,16 @@ _SPARE = 10
 # Another batch size or device changes products in their last digits, other boundary points or
 # another step by per cents.
 _SAME_PRODUCT = 1e-3
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of the arrays; older files have none beside them."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        array = np.asarray(value)
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 class Checkpoint:
@@ -54,6 +66,10 @@ class Checkpoint:
         with self._decoding(), np.load(self._path, allow_pickle=False) as file:
             state: dict[str, Any] = dict(file)
             found, size = str(state.pop("settings")), state["projected"].shape[1]
+            if str(state.pop("sha256", _digest(state))) != _digest(state):
+                raise ValueError("its numbers are not those that were written")
+            if not all(np.isfinite(v).all() for v in state.values() if v.dtype.kind == "f"):
+                raise ValueError("it holds NaN or infinite numbers")
         self._refuse_unless(found == self._settings, f"of {found}", self._settings)
         fits = size <= space.capacity
         self._refuse_unless(fits, f"of {size} products", f"at most {space.capacity}")
@@ -81,7 +97,11 @@ class Checkpoint:
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
         try:
             with open(temporary, "wb") as file:
-                np.savez(file, settings=np.array(self._settings), **state)
+                told: dict[str, Any] = {
+                    "settings": np.array(self._settings),
+                    "sha256": np.array(_digest(state)),
+                }
+                np.savez(file, **told, **state)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)
