@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from test_classifier import EPS, SHAPE, Formula, images, mlp
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointFunction, checkpoint, checkpoint_sequential
 
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
@@ -96,6 +97,87 @@ def test_scores_that_only_resemble_probabilities_pass() -> None:
     # Sigmoids do not sum to 1; logits may all be positive, or all negative.
     for last in (nn.Sigmoid(), nn.Softplus(), nn.LogSigmoid()):
         assert Classifier(mlp(last), SHAPE).num_classes == 3
+
+
+def shares(z: Tensor) -> Tensor:
+    """A softmax that calls none."""
+    e = (z - z.amax(1, keepdim=True)).exp()
+    return e / e.sum(1, keepdim=True)
+
+
+PERCENTAGES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "percent": (lambda z: 100 * z.softmax(1), "gives 100 times its prob"),
+    "from -1 to 1": (lambda z: 2 * torch.softmax(z, 1) - 1, "gives 2 times"),
+    "negative": (lambda z: -F.softmax(z, dim=1), "gives -1 times"),
+    "8 bits": (lambda z: shares(z) * 255, "gives 255 times"),
+    "in place, shifted": (lambda z: z.softmax(1).mul_(7).add_(30), "gives 7 times"),
+    "per pixel": (lambda z: 3 * z[:, :, None].softmax(1).squeeze(2), "gives 3 times"),
+    "less the mean": (lambda z: (lambda p: p - p.mean(1, keepdim=True))(z.softmax(1)), "1 times"),
+    "one of two": (
+        lambda z: 10 * torch.stack([z[:, 0].sigmoid(), 1 - z[:, 0].sigmoid()], 1),
+        "gives 10 times",
+    ),
+    "hottest": (lambda z: 50 * (9 * z).log_softmax(1).exp(), "gives 50 times"),
+}
+
+
+class Last(nn.Sequential):
+    """A network with a formula behind it."""
+
+    def __init__(self, formula: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(mlp())
+        self.formula = formula
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.formula(super().forward(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("case", PERCENTAGES)
+def test_probabilities_in_other_units_are_refused(case: str, dtype: torch.dtype) -> None:
+    formula, message = PERCENTAGES[case]
+    with pytest.raises(InputError, match=message + r".*softmax is among its last steps"):
+        Classifier(Last(formula), SHAPE, name="mine", dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda z: z - z.mean(1, keepdim=True),
+        lambda z: z - z.mean(1, keepdim=True) + 1e3,
+        lambda z: 5 * z.log_softmax(1),
+        lambda z: z * z.softmax(1),
+        lambda z: torch.stack([z[:, 0] - 9, 9 - z[:, 0]], 1),
+        lambda z: z + z.softmax(1).detach().mean(1, keepdim=True),
+    ],
+)
+def test_scores_of_a_constant_sum_are_logits(formula: Callable[[Tensor], Tensor]) -> None:
+    assert not Classifier(Last(formula), SHAPE).note
+
+
+def test_shares_that_cannot_be_proven_are_noted() -> None:
+    net = Classifier(Last(lambda z: 40 * z.pow(2) / z.pow(2).sum(1, keepdim=True)), SHAPE)
+    assert "shares of 40" in net.note
+
+
+CHECKPOINTED: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "all of it": lambda net, x: checkpoint(net, x, use_reentrant=True),
+    "some of it": lambda net, x: net(x) + checkpoint(net, 1 - x, use_reentrant=True),
+    "a function": lambda net, x: net(checkpoint(torch.tanh, x, use_reentrant=True)),
+    "in segments": lambda net, x: checkpoint_sequential(net, 2, x, use_reentrant=True),
+    "the Function": lambda net, x: CheckpointFunction.apply(net, False, x),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("case", CHECKPOINTED)
+def test_reentrant_checkpointing_is_named_with_its_remedy(case: str) -> None:
+    class Checkpointed(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return CHECKPOINTED[case](self[0], x)
+
+    with pytest.raises(InputError, match=r"re-entrant checkpointing.*use_reentrant=False"):
+        Classifier(Checkpointed(mlp()), SHAPE)
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,18 @@ POOLED = {
     "cosine": lambda n, g: 16 * F.linear(F.normalize(g), F.normalize(n.linear.weight)),
     "masked": lambda n, g: n.linear(g).masked_fill(n.mask, -1e4),
     "centred": lambda n, g: (lambda s: s - s.mean(1, keepdim=True))(n.linear(g)),
+    "residual": lambda n, g: n.linear(g + F.linear(g, n.linear.weight.T @ n.normed.weight)),
     "conv of one pixel": lambda n, g: n.conv(g[:, :, None, None]).flatten(1),
     "in float32 inside": lambda n, g: n.linear(g),
+}
+SUMS = {
+    "product and sum": lambda n, g: n.linear(g) + (g * n.linear.weight[1]).sum(1, keepdim=True),
+    "sum and product": lambda n, g: (g[:, None] * n.linear.weight).sum(2) + n.linear(g),
+    "two products": lambda n, g: n.linear(g) + n.normed(g),
+    "product of a view": lambda n, g: g[:, :CLASSES] - n.conv(g[:, :, None, None]).flatten(1),
+    "shares of two layers": lambda n, g: torch.stack([n.linear(g), n.normed(2 * g)]).mean(0),
+    "minus the mean feature": lambda n, g: n.linear(g).sub_(g.mean(1, keepdim=True)),
+    "halves": lambda n, g: F.linear(g[:, :3], n.linear.weight[:, :3]) + g[:, 3:].sum(1)[:, None],
 }
 SPATIAL = {
     "conv and mean": lambda n, g: n.conv(g).mean((2, 3)),
@@ -86,6 +96,24 @@ def check(net, x, width):
 @pytest.mark.parametrize("name", POOLED)
 def test_linear_heads(name, dtype):
     check(network(POOLED[name], dtype=dtype), images(dtype=dtype), WIDTH)
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_heads_of_more_than_one_term(name):
+    net = network(SUMS[name])
+    head = check(net, images(), WIDTH)
+    # The Jacobian at another image than the one that it was taken at.
+    features, _ = head(images()[5:6])
+    raw = net.module.module
+    exact = torch.autograd.functional.jacobian(lambda g: raw.head(raw, g)[0], features)
+    np.testing.assert_allclose(head.weight, exact[:, 0].detach(), atol=1e-14)
+
+
+def test_a_map_that_a_convolution_and_a_pooled_layer_read_is_the_features():
+    both = network(lambda n, g: n.linear(g.mean((2, 3))) + n.conv(g).mean((2, 3)), pool=False)
+    check(both, images(), WIDTH)
+    deep = network(lambda n, g: n.linear(g.mean((2, 3))) + n.wide(2 * g)[:, :, 2, 2], pool=False)
+    check(deep, images(), WIDTH * 36)
 
 
 @pytest.mark.parametrize("name", SPATIAL)
@@ -167,6 +195,8 @@ def test_a_head_that_is_linear_on_some_images_is_refused():
         lambda n, g: F.linear(g, n.linear.weight) + n.linear(g).amax(1, keepdim=True),
         lambda n, g: n.linear(g) + n.linear(torch.sin(g)),
         lambda n, g: -torch.cdist(g, n.linear.weight),
+        lambda n, g: n.linear(g) + F.linear(g.relu() ** 2, n.linear.weight),
+        lambda n, g: n.linear(g) + (g * g.roll(1, 1)).sum(1, keepdim=True),
     ],
 )
 def test_other_heads_are_refused(head):

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -144,7 +145,7 @@ def test_the_probe_needs_no_gradient_mode_of_the_caller() -> None:
             assert [net.is_piecewise_linear for net in nets] == [True, False]
 
 
-def test_networks_that_do_not_run_in_float64_are_judged_by_their_calls() -> None:
+def test_networks_that_cast_to_float32_inside_are_lifted_or_measured_there() -> None:
     class Single(nn.Module):
         def __init__(self, activation: Activation) -> None:
             super().__init__()
@@ -156,6 +157,61 @@ def test_networks_that_do_not_run_in_float64_are_judged_by_their_calls() -> None
 
     assert Classifier(Single(F.relu), SHAPE).is_piecewise_linear
     assert not Classifier(Single(F.gelu), SHAPE).is_piecewise_linear
+
+
+class Constant(nn.Module):
+    """A formula with weights that stay in float32, so that it does not run in float64."""
+
+    def __init__(self, formula: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.formula = formula
+        self.held = [torch.randn(72, 3, generator=torch.Generator().manual_seed(0))]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.formula(x, self.held[0])
+
+
+class Inside(nn.Module):
+    """Scripted: its cast to float32 stays, so that in float64 its gradient is rounding."""
+
+    def __init__(self, smooth: bool) -> None:
+        super().__init__()
+        self.smooth = smooth
+        self.weight = nn.Parameter(torch.randn(72, 3, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.relu(x.float() - 0.5).flatten(1) @ self.weight.float()
+        if self.smooth:
+            z = torch.tanh(z / 8)
+        return z.to(x.dtype)
+
+
+ONLY_FLOAT32: dict[str, tuple[Callable[[], nn.Module], bool]] = {
+    name: (partial(Constant, formula), linear)
+    for name, (formula, linear) in {
+        "ReLU": (lambda x, w: F.relu(x.flatten(1) - 0.5) @ w, True),
+        "max-pooling": (lambda x, w: F.max_pool2d(x, 2).flatten(1) @ w[:18], True),
+        "linear": (lambda x, w: x.flatten(1) @ w, True),
+        "ReLU, sigmoid": (lambda x, w: F.relu(x.flatten(1) - 0.5) @ w.sigmoid().sigmoid(), True),
+        "ReLU and sigmoid": (lambda x, w: F.relu(x.flatten(1) @ w).sigmoid(), False),
+        "gate": (lambda x, w: F.relu(x.flatten(1) @ w) * x.mean((1, 2, 3))[:, None], False),
+        "softmax of maxima": (lambda x, w: x.flatten(2).amax(1).softmax(1) @ w[:36], False),
+        "ReLU and a hundredth of a tanh": (
+            lambda x, w: F.relu(x.flatten(1) - 0.5) @ w + 0.01 * torch.tanh(x.flatten(1) @ w),
+            False,
+        ),
+    }.items()
+} | {
+    "scripted": (lambda: torch.jit.script(Inside(False)), True),
+    "scripted and curved": (lambda: torch.jit.script(Inside(True)), False),
+}
+
+
+@pytest.mark.parametrize("case", ONLY_FLOAT32)
+def test_networks_that_do_not_run_in_float64_are_measured_in_float32(case: str) -> None:
+    build, linear = ONLY_FLOAT32[case]
+    net = Classifier(build(), SHAPE)
+    assert net.is_piecewise_linear is linear
 
 
 # Smooth versions

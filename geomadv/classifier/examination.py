@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
+from geomadv.classifier.logits import check_logits
 from geomadv.classifier.normalised import Normalised, differs_in_double, freeze
 from geomadv.classifier.outputs import listed
 from geomadv.classifier.precision import is_low, types_computed
@@ -43,7 +44,7 @@ def examine(module: Normalised, x: Tensor, name: str) -> Examined:
     before = _state(module)
     scores = first_scores(module, x, name)
     settled = _state(module)
-    _check_not_probabilities(scores[scores.isfinite().all(1)], name)
+    notes += check_logits(module, x, scores, name)
     alone = torch.cat([_alone(module, x, i, scores.shape, name) for i in range(Probes.GENERIC)])
     again = _alone(module, x, 0, scores.shape, name)
     _check_state(settled, _state(module), name)
@@ -181,22 +182,6 @@ def _check_form(scores: Any, images: int, name: str) -> None:
     # A network that standardises each image gives 0 / 0 on constant ones.
     if not scores[: Probes.GENERIC].isfinite().all():
         raise InputError(f"network {name!r} gives non-finite scores. Check its weights.")
-
-
-def _check_not_probabilities(scores: Tensor, name: str) -> None:
-    # Sums of all classes, each rounded at the size of the sum, 1.
-    tolerance = 1e3 * torch.finfo(scores.dtype).eps
-    one = torch.ones_like(scores[:, 0])
-    if (scores >= 0).all() and torch.allclose(scores.sum(1), one, rtol=0, atol=tolerance):
-        raise InputError(
-            f"network {name!r} gives probabilities (they sum to 1): a softmax is its last "
-            "step. Gradients of probabilities vanish; pass the network without its softmax."
-        )
-    if (scores <= 0).all() and torch.allclose(scores.exp().sum(1), one, rtol=0, atol=tolerance):
-        raise InputError(
-            f"network {name!r} gives log-probabilities (their exponentials sum to 1): "
-            "pass the network without its log-softmax."
-        )
 
 
 def _state(module: nn.Module) -> _State:

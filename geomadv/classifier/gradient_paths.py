@@ -5,6 +5,7 @@ has scores but no gradient of them, or a part of it. All geometry here stands on
 a network is refused, with what cuts the gradient.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,8 @@ _LEAVES = {"detach", "detach_", "data", "numpy", "__array__", "tolist", "item"}
 _SHARES = (1e-7, 1e-3, 1e-2, 1e-1)
 # Without a suspicion a slope may be off by a factor 2 (kinks, curvature); with one, by 10 %.
 _LOOSE, _STRICT, _ACROSS = 0.5, 0.1, 0.3
+# What re-entrant checkpointing says of torch.autograd.grad, in torch and where it was copied from.
+_RECOMPUTES = re.compile(r"(not |in)compatible with \.grad\(\)")
 _STEPS = "the scores are steps (rounding, thresholds, quantisation)"
 _MOST_CLASSES = 64
 # Longest step, as a share of the range of the pixels.
@@ -165,6 +168,12 @@ def _with_gradients(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def _refusal(module: nn.Module, x: Tensor, name: str, reason: str, error: Exception) -> InputError:
+    if _RECOMPUTES.search(str(error)):
+        return InputError(
+            f"network {name!r} uses re-entrant checkpointing, whose parts are recomputed in a "
+            "backward pass of their own: no gradient in the image can be asked for. Checkpoint "
+            "with use_reentrant=False, or not at all: nothing is trained here."
+        )
     if not reason and _ignores(module, x):
         reason = "they do not depend on the image"
     line = str(error).strip().split("\n")[0]

@@ -43,6 +43,7 @@ from geomadv.classifier.smooth_forms import SmoothActivations
 from geomadv.classifier.smoothness import (
     gradient_is_piecewise_constant,
     has_jumps,
+    hessian_vanishes,
     kinks,
     responsible,
 )
@@ -342,20 +343,25 @@ class Classifier:
         """Whether the exact Hessian is zero almost everywhere (ReLU, max-pooling, linear).
 
         Probed in float64: the gradient of a piecewise-linear network repeats to rounding under a
-        tiny step, at images of every kind. Where the network does not run in float64, True if it
-        calls a non-smooth function. A smoothed network is not piecewise linear, however sharp.
+        tiny step, at images of every kind. Where the network does not run in float64, its exact
+        Hessian products are looked at; where it has none, True if it calls a non-smooth function.
+        A smoothed network is not piecewise linear, however sharp.
         """
         if self._beta is not None and kinks(self._engine, self._probe(1))[0]:
             return False
-        try:
-            # Tensors made in inference mode have no gradients ever.
-            with torch.inference_mode(False):
+        # Tensors made in inference mode have no gradients ever.
+        with torch.inference_mode(False):
+            images = images_of_every_kind(self.input_shape, self.bounds).to(self.device)
+            together = images_together(self.input_shape)
+            try:
                 double = self if self.dtype == torch.float64 else self.to(dtype=torch.float64)
-                images = images_of_every_kind(self.input_shape, self.bounds).to(self.device)
-                together = images_together(self.input_shape)
                 return gradient_is_piecewise_constant(double.scores, images, self.bounds, together)
-        except (RuntimeError, TypeError, InputError):  # TypeError: devices without float64
-            return bool(self.kinks)
+            except (RuntimeError, TypeError, InputError):  # TypeError: devices without float64
+                images = images.to(self.dtype)
+            try:
+                return hessian_vanishes(self.scores, images, self.bounds, together)
+            except RuntimeError:
+                return bool(self.kinks)
 
     @cached_property
     def kinks(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ so second-order geometry needs to know (definitions, "Second order"). Names only
 clamp may never bend anything, and what has kinks may be called anything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from geomadv.classifier.jumps import SCALES, change_on_lines
+from geomadv.classifier.precision import types_computed
 from geomadv.classifier.smooth_forms import SMOOTH, calls_named
 
 _KINKED = set(
@@ -128,6 +129,8 @@ def has_jumps(
 _STEP, _SAME = 1e-7, 1e-13
 # One change may be a kink that was crossed; from as many points in a row it is curvature.
 _TRIES = 3
+# Roundings of the gradient that may be left of second derivatives that cancel.
+_CANCELLED = 16
 # Share of noise in each point: a constant image lies on kinks, such as the ties of max-pooling.
 _NOISE = 0.05
 
@@ -147,33 +150,79 @@ def gradient_is_piecewise_constant(
     images per pass.
 
     Raises:
-        RuntimeError: the scores are not float64, so their gradient cannot tell.
+        RuntimeError: something is computed below float64, so the gradient cannot tell.
     """
-    with torch.no_grad():
-        first = scores(images[:1])
-    if first.dtype != torch.float64:
-        raise RuntimeError(f"scores are {first.dtype}, expected float64")
-    low, high = bounds
+    first, low = types_computed(scores, images[:1])
+    if low or first.dtype != torch.float64:
+        raise RuntimeError(f"computed in {low or first.dtype}, expected float64")
     step = _STEP * images.abs().amax()
-    generator = torch.Generator(device="cpu").manual_seed(0)
-
-    def random(draw: Callable[..., Tensor], *shape: int) -> Tensor:
-        return draw(*shape, generator=generator, dtype=torch.float64).to(images.device)
+    places = _Places(bounds, first.shape[1])
 
     def curved(part: Tensor) -> bool:
         for _ in range(_TRIES):
-            noise = low + (high - low) * random(torch.rand, *part.shape)
-            # What is pooled over an image hardly feels pixels of random signs, so colours too.
-            pixels, colours = (
-                random(torch.randn, *part.shape[:2], *size) for size in (part.shape[2:], (1, 1))
-            )
-            direction = F.normalize((pixels + colours).flatten(1)).view_as(part)
-            weights = random(torch.randn, len(part), first.shape[1])
-            points = part.lerp(noise, _NOISE)
+            points, direction, weights = places.draw(part)
             part = part[_change(scores, points, step * direction, weights) >= _SAME]
         return len(part) > 0
 
     return not any(curved(part) for part in images.split(together))
+
+
+def hessian_vanishes(
+    scores: Callable[[Tensor], Tensor],
+    images: Tensor,
+    bounds: tuple[float, float],
+    together: int = 1,
+) -> bool:
+    """Whether exact Hessian products of random score combinations are rounding.
+
+    For networks that do not run in float64: in float32 no step shows curvature above rounding
+    that does not cross kinks, but double backward takes no step. Kinks add exact zeros; what
+    cancels leaves a few roundings of the gradient, and as much change of it over the range of the
+    pixels is taken for that. Arguments as above, images in the dtype of the network.
+
+    Raises:
+        RuntimeError: there is no double backward.
+    """
+    with torch.no_grad():
+        places = _Places(bounds, scores(images[:1]).shape[1])
+
+    def curved(part: Tensor) -> bool:
+        points, direction, weights = places.draw(part)
+        at = points.requires_grad_()
+        with torch.enable_grad():
+            total = (scores(at) * weights).sum()
+            (g,) = torch.autograd.grad(total, at, create_graph=True)
+            if not g.requires_grad:
+                return False
+            (product,) = torch.autograd.grad((g * direction).sum(), at, materialize_grads=True)
+        change = (bounds[1] - bounds[0]) * product.flatten(1).norm(dim=1)
+        allowed = _CANCELLED * torch.finfo(g.dtype).eps * g.detach().flatten(1).norm(dim=1)
+        return bool((change > allowed).any())
+
+    return not any(curved(part) for part in images.split(together))
+
+
+class _Places:
+    """Random points near images, directions there and combinations of scores, always the same."""
+
+    def __init__(self, bounds: tuple[float, float], classes: int) -> None:
+        self.bounds, self.classes = bounds, classes
+        self.generator = torch.Generator(device="cpu").manual_seed(0)
+
+    def draw(self, part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Points and unit vectors like the images (n, C, H, W), and weights (n, classes)."""
+        low, high = self.bounds
+        noise = low + (high - low) * self._random(torch.rand, part.shape)
+        # What is pooled over an image hardly feels pixels of random signs, so colours too.
+        pixels, colours = (
+            self._random(torch.randn, (*part.shape[:2], *size)) for size in (part.shape[2:], (1, 1))
+        )
+        direction = F.normalize((pixels + colours).flatten(1)).view_as(part)
+        weights = self._random(torch.randn, (len(part), self.classes))
+        return part.lerp(noise.to(part), _NOISE), direction.to(part), weights.to(part)
+
+    def _random(self, draw: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
+        return draw(*shape, generator=self.generator, dtype=torch.float64)
 
 
 def _change(

@@ -1,5 +1,6 @@
 """Where the features of a network's last linear step are, and how to put others in their place."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -24,6 +25,9 @@ _PRODUCTS: set[Callable[..., Any]] = {
     torch.Tensor.__rmatmul__,
 }
 
+# So many values before the last product are tried for all that the scores depend on.
+_LOOKED_BACK = 32
+
 
 class Tap(Protocol):
     """One place in a network's forward pass."""
@@ -36,37 +40,63 @@ class Tap(Protocol):
         ...
 
 
-class _Products(TorchFunctionMode):
-    """Counts the products of a forward pass; watches an operand of one, and may replace it."""
+# A tensor in a forward pass: which function gives it, at which of its calls, among what it gives.
+_Place = tuple[Any, int, int]
 
-    def __init__(self, watched: tuple[int, int] | None = None, swap: Tensor | None = None) -> None:
+
+class _Calls(TorchFunctionMode):
+    """Watches one place in a forward pass, and may put something else there."""
+
+    def __init__(self, watched: _Place | None = None, swap: Tensor | None = None) -> None:
         super().__init__()
         self.watched, self.swap = watched, swap
-        self.calls = 0
-        self.last: tuple[int, int] | None = None
+        self.calls: Counter[Any] = Counter()
         self.given: Tensor | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        result = func(*args, **(kwargs or {}))
+        if self.watched is not None and self.watched[:2] == (func, self.calls[func]):
+            self.given = given = _tensors(result)[self.watched[2]]
+            if self.swap is not None:
+                result = tree_map(lambda t: self.swap if t is given else t, result)
+        self.calls[func] += 1
+        return result
+
+
+class _Products(_Calls):
+    """Finds what the last product of something of the image with weights multiplies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # What depends on the image, in order, by id; kept, or the ids would be used again.
+        self.made: dict[int, tuple[_Place, Tensor]] = {}
+        self.operand: int | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _PRODUCTS:
-            operands = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-            moving = [k for k, t in enumerate(operands) if t.requires_grad]
+            operands = _tensors((args, kwargs or {}))
+            moving = [t for t in operands if t.requires_grad]
             if len(moving) == 1 and len(operands) > 1:
-                self.last = self.calls, moving[0]
-            if self.watched is not None and self.watched[0] == self.calls:
-                self.given = given = operands[self.watched[1]]
-                if self.swap is not None:
-                    args, kwargs = tree_map(
-                        lambda t: self.swap if t is given else t, (args, kwargs)
-                    )
-            self.calls += 1
-        return func(*args, **kwargs)
+                self.operand = id(moving[0])
+        call = self.calls[func]
+        result = super().__torch_function__(func, types, args, kwargs)
+        for k, t in enumerate(_tensors(result)):
+            if t.requires_grad:
+                self.made.pop(id(t), None)
+                self.made[id(t)] = (func, call, k), t
+        return result
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [t for t in tree_leaves(values) if isinstance(t, Tensor)]
 
 
 class ProductTap:
-    """The images' part of the last product with weights, in a pass of `Classifier.scores`.
+    """What the last product with weights reads, in a pass of `Classifier.scores`.
 
-    Found among the calls that a pass makes, so it does not matter which module makes them.
+    Found among the calls that a pass makes, so it does not matter which module makes them. Where
+    the scores depend on the image beside that product (on a sum of two, say), it is the last value
+    before it on which all of them depend.
     """
 
     def __init__(self, net: Classifier, x: Tensor) -> None:
@@ -82,24 +112,39 @@ class ProductTap:
         handle = register_module_forward_hook(note)
         try:
             # What depends on the image is what its gradient goes through.
+            image = x.detach().clone().requires_grad_()
             with torch.enable_grad(), _Products() as products:
-                net.scores(x.detach().clone().requires_grad_())
+                net.scores(image.view_as(image))
         finally:
             handle.remove()
         self.ran_last = f"the module that ran last is {ran[-1]}" if ran else "it runs no modules"
-        if products.last is None:
+        if products.operand is None:
             raise InputError(
                 f"network {net.name!r} does not end in a linear layer: it multiplies no features "
                 f"of the image by weights; {self.ran_last}. {REMEDY}"
             )
-        self._watched = products.last
+        self._watched = self._bottleneck(x, products)
+
+    def _bottleneck(self, x: Tensor, products: _Products) -> _Place:
+        """The last place up to the product's operand without which no score sees the image."""
+        places = [place for place, _ in products.made.values()]
+        operand = products.made[products.operand or 0][0]
+        places = places[: places.index(operand) + 1]
+        image = x.detach().clone().requires_grad_()
+        for self._watched in reversed(places[-_LOOKED_BACK:]):
+            with torch.enable_grad():
+                given = self(image)[0]
+                if not self(image, given.detach())[1].requires_grad:
+                    return self._watched
+        return operand
 
     def __call__(self, x: Tensor, swap: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As in `Tap`."""
-        with _Products(self._watched, swap) as products:
-            scores = self.net.scores(x)
-        assert products.given is not None
-        return products.given, scores
+        with _Calls(self._watched, swap) as calls:
+            # A product may read the image itself, which a call must give.
+            scores = self.net.scores(x.view_as(x))
+        assert calls.given is not None
+        return calls.given, scores
 
 
 class ModuleTap:

@@ -1,0 +1,93 @@
+"""Scores that are no logits: probabilities, their logarithms, and both in other units.
+
+Gradients of probabilities vanish where a network is sure, and boundaries of a third class bend
+them, so such scores are refused.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from geomadv.errors import InputError
+
+# Sums over the classes, each rounded at the size of its terms, after some steps of arithmetic.
+_ROUNDINGS = 1e3
+
+
+def check_logits(module: nn.Module, x: Tensor, scores: Tensor, name: str) -> list[str]:
+    """Notes on scores (n, classes) of the images x that may be probabilities and cannot be proven.
+
+    Scores are probabilities if they are >= 0 and sum to 1. In other units, a p + b, they are if the
+    forward pass computes such numbers p on the way: centred logits, shifted, sum to a constant too.
+
+    Raises:
+        InputError: the scores are probabilities, a p + b of probabilities p, or log-probabilities.
+    """
+    finite = scores.isfinite().all(1)
+    scores = scores[finite].double()
+    eps = _ROUNDINGS * torch.finfo(x.dtype).eps
+    if _are_probabilities(scores, eps):
+        raise InputError(
+            f"network {name!r} gives probabilities (they sum to 1): a softmax is its last "
+            "step. Gradients of probabilities vanish; pass the network without its softmax."
+        )
+    if (scores <= 0).all() and _are_probabilities(scores.exp(), eps):
+        raise InputError(
+            f"network {name!r} gives log-probabilities (their exponentials sum to 1): "
+            "pass the network without its log-softmax."
+        )
+    total = scores.sum(1)
+    if (total - total.mean()).abs().amax() > eps * scores.abs().sum(1).amax():
+        return []
+    with _Shares(finite, scores.shape[1], eps) as seen:
+        module(x)
+    if scale := next(filter(None, (_scale(scores, p, eps) for p in seen.found)), 0.0):
+        raise InputError(
+            f"network {name!r} gives {scale:.4g} times its probabilities: a softmax is among "
+            "its last steps. Gradients of probabilities vanish; pass the network without it."
+        )
+    if scores.min() < 0 or not scores.max() > 2 * scores.min():
+        return []
+    return [f"its scores are shares of {total[0]:.4g}: if percentages, pass the logits instead"]
+
+
+def _are_probabilities(rows: Tensor, eps: float) -> bool:
+    return bool((rows >= 0).all() and ((rows.sum(1) - 1).abs() <= eps).all())
+
+
+def _scale(scores: Tensor, shares: Tensor, eps: float) -> float:
+    """a of scores = a p + b with p the shares, (n, classes) each; 0 where they are not so."""
+    p, f = shares - shares.mean(), scores - scores.mean()
+    a = float((p * f).sum() / (p * p).sum().clamp_min(torch.finfo(p.dtype).tiny))
+    allowed = eps * float(scores.abs().amax())
+    return a if (f - a * p).abs().amax() <= allowed < f.abs().amax() else 0.0
+
+
+class _Shares(TorchDispatchMode):
+    """Notes all results of a forward pass that are one probability for each class and image."""
+
+    def __init__(self, finite: Tensor, classes: int, eps: float) -> None:
+        """finite: (n,) of which images to look at."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.finite, self.classes, self.eps = finite, classes, eps
+        self.found: list[Tensor] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # To skip it, torch would import its compiler, which takes seconds.
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        images = len(self.finite)
+        for t in tree_leaves(result):
+            fits = isinstance(t, Tensor) and t.is_floating_point() and t.shape[:1] == (images,)
+            if fits and t.numel() == images * self.classes:
+                # A copy: what follows may work in place.
+                rows = t.flatten(1)[self.finite].double()
+                if _are_probabilities(rows, self.eps):
+                    self.found.append(rows)
+        return result
