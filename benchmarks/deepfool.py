@@ -74,7 +74,12 @@ ZOO = (
     "resnet20-cifar10",
     "resnet32-cifar10",
     "resnet56-cifar10",
+    "nin-cifar10",
+    "alexnet-cifar100",
     "mobilenet-imagenet",
+    "mobilenet-v2-imagenet",
+    "efficientnet-lite0-imagenet",
+    "squeezenet-imagenet",
 )
 # A network with more classes is too slow for SuperDeepFool: a gradient per class and step.
 _MANY_CLASSES = 100
@@ -177,8 +182,8 @@ def minimal_norm(net: ga.Classifier, counted: Counted, x: Tensor) -> dict[str, A
 
     def points(nearest: bool) -> Tensor:
         found = ga.boundary_points(ours, x, nearest=nearest, nearest_steps=100).points
-        # From the boundary to its other side, to be judged as the attacks are.
-        return x + (1 + 1e-3) * (found - x)
+        # From the boundary, known to 1e-5, to its other side, to be judged as the attacks are.
+        return x + (1 + 1e-4) * (found - x)
 
     attacks: dict[str, Attack] = {
         "DDN": lambda: ddn(counted, x, labels, steps=100),

@@ -59,7 +59,7 @@ def _are_probabilities(rows: Tensor, eps: float) -> bool:
 
 
 def _scale(scores: Tensor, shares: Tensor, eps: float) -> float:
-    """a of scores = a p + b with p the shares, (n, classes) each; 0 where they are not so."""
+    """The a of scores = a p + b, p the shares, (n, classes) each; 0 where they are not so."""
     p, f = shares - shares.mean(), scores - scores.mean()
     a = float((p * f).sum() / (p * p).sum().clamp_min(torch.finfo(p.dtype).tiny))
     allowed = eps * float(scores.abs().amax())
