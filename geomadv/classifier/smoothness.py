@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from geomadv.classifier.jumps import SCALES, change_on_lines
-from geomadv.classifier.precision import types_computed
 from geomadv.classifier.smooth_forms import SMOOTH, calls_named
 
 _KINKED = set(
@@ -127,6 +126,8 @@ def has_jumps(
 # changes by step * curvature / slope, 1e-7 for ordinary networks. The threshold lies between. The
 # step is so small that even networks of millions of ReLUs rarely cross a kink in it.
 _STEP, _SAME = 1e-7, 1e-13
+# Change of the pixels that float64 shows and float32, inside a network, does not.
+_UNSEEN = 1e-13
 # One change may be a kink that was crossed; from as many points in a row it is curvature.
 _TRIES = 3
 # Roundings of the gradient that may be left of second derivatives that cancel.
@@ -150,11 +151,14 @@ def gradient_is_piecewise_constant(
     images per pass.
 
     Raises:
-        RuntimeError: something is computed below float64, so the gradient cannot tell.
+        RuntimeError: the scores are computed below float64, so their gradient cannot tell.
     """
-    first, low = types_computed(scores, images[:1])
-    if low or first.dtype != torch.float64:
-        raise RuntimeError(f"computed in {low or first.dtype}, expected float64")
+    some = images[:2]
+    with torch.no_grad():
+        first = scores(some)
+        coarse = bool((scores(some + _UNSEEN * some.flip(3)) == first).all())
+    if coarse or first.dtype != torch.float64:
+        raise RuntimeError(f"computed in {'float32' if coarse else first.dtype}, expected float64")
     step = _STEP * images.abs().amax()
     places = _Places(bounds, first.shape[1])
 
