@@ -88,6 +88,7 @@ class _Shares(TorchDispatchMode):
             if fits and t.numel() == images * self.classes:
                 # A copy: what follows may work in place.
                 rows = t.flatten(1)[self.finite].double()
-                if _are_probabilities(rows, self.eps):
+                # One-hot rows are steps, whose gradient is looked at elsewhere.
+                if _are_probabilities(rows, self.eps) and ((rows > 0) & (rows < 1)).any():
                     self.found.append(rows)
         return result
