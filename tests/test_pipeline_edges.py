@@ -20,7 +20,8 @@ from test_distributed import torchrun
 
 import geomadv as ga
 from geomadv.cli import main
-from geomadv.pipeline import EXPERIMENTS, commands
+from geomadv.files.seals import seal
+from geomadv.pipeline import EXPERIMENTS, drawer
 
 WORKER = Path(__file__).with_name("distributed_experiments.py")
 RECIPES = Path(__file__).resolve().parent.parent / "analysis"
@@ -59,7 +60,7 @@ def noting(ask):
 @pytest.fixture
 def made_again(monkeypatch):
     """The result that the commands of a file make in another folder, each given once there."""
-    monkeypatch.setattr(commands, "draw_experiment", lambda *_, **__: None)
+    monkeypatch.setattr(drawer, "draw_experiment", lambda *_, **__: None)
     given = set()
 
     def make(source, folder):
@@ -154,9 +155,12 @@ def test_other_images_give_no_old_number(results, split):
 @pytest.mark.parametrize("name", [n for n in NAMES if any(n in before(o) for o in NAMES if o != n)])
 def test_another_result_to_start_from_gives_no_old_number(results, name, tmp_path):
     shutil.copytree(results, tmp_path / "r")
-    with h5py.File(tmp_path / "r" / "digits-cnn" / f"{name}.h5", "a") as file:
+    path = tmp_path / "r" / "digits-cnn" / f"{name}.h5"
+    with h5py.File(path, "a") as file:
         for attribute in ("config", "identity"):
             file.attrs[attribute] = json.dumps(json.loads(file.attrs[attribute]) | {"seed": 5})
+    with path.open("r+b") as file:  # HDF5 has cut the checksum off
+        seal(file)
     runner = small_runner(tmp_path / "r")
     found = {other for other in NAMES if other != name and refuses(runner, other)}
     assert found == {other for other in NAMES if other != name and name in before(other)}
