@@ -2,7 +2,7 @@
 
 import contextlib
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 
 class InputError(ValueError):
@@ -18,10 +18,10 @@ class ShapeError(InputError):
 
 
 @contextlib.contextmanager
-def decoding(what: str, remedy: str) -> Iterator[None]:
+def refusing(refusal: Callable[[str], InputError]) -> Iterator[None]:
     """Turns whatever reading damaged bytes raises inside the block into one `InputError`.
 
-    what: the file, for the message: "what is damaged (reason): remedy".
+    refusal: the error for a reason, the first line of what was raised.
     """
     try:
         yield
@@ -29,7 +29,12 @@ def decoding(what: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:  # damaged bytes may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{what} is damaged ({reason}): {remedy}.") from error
+        raise refusal(reason) from error
+
+
+def decoding(what: str, remedy: str) -> contextlib.AbstractContextManager[None]:
+    """`refusing` with the message "what is damaged (reason): remedy"; what: the file."""
+    return refusing(lambda reason: InputError(f"{what} is damaged ({reason}): {remedy}."))
 
 
 def check_counts(**counts: int) -> None:

@@ -12,7 +12,7 @@ from typing import IO, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, refusing
 from geomadv.files.kinds import other_kind
 
 Pixels = NDArray[np.uint8]
@@ -64,21 +64,14 @@ def naming(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from error
 
 
-@contextlib.contextmanager
 def reading(
     path: Path, finding: str, remedy: str = _COPY, own: Collection[str] = _OWN
-) -> Iterator[None]:
+) -> contextlib.AbstractContextManager[None]:
     """Turns whatever decoding a file raises inside the block into one `InputError`.
 
     finding: what is then said of the file: "is no pickled batch"; remedy: what to do.
     """
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # damaged bytes may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise damaged(path, f"{finding} ({reason})", remedy, own) from error
+    return refusing(lambda reason: damaged(path, f"{finding} ({reason})", remedy, own))
 
 
 def check_promise(path: Path, promised: int, spare: int = 0, own: Collection[str] = _OWN) -> None:
