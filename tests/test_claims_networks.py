@@ -127,7 +127,7 @@ def test_principal_components_of_images_come_by_variance(monkeypatch):
     # Of the images themselves: to rounding of float32 over the gap of neighbouring variances.
     cosines = np.linalg.svd(leading.T @ whole.subspace(2).basis.double().numpy())[1]
     assert cosines.min() > 1 - 1e-5
-    monkeypatch.setattr("geomadv.experiments.subspaces.families._FULL", 10)
+    monkeypatch.setattr("geomadv.experiments.subspaces.families.DENSE", 10)
     part = experiments.image_family(images, width=5)
     assert part.sizes[-1] == 35
     cosines = np.linalg.svd(leading[:, :5].T @ part.subspace(4).basis.double().numpy())[1]

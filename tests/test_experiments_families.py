@@ -55,8 +55,8 @@ def test_flat_is_drawn_from_the_complement_of_computed_ends():
 
 def test_large_images_get_a_part_of_the_complement(monkeypatch):
     """All of it would be a matrix of D^2 numbers: 180 GB for ImageNet."""
-    monkeypatch.setattr("geomadv.experiments.subspaces.families._FULL", D - 1)
-    monkeypatch.setattr("geomadv.experiments.subspaces.families._LEADING", 3)
+    monkeypatch.setattr("geomadv.experiments.subspaces.families.DENSE", D - 1)
+    monkeypatch.setattr("geomadv.experiments.subspaces.families.LEADING", 3)
     ends = curvatures("both", k=1)
     flat = curvature_families(ends)["flat"]
     assert (flat.steps, flat.sizes[-1]) == (1, 2)

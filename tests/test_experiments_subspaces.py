@@ -313,8 +313,8 @@ def test_fewer_directions_than_pixels_are_completed_at_random(n):
 
 
 def test_large_images_get_leading_and_random_directions(monkeypatch):
-    monkeypatch.setattr("geomadv.experiments.subspaces.families._FULL", 5)
-    monkeypatch.setattr("geomadv.experiments.subspaces.families._LEADING", 2)
+    monkeypatch.setattr("geomadv.experiments.subspaces.families.DENSE", 5)
+    monkeypatch.setattr("geomadv.experiments.subspaces.families.LEADING", 2)
     rows, right = rows_with_singular_values([6.0, 5, 4, 3, 2, 1], n=20)
     families = experiments.singular_families(rows, name="normals")
     hi, lo = families["hi"], families["lo"]

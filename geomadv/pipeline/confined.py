@@ -8,10 +8,11 @@ import xarray as xr
 
 import geomadv as ga
 from geomadv.classifier import Classifier
+from geomadv.experiments.subspaces.families import DENSE, LEADING
 from geomadv.linalg import NestedSubspaces
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import LARGE_IMAGE, Counts, Draws
-from geomadv.pipeline.subspaces import DENSE, SINGULAR, curved_ends, singular_flops
+from geomadv.pipeline.subspaces import curved_ends, singular_flops
 from geomadv.pipeline.work import FORWARD, Case, Unit, Walk, Work
 
 # Dimensions of a subspace beyond which a plan takes a confined walk for an unconfined one.
@@ -81,7 +82,7 @@ def confined_work(case: Case) -> Work:
     """A walk from every image in every subspace, and without one."""
     s, n, d = case.settings, case.count["images"], case.net.dimension
     count, most = case.inputs["boundary"].count["images"], max(s.dimensions)
-    last = d if d <= DENSE else min(count, SINGULAR)
+    last = d if d <= DENSE else min(count, LEADING)
     families = [(1, last), (1, last), (1, most)]
     if curved := case.inputs.get("curvature"):
         width = len(curved.settings.classes)

@@ -10,14 +10,11 @@ import xarray as xr
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.experiments.subspaces.families import DENSE, LEADING
 from geomadv.experiments.subspaces.sweep import default_dimensions
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import LARGE_IMAGE, Bound
 from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Walk, Work
-
-# Largest D with a basis of all of image space, and beyond it the directions of first and second
-# order, in a plan.
-DENSE, SINGULAR = 4096, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,26 +125,26 @@ def accuracy_work(case: Case) -> Work:
 def twin_work(case: Case) -> Work:
     """All images at every d of the singular vectors, and of as many random directions."""
     n, d = case.inputs["boundary"].count["images"], case.net.dimension
-    end = d if d <= DENSE else min(n, SINGULAR)
-    last = d if d <= DENSE else SINGULAR
+    end = d if d <= DENSE else min(n, LEADING)
+    last = d if d <= DENSE else LEADING
     return _swept(case, [*[end] * 4, last], 2 * singular_flops(n, d) + _random_flops(d))
 
 
 def singular_flops(n: int, d: int) -> float:
     """Operations of `singular_families`: the whole decomposition, or leading directions."""
-    most = min(n, SINGULAR)
+    most = min(n, LEADING)
     return 40.0 * d**3 + 2.0 * n * d**2 if d <= DENSE else 6.0 * d * n**2 + 60.0 * d * most**2
 
 
 def _random_flops(d: int) -> float:
     """Operations of `random_family`: ten draws are made orthonormal."""
-    return 10 * 8.0 * d * min(d, SINGULAR if d > DENSE else d) ** 2
+    return 10 * 8.0 * d * min(d, LEADING if d > DENSE else d) ** 2
 
 
 def _compared_ends(curvature: Case) -> list[int]:
     """The last d of the curved families, of random directions and of principal components."""
     d, width = curvature.net.dimension, len(curvature.settings.classes)
-    end = math.ceil(d / width) if d <= DENSE else max(1, SINGULAR // width)
+    end = math.ceil(d / width) if d <= DENSE else max(1, LEADING // width)
     return [*curved_ends(curvature), end, end]
 
 
@@ -168,7 +165,7 @@ def curved_ends(curvature: Case) -> list[int]:
     if s.pairs is None:
         return [whole, whole, halved, whole]
     room = (d - min(d, 2 * width * s.pairs)) // width
-    flat = min(room, d if d <= DENSE else max(1, SINGULAR // width))
+    flat = min(room, d if d <= DENSE else max(1, LEADING // width))
     return [min(s.pairs, whole), min(s.pairs, whole), min(s.pairs, halved), flat]
 
 
@@ -178,8 +175,8 @@ def _swept(case: Case, ends: list[int], flops: float) -> Work:
     n, d = case.count["test"] + case.count["train"], case.net.dimension
     return Work(
         {FORWARD: n * (1 + sum(v <= end for end in ends for v in dims))},
-        flops=flops + 4.0 * n * d * min(d, SINGULAR) * len(ends),
-        memory=6 * d * min(d, SINGULAR) * 8,
+        flops=flops + 4.0 * n * d * min(d, LEADING) * len(ends),
+        memory=6 * d * min(d, LEADING) * 8,
         sizes={"split": 2, "family": len(ends), "d": len(dims), "sample": n},
         types={"prediction": 1, "clean_prediction": 1, "label": 1, "sample_split": 1},
     )
@@ -265,7 +262,7 @@ def fractions_work(case: Case) -> Work:
     s, n, d = case.settings, case.count["images"], case.net.dimension
     ends = _compared_ends(case.inputs["curvature"])
     dims = s.dimensions or default_dimensions(ends)
-    directions = min(d, SINGULAR)
+    directions = min(d, LEADING)
     return Work(
         {Walk(): n, GRADIENT: 2 * n},
         flops=8.0 * d * directions**2 + 24.0 * n * d * directions + _random_flops(d),

@@ -28,7 +28,7 @@ _LABELS: dict[Family, str] = {
 COMPLEMENT = "random directions outside the computed curved ones"
 
 # Up to this dimension a full orthonormal basis is affordable; beyond, this many directions.
-_FULL, _LEADING = 4096, 1000
+DENSE, LEADING = 4096, 1000
 
 
 def curvature_families(
@@ -75,7 +75,7 @@ def curvature_families(
         residuals = class_residuals(curvatures, most, family)
         families[family] = NestedSubspaces(directions, groups, label, residuals, step)
     if not complete:
-        most = dimension if dimension <= _FULL else max(1, _LEADING // width)
+        most = dimension if dimension <= DENSE else max(1, LEADING // width)
         flat = _outside(Subspace(families["both"].basis), width, most, seed)
         if flat is not None:
             families["flat"] = flat
@@ -97,7 +97,7 @@ def random_family(
         seed: of the draws.
     """
     check_counts(dimension=dimension, width=width, draws=draws)
-    columns = width * (-(-dimension // width) if dimension <= _FULL else max(1, _LEADING // width))
+    columns = width * (-(-dimension // width) if dimension <= DENSE else max(1, LEADING // width))
     told = f"random subspaces, {draws} draws over the images"
     return [
         # The span of the first d Gaussian columns is uniformly distributed for every d.
@@ -119,15 +119,15 @@ def image_family(images: ImageSet, width: int = 1, seed: int = 0) -> NestedSubsp
     """
     dimension = images[:1].images[0].numel()
     told = "principal components of the images"
-    if dimension <= _FULL:
+    if dimension <= DENSE:
         centre = images.mean_image().flatten().numpy()
         blocks = (part.images.flatten(1).double().numpy() - centre for part in images.batches(512))
         _, vectors = np.linalg.eigh(gram_matrix(blocks, dimension))
         # The last step may be smaller: directions twice over are dropped as dependent.
         columns = np.pad(vectors[:, ::-1], ((0, 0), (0, -dimension % width)), mode="wrap")
         return NestedSubspaces(columns.astype(np.float32), width, told)
-    some = images.sample(min(_LEADING, len(images)), seed).images.flatten(1)
-    found = normal_svd(some - some.mean(0), _LEADING, fewer=True).directions
+    some = images.sample(min(LEADING, len(images)), seed).images.flatten(1)
+    found = normal_svd(some - some.mean(0), LEADING, fewer=True).directions
     return NestedSubspaces(found[:, : found.shape[1] // width * width], width, told)
 
 
@@ -180,8 +180,8 @@ def singular_families(
         )
     count, dimension = matrix.shape
     label = f"singular vectors of the {name}"
-    if dimension > _FULL:
-        hi = normal_svd(matrix, min(count, _LEADING)).directions
+    if dimension > DENSE:
+        hi = normal_svd(matrix, min(count, LEADING)).directions
         lo = Subspace(hi).complement_sample(min(hi.shape[1], dimension - hi.shape[1]), seed).basis
         return {
             "hi": NestedSubspaces(hi, description=f"leading {label}"),
