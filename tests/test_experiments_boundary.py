@@ -15,7 +15,9 @@ from torch import nn
 
 from geomadv import Classifier, ImageSet, InputError, boundary_points, load
 from geomadv.experiments import boundary
-from geomadv.experiments.normals.boundary import stored_bytes, stored_points
+from geomadv.experiments.normals.boundary import SCHEMA, stored_points
+from geomadv.pipeline.normals import Boundary, boundary_work
+from geomadv.pipeline.work import Case
 from geomadv.results import Store, save
 
 
@@ -159,4 +161,5 @@ def test_the_size_of_a_file_is_known_before(tmp_path, points):
     images = ImageSet((smooth * 255).round() / 255, torch.arange(400) % 3)
     collect((net, images), tmp_path / "a.h5", points=points)
     size = (tmp_path / "a.h5").stat().st_size
-    assert size / 1.3 < stored_bytes(400, (3, 64, 64), points) < 1.3 * size
+    planned = Case(net, Boundary(points=points), {"images": 400})
+    assert size / 1.3 < boundary_work(planned).disk(SCHEMA, planned) < 1.3 * size

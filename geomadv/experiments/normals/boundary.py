@@ -1,7 +1,6 @@
 """Boundary points and normals of any number of images."""
 
 import inspect
-import math
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -19,8 +18,6 @@ from geomadv.perturbations import DeepFoolSettings
 from geomadv.progress import tqdm
 
 _CHUNK_BYTES, _CHUNK_IMAGES = 2**26, 512
-# Of classes, distances and so on, per point.
-_ROW_BYTES = 70
 
 _EACH, _PIXELS = ("sample",), ("sample", "pixel")
 SCHEMA: Schema = {
@@ -109,22 +106,6 @@ def stored_points(ds: xr.Dataset) -> BoundaryPoints:
     return BoundaryPoints(
         **{name: torch.as_tensor(ds[key].to_numpy()) for name, key in _FIELDS.items() if key in ds}
     )
-
-
-def stored_bytes(count: int, shape: tuple[int, int, int], points: bool = True) -> int:
-    """About how large the file of so many boundary points is, in bytes.
-
-    Args:
-        count: of images.
-        shape: (C, H, W) of one.
-        points: whether the images, from which the points follow, are in it.
-
-    Returns:
-        Normals and directions in float32, and images, which the filter brings to 0.1 (MNIST), 0.35
-        (CIFAR-10) and 0.33 (ImageNet) of their size: within 10 % for files of over 50 MB, whose
-        images have 8 bits.
-    """
-    return count * (int((2.3 if points else 2) * 4 * math.prod(shape)) + _ROW_BYTES)
 
 
 def _described(found: BoundaryPoints, part: ImageSet, points: bool) -> xr.Dataset:
