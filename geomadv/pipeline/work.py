@@ -15,6 +15,7 @@ from torch import Tensor
 
 import geomadv as ga
 from geomadv.classifier import Classifier
+from geomadv.experiments.universality.finetuning import BATCH
 from geomadv.labels import IMAGE, Schema
 
 # Bytes of the file per byte of the result's variables, and of images of 8 bits: what filters leave
@@ -23,8 +24,6 @@ STORED, STORED_IMAGE = 1.0, 0.3
 # Bytes of an HDF5 file beside numbers: of itself, of an array and of a dimension that is no array,
 # fitted to the results of all experiments on the digits, within 15 %.
 _FILE, _ARRAY, _DIMENSION = 2_000, 3_500, 2_000
-# Numbers of a batch for training, as in `geomadv.experiments.finetuning`.
-_TRAINING = 64
 
 End = Literal["", "refine", "nearest"] | float
 
@@ -80,7 +79,7 @@ class Gradient:
 
     def ready(self, net: Classifier, x: Tensor) -> Trial:
         """As `Unit`."""
-        x = x[: _TRAINING if self.training else net.batch_size()].clone()
+        x = x[: BATCH if self.training else net.batch_size()].clone()
         x.requires_grad_(not self.training)
         module = net.to().module.requires_grad_() if self.training else None
 

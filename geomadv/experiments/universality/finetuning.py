@@ -21,6 +21,9 @@ from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under
 from geomadv.perturbations.universal import check_search
 from geomadv.progress import tqdm
 
+# Images of a batch in training.
+BATCH = 64
+
 _MEMBER, _ROUND = ("round", "member"), ("round",)
 
 SCHEMA: Schema = {
@@ -149,7 +152,7 @@ def _trained(
     optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
-        for index in torch.randperm(len(x), generator=generator).split(64):
+        for index in torch.randperm(len(x), generator=generator).split(BATCH):
             share = torch.rand(len(index), generator=generator, dtype=torch.float64)
             share = share * (torch.rand(len(index), generator=generator) < 0.5)
             which = torch.randint(len(deltas), (len(index),), generator=generator)
