@@ -200,11 +200,9 @@ class Classifier:
         Raises:
             InputError: the device has no TF32, or the network is not one of float32.
         """
-        able = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= (
-            8,
-            0,
-        )
-        if not able or self.dtype != torch.float32:
+        cuda = self.device.type == "cuda"
+        ampere = cuda and torch.cuda.get_device_capability(self.device)[0] >= 8
+        if not ampere or self.dtype != torch.float32:
             raise InputError(
                 f"--tf32: network {self.name!r} is computed in {self.dtype} on {self.device}; TF32 "
                 "needs float32 on an NVIDIA GPU of the Ampere generation or later. Leave it away."
