@@ -187,6 +187,7 @@ def test_large_images_get_default_settings_that_a_night_affords() -> None:
     assert curved.classes == (0, 3, 6)
     found = curved.settings.count, curved.settings.pairs, curved.settings.boundary
     assert found == (20, 5, "region")
+    assert (curved.settings.step, curved.settings.step_distances) == (None, 0.3)
     assert resolved["random_subspace_fooling"].count == 200
     assert resolved["subspace_accuracy"].count == resolved["first_order_twin"].count == 200
     confined = resolved["confined_deepfool"]
@@ -199,3 +200,10 @@ def test_what_is_asked_for_on_large_images_is_taken() -> None:
     asked = table["curvature"].settings(preset="paper", classes=("1",), pairs=9)
     found = table["curvature"].resolve(asked, large_network())
     assert (found.classes, found.settings.count, found.settings.pairs) == ((1,), 100, 9)
+    for flags in ({"step": 2.0}, {"hvp": "smoothed"}, {"step_distances": 1.0}):
+        settings = (
+            table["curvature"]
+            .resolve(table["curvature"].settings(**flags), large_network())
+            .settings
+        )
+        assert settings.step_distances == flags.get("step_distances")

@@ -26,8 +26,10 @@ _FULL_CPU, _FULL_GPU, _PAIRS = 1024, 4096, 20
 # Pixels up to which the default settings take a minute or two for all classes on a CPU.
 _SMALL = 256
 
-# Of large images: classes, images a class, pairs at each end.
+# Of large images: classes, images a class, pairs at each end, and the step of finite differences in
+# distances: the library's choice, a share of the length of an image, is ten of them on ImageNet.
 _FEW = (3, 20, 5)
+_STEP_DISTANCES = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +56,8 @@ class Curvature:
     step: float | None = None
     """Step of finite differences, in image units."""
     step_distances: float | None = None
-    """The step as a multiple of the median distance of a class's boundary points, for example 0.5:
-    beyond 1 it is coarser than the boundary's distance."""
+    """The step as a multiple of the median distance of a class's boundary points: beyond 1 it is
+    coarser than the boundary's distance; default for images of over 4,096 numbers: 0.3."""
     beta: float | None = None
     """Sharpness of the smoothed network."""
     tolerance: float | None = None
@@ -87,6 +89,8 @@ def resolve(s: Curvature, net: Classifier) -> Measured:
         given["pairs"] = None if net.dimension <= affordable else most
     if large and s.preset != "paper":
         given.setdefault("count", _FEW[1])
+        if s.step is None and s.hvp in (None, "auto", "finite-difference"):
+            given.setdefault("step_distances", _STEP_DISTANCES)
     automatic = "default" if large or net.dimension <= _SMALL else "paper"
     if (automatic if s.preset == "auto" else s.preset) == "paper":
         if s.hvp not in (None, "finite-difference"):
