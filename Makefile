@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup paper figures test faults lint types format bench bench-gpu lock clean
+.PHONY: help setup paper figures test faults lint types format bench bench-gpu lock docs gallery clean
 
 help:  ## print these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -55,9 +55,24 @@ bench: $(READY)  ## run the benchmarks that need no peers; see benchmarks/README
 bench-gpu: $(READY)  ## throughput on a GPU beside the limit of the card
 	$(BIN)/python benchmarks/gpu.py $(FLAGS)
 
+docs: $(VENV)/.docs  ## build the documentation, site/index.html; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/.docs: $(READY) docs/requirements.lock
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --requirement docs/requirements.lock
+	touch $(VENV)/.docs
+
+gallery: $(READY)  ## make the pictures of the documentation anew (MNIST: GEOMADV_DATA, else downloaded)
+	$(BIN)/geomadv paper --results $(RESULTS) --processes $(PROCESSES)
+	$(BIN)/geomadv paper --network lenet-mnist --quick --results $(RESULTS)/quick
+	$(BIN)/geomadv paper --network mnist-convsmall-robust-eps0.1 --quick --results $(RESULTS)/quick
+	$(BIN)/python docs/gallery.py $(RESULTS)/digits-cnn $(RESULTS)/quick/lenet-mnist \
+		$(RESULTS)/quick/mnist-convsmall-robust-eps0.1
+
 lock: $(READY)  ## pin what the environment holds now
 	( sed -n '/^#/p' requirements.lock; \
-	  $(BIN)/python -m pip freeze --exclude geomadv --exclude-editable | sed 's/+cpu//' ) > lock.tmp
+	  $(BIN)/python -m pip freeze --exclude geomadv --exclude-editable | sed 's/+cpu//' \
+	  | grep -vxFf docs/requirements.lock ) > lock.tmp
 	mv lock.tmp requirements.lock
 
 clean:  ## remove the virtual environment and caches, not the results
