@@ -1,8 +1,8 @@
 """Pictures of the gallery from results: python docs/gallery.py results/NETWORK quick/NETWORK ...
 
 Takes the figures that `geomadv paper` drew, small enough to be kept beside the text, and the
-answers to the papers' claims. Of the first folder all figures, of the others those of `SIDE_BY_SIDE`
-and those that the first one lacks. A folder below `quick` was made with `--quick`.
+answers to the papers' claims. Of the first folder all figures, of the others those of
+`SIDE_BY_SIDE` and those that the first one lacks. A folder below `quick` was made with `--quick`.
 """
 
 import json
@@ -20,13 +20,12 @@ GALLERY = Path(__file__).parent / "gallery"
 SIDE_BY_SIDE = (
     "normal_spectrum",
     "random_subspace_fooling",
-    "curvature_profile",
     "confined_deepfool",
     "universal",
     "norm_comparison",
     "categories",
 )
-# Pixels of a figure's width: a page's figure is wide, a column's half as wide (matplotlib's 300 dpi).
+# Pixels of a figure's width: of one that fills a page, and of one that fills a column.
 _WIDE, _NARROW = 1000, 620
 
 
@@ -35,13 +34,15 @@ def picture(source: Path, target: Path) -> None:
     with Image.open(source) as opened:
         image = opened.convert("RGB")
     width = min(image.width, _WIDE if image.width > 1500 else _NARROW)
-    small = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+    small = image.resize(
+        (width, round(image.height * width / image.width)), Image.Resampling.LANCZOS
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
-    small.save(target, "webp", quality=70, method=6)
+    small.save(target, "webp", quality=60, method=6)
 
 
 def answers(folder: Path) -> dict[str, str]:
-    """What a network answers to each claim: the contrast with its interval, and on what it rests."""
+    """What a network answers to each claim, with the interval and on what it rests."""
     told = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
     return {claim["name"]: _sentence(claim) for claim in told["claims"]}
 

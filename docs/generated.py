@@ -219,7 +219,9 @@ def _reference() -> str:
         parts += [f"## geomadv.{room}", words]
         public = [n for n in module.__all__ if n not in ga.__all__]
         found = [getattr(module, name) for name in public]
-        parts += [_documented(value) for value in found if inspect.isroutine(value) or _is_own(value)]
+        parts += [
+            _documented(value) for value in found if inspect.isroutine(value) or _is_own(value)
+        ]
     return "\n\n".join(parts) + "\n"
 
 
