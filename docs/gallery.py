@@ -42,9 +42,10 @@ def picture(source: Path, target: Path) -> None:
 
 
 def answers(folder: Path) -> dict[str, str]:
-    """What a network answers to each claim, with the interval and on what it rests."""
+    """What a network answers to each claim that it has a result for, and on what that rests."""
     told = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
-    return {claim["name"]: _sentence(claim) for claim in told["claims"]}
+    there = [c for c in told["claims"] if (folder / f"{c['experiment']}.h5").exists()]
+    return {claim["name"]: _sentence(claim) for claim in there}
 
 
 def _sentence(claim: dict[str, Any]) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 import geomadv as ga
 from geomadv.claims import CLAIMS
 from geomadv.cli import COMMANDS, main
@@ -47,15 +49,24 @@ def pages() -> dict[str, str]:
         "experiments/index.md": _experiments(),
         "commands.md": _commands(),
         "claims.md": _claims(),
-        "reference.md": _reference(),
         "gallery.md": _gallery(),
     }
+    made |= {f"reference/{room}.md": _room(room) for room in ("index", *_ROOMS)}
     return made | {f"experiments/{e.name}.md": _experiment(e) for e in EXPERIMENTS}
 
 
-def experiment_pages() -> list[Any]:
-    """The entries of the navigation below "Experiments"."""
-    return ["experiments/index.md", *({e.name: f"experiments/{e.name}.md"} for e in EXPERIMENTS)]
+def navigation() -> dict[str, list[Any]]:
+    """Heading of the navigation -> the generated pages below it."""
+    return {
+        "Experiments": [
+            "experiments/index.md",
+            *({e.name: f"experiments/{e.name}.md"} for e in EXPERIMENTS),
+        ],
+        "Python": [
+            "reference/index.md",
+            *({f"geomadv.{room}": f"reference/{room}.md"} for room in _ROOMS),
+        ],
+    }
 
 
 # Experiments
@@ -205,24 +216,21 @@ def _claims() -> str:
 # Python
 
 
-def _reference() -> str:
-    parts = [
-        "# Python",
-        "`import geomadv as ga`; the names below are `ga.NAME`. "
-        "[The pieces in Python](howto/python.md) shows them at work.",
-        "## geomadv",
-    ]
-    seen = set(_ROOMS)
-    parts += [_documented(getattr(ga, name)) for name in ga.__all__ if name not in seen]
-    for room, words in _ROOMS.items():
-        module = importlib.import_module(f"geomadv.{room}")
-        parts += [f"## geomadv.{room}", words]
-        public = [n for n in module.__all__ if n not in ga.__all__]
-        found = [getattr(module, name) for name in public]
-        parts += [
-            _documented(value) for value in found if inspect.isroutine(value) or _is_own(value)
+def _room(room: str) -> str:
+    """The public names of a room; "index": those of the package itself."""
+    if room == "index":
+        head = [
+            "# geomadv",
+            "`import geomadv as ga`; the names below are `ga.NAME`. "
+            "[The pieces in Python](../howto/python.md) shows them at work.",
         ]
-    return "\n\n".join(parts) + "\n"
+        found = [getattr(ga, name) for name in ga.__all__ if name not in _ROOMS]
+    else:
+        head = [f"# geomadv.{room}", _ROOMS[room]]
+        module = importlib.import_module(f"geomadv.{room}")
+        found = [getattr(module, name) for name in module.__all__ if name not in ga.__all__]
+    shown = [value for value in found if inspect.isroutine(value) or _is_own(value)]
+    return "\n\n".join([*head, *map(_documented, shown)]) + "\n"
 
 
 def _is_own(value: Any) -> bool:
@@ -246,11 +254,18 @@ def _figure(name: str, up: str = "") -> str:
     """A figure of all networks of the gallery under its caption."""
     caption = (inspect.getdoc(getattr(ga.plotting, name, None)) or "").split("\n\n")[0]
     images = [
-        f"![{name} of {file.parent.name}]({up}gallery/{file.parent.name}/{file.name})\n"
+        f"![{name} of {file.parent.name}]({up}gallery/{file.parent.name}/{file.name})"
+        f"{_size(file)}  \n"
         f"*{_called(file.parent.name)}*"
         for file in _pictures(name)
     ]
     return "\n\n".join([f"**`{name}`.** {' '.join(caption.split())}", *images])
+
+
+def _size(file: Path) -> str:
+    """A figure of one column stays narrower than the page, so that its words are no larger."""
+    with Image.open(file) as image:
+        return '{ width="460" }' if image.width < 800 else ""
 
 
 def _gallery() -> str:

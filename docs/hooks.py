@@ -13,11 +13,11 @@ import generated
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Every experiment has its page below the list of them."""
+    """The headings that stand for generated pages have these below them."""
     nav: list[dict[str, Any]] = config["nav"]
+    made = generated.navigation()
     for entry in nav:
-        if "Experiments" in entry:
-            entry["Experiments"] = generated.experiment_pages()
+        entry.update({heading: made[heading] for heading in entry if heading in made})
     return config
 
 

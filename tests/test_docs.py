@@ -103,8 +103,8 @@ def test_a_link_that_leads_nowhere_is_found():
 def test_every_page_is_in_the_navigation_once():
     nav = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
     listed = re.findall(r"([\w/-]+\.md)$", nav.partition("\nmarkdown_extensions:")[0], re.MULTILINE)
-    below = [entry for entry in generated.experiment_pages() if isinstance(entry, dict)]
-    listed += [path for entry in below for path in entry.values()]
+    below = [entry for pages in generated.navigation().values() for entry in pages]
+    listed += [path for entry in below if isinstance(entry, dict) for path in entry.values()]
     assert sorted(listed) == sorted(PAGES)
     assert not WRITTEN.keys() & MADE.keys()
 
@@ -132,11 +132,13 @@ def test_the_gallery_is_made_from_results(tmp_path, monkeypatch):
     gallery = loaded("gallery")
     monkeypatch.setattr(gallery, "GALLERY", tmp_path / "gallery")
     claim = {"answer": "holds", "effect": 2, "null": 1, "value": 2.0, "low": None, "high": 3.0}
-    told = {"claims": [{"name": "a", "contrast": "over", "count": "9 images", **claim}]}
+    claim |= {"contrast": "over", "count": "9 images"}
+    told = {"claims": [{"name": n, "experiment": n, **claim} for n in ("there", "missing")]}
     for folder in ("one", "quick/two"):
         figures = tmp_path / folder / "figures"
         figures.mkdir(parents=True)
         (tmp_path / folder / "claims.json").write_text(json.dumps(told))
+        (tmp_path / folder / "there.h5").touch()
         for name in ("universal", "transfer", folder[-3:]):
             Image.fromarray(np.zeros((90, 1800), np.uint8)).save(figures / f"{name}.png")
     gallery.main([str(tmp_path / folder) for folder in ("one", "quick/two")])
@@ -147,7 +149,7 @@ def test_the_gallery_is_made_from_results(tmp_path, monkeypatch):
         assert image.size == (1000, 50)
     answers = json.loads((tmp_path / "gallery" / "answers.json").read_text())
     assert [answers[n]["quick"] for n in ("one", "two")] == [False, True]
-    assert answers["one"]["answers"]["a"] == "**holds**: 2 against 1, ratio 2, on 9 images"
+    assert answers["one"]["answers"] == {"there": "**holds**: 2 against 1, ratio 2, on 9 images"}
 
 
 # Command lines

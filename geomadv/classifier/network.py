@@ -86,7 +86,7 @@ class Classifier:
             their slope; calls change weights or statistics; mean, std, bounds or class names do
             not fit.
 
-    Example:
+    Examples:
         >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> net = Classifier(linear, input_shape=(1, 2, 2))
         >>> net.num_classes, net.dimension, net.is_piecewise_linear

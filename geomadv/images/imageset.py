@@ -50,7 +50,7 @@ class ImageSet:
         InputError: another shape or dtype, no images, NaN or infinite pixels, pixels outside the
             bounds (by more than rounding), labels that do not fit the images or the class names.
 
-    Example:
+    Examples:
         >>> pixels = np.zeros((3, 1, 8, 8), dtype=np.uint8)
         >>> mine = ImageSet(pixels, labels=[0, 1, 1], class_names=["cat", "dog"])
         >>> len(mine), mine.shape, len(mine.of_class("dog"))
