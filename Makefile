@@ -76,4 +76,4 @@ lock: $(READY)  ## pin what the environment holds now
 	mv lock.tmp requirements.lock
 
 clean:  ## remove the virtual environment and caches, not the results
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .hypothesis
