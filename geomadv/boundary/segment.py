@@ -22,8 +22,8 @@ def crossing(
 ) -> tuple[Tensor, Tensor]:
     """Shares t in [0, 1] of delta at which the boundary function f vanishes.
 
-    By `bracketed_root`, to |f| <= tolerance (n,). An image that lies on the boundary exactly crosses
-    it at t = 0. start: f (n,) at the images, if it is known.
+    By `bracketed_root`, to |f| <= tolerance (n,). An image that lies on the boundary exactly
+    crosses it at t = 0. start: f (n,) at the images, if it is known.
 
     Returns:
         t (n,), and whether the segment crosses the boundary at all (n,); where it does not, t = 1.

@@ -32,7 +32,7 @@ _FEW = (2, 20)
 
 @dataclass(frozen=True, kw_only=True)
 class NormalSection:
-    """The boundary in planes of its normals and principal directions, beside the quadratic model."""
+    """The boundary in planes of its normals and of directions, beside its quadratic model."""
 
     count: int = 40
     """Test images whose boundary points are taken, in every class; all if there are fewer."""
@@ -159,7 +159,7 @@ def decision_plane(run: Run, s: DecisionPlane, images: ga.ImageSet) -> xr.Datase
         run.net,
         images,
         s.second,
-        steps=s.steps,
+        steps=int(s.steps or 30),
         reach=s.reach,
         seed=run.seed,
         keep=run.keep,
@@ -176,9 +176,9 @@ def plane_work(case: Case) -> Work:
         others = max(0, min(case.net.num_classes - 2, CANDIDATES - 1))
         units[Walk(ga.DeepFoolSettings(), "region", "refine")] = n * others
     if {"positive", "negative"} & {*s.second}:
-        how = {"points": 1, "shape": True}
-        units[Product(**how)] = n * min(PRODUCTS, d)
-        units[Product(**how, setup=True)] = n * (_VERDICT + 1)
+        one = Product(points=1, shape=True)
+        units[one] = n * min(PRODUCTS, d)
+        units[replace(one, setup=True)] = n * (_VERDICT + 1)
     return Work(
         units,
         flops=100.0 * n * d * PRODUCTS,
@@ -193,28 +193,23 @@ def plane_work(case: Case) -> Work:
 
 def tell_planes(ds: xr.Dataset) -> str:
     """How many planes there are, how many classes each shows, and how much its own class fills."""
-    lines = [
-        f"{ds.sizes['sample']} images, half sides {_range(ds['coordinate'].max('horizontal'))}"
-    ]
+    grid = ("vertical", "horizontal")
+    half = ds["coordinate"].max("horizontal")
+    words = f"half sides {float(half.min()):.3g} to {float(half.max()):.3g} image units"
+    lines = [f"{ds.sizes['sample']} images, {words}"]
     for name in ds["second"].to_numpy():
-        one = ds["prediction"].sel(second=name)
-        known = one.to_numpy()[
-            ds["margin"].sel(second=name).notnull().any(("vertical", "horizontal"))
-        ]
+        one = ds.sel(second=name)
+        known = one["prediction"].to_numpy()[one["margin"].notnull().any(grid).to_numpy()]
         if len(known) == 0:
             lines.append(f"{name}: no plane")
             continue
         classes = [len(np.unique(plane[plane >= 0])) for plane in known]
-        own = (one == ds["source"]).mean(("vertical", "horizontal"))
+        own = (one["prediction"] == ds["source"]).where(one["margin"].notnull()).mean(grid)
         lines.append(
             f"{name}: {len(known)} planes of {min(classes)} to {max(classes)} classes, the image's "
             f"own fills {100 * float(own.median()):.0f} % (median)"
         )
     return "\n".join(lines)
-
-
-def _range(values: xr.DataArray) -> str:
-    return f"{float(values.min()):.3g} to {float(values.max()):.3g} image units"
 
 
 PLANES = (

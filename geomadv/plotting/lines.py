@@ -178,6 +178,11 @@ def _directions(ds: xr.Dataset, target: str | None) -> Iterator[tuple[str, xr.Da
 
 
 def of_class(ds: xr.Dataset, target: str | None) -> xr.Dataset:
+    """The part of a result over classes that belongs to one, by name; default the middle one.
+
+    Raises:
+        InputError: the result has no such class.
+    """
     names = [str(name) for name in ds["class"].to_numpy()]
     chosen = names[len(names) // 2] if target is None else target
     if chosen not in names:

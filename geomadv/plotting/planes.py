@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
@@ -20,7 +21,8 @@ from geomadv.plotting.lines import FAMILY_COLORS, of_class
 from geomadv.plotting.parts import band, short, show_image, title, write
 from geomadv.plotting.style import GREY, PAGE, scaled
 
-_MODELS = {"shape": ("-", "u'Su"), "hessian": ((0, (3, 1.2)), "v'Hv/‖∇f‖")}
+_DASHED: Any = (0, (3, 1.2))
+_MODELS: dict[str, Any] = {"shape": "-", "hessian": _DASHED}
 # Height of the panels of sections, over their width; s and t have the same scale.
 _FLATNESS = 0.6
 
@@ -71,7 +73,7 @@ def normal_section(ds: xr.Dataset, target: str | None = None) -> Figure:
     both = drawing.add_subplot(grid[2, :half]), drawing.add_subplot(grid[2, half:])
     _radii(both[0], one, f"class {short(name)}")
     _radii(both[1], ds.isel(direction=0), "all classes")
-    both[0].set_ylabel("points where the model holds (%)")
+    both[0].set_ylabel("share of points (%)")
     legend(both[0], 4, _section_legend(families))
     words = f"{title(ds)}: normal sections of the boundary of class {short(name)}, which is above"
     return heading(both[0], words, line_doubt(one).of_step)
@@ -104,7 +106,7 @@ def decision_plane(ds: xr.Dataset) -> Figure:
                 axes.set_xlabel("to the boundary point")
     legend(axes, 4, _plane_legend(ds))
     words = f"{title(ds)}: regions in planes of image, boundary point and a second direction"
-    return heading(axes, words, f"axes in image units; margin contours every {spacing:g}")
+    return heading(axes, words, f"axes in image units; thin lines: margins of every {spacing:g} score units")
 
 
 def _leading(ds: xr.Dataset, family: int) -> xr.Dataset:
@@ -126,9 +128,9 @@ def _single_section(axes: Axes, one: xr.Dataset, color: str) -> None:
     axes.axvspan(-within, within, color=GREY, alpha=0.12, linewidth=0)
     angle = np.linspace(-np.pi, np.pi, 2001)
     axes.plot(np.sin(angle) / kappa, (np.cos(angle) - 1) / kappa, color=GREY, linewidth=0.6)
-    axes.plot(s, -kappa * s**2 / 2, color="black", linestyle=_MODELS["hessian"][0], linewidth=0.9)
+    axes.plot(s, -kappa * s**2 / 2, color="black", linestyle=_DASHED, linewidth=0.9)
     axes.plot(one["scale"], one["offset"][n], color=color, marker="o", markersize=1.8)
-    axes.set_title(f"κ = {kappa:.2g}")
+    axes.set_title(f"κ = {_number(kappa)}")
 
 
 def _all_sections(axes: Axes, one: xr.Dataset, color: str) -> None:
@@ -143,8 +145,8 @@ def _all_sections(axes: Axes, one: xr.Dataset, color: str) -> None:
     band(axes, one["scale"], low, middle, high, color, alpha=0.3)
     s = np.linspace(-reach, reach, 201)
     kappa = float(np.nanmedian(kappas))
-    axes.plot(s, -kappa * s**2 / 2, color="black", linestyle=_MODELS["hessian"][0], linewidth=0.9)
-    axes.set_title(f"n = {len(curves)}, median κ = {kappa:.2g}", fontsize=scaled(7))
+    axes.plot(s, -kappa * s**2 / 2, color="black", linestyle=_DASHED, linewidth=0.9)
+    axes.set_title(f"n = {len(curves)}, median κ = {_number(kappa)}", fontsize=scaled(7))
 
 
 def _square(axes: Axes, one: xr.Dataset) -> float:
@@ -161,7 +163,7 @@ def _radii(axes: Axes, ds: xr.Dataset, name: str) -> None:
     reach = float(ds["scale"].max())
     count = 0
     for i, family in enumerate(ds["family"].to_numpy()):
-        for model, (dashes, _) in _MODELS.items():
+        for model, dashes in _MODELS.items():
             values = ds["radius"].sel(family=family, model=model).to_numpy().ravel()
             known = np.sort(values[~np.isnan(values)])
             count = max(count, len(known))
@@ -171,7 +173,7 @@ def _radii(axes: Axes, ds: xr.Dataset, name: str) -> None:
             color = FAMILY_COLORS[i % len(FAMILY_COLORS)]
             axes.stairs(share, steps, baseline=None, color=color, linestyle=dashes, linewidth=1.0)
     axes.set(xlim=(0, reach), ylim=(0, 103), xlabel="|s| (image units)")
-    axes.set_title(f"{name}, n = {count} points a direction")
+    axes.set_title(f"model within 20 % up to |s|: {name}, n = {count} points")
 
 
 def _section_legend(families: NDArray[Any]) -> list[Any]:
@@ -182,10 +184,10 @@ def _section_legend(families: NDArray[Any]) -> list[Any]:
     thin: Any = {"color": "black", "linewidth": 0.9}
     return [
         *named,
-        Line2D([], [], linestyle=_MODELS["hessian"][0], label="above: model -κs²/2 (S)", **thin),
-        Line2D([], [], color=GREY, linewidth=0.6, label="osculating circle; points"),
+        Line2D([], [], linestyle=_DASHED, label="above: model −κs²/2, κ from S", **thin),
+        Line2D([], [], color=GREY, linewidth=0.6, label="osculating circle; single points"),
         Patch(color=GREY, alpha=0.25, linewidth=0, label="within 20 %; quartiles"),
-        Line2D([], [], linestyle=_MODELS["hessian"][0], color=GREY, label="below: κ from H, not S"),
+        Line2D([], [], linestyle=_DASHED, color=GREY, label="below: κ from H, not S"),
     ]
 
 
@@ -215,6 +217,10 @@ def _clean_image(axes: Axes, one: xr.Dataset) -> None:
     show_image(axes, one["image"].to_numpy())
     names = [_name(one, int(one[role])) for role in ("source", "target")]
     axes.set_title(f"{names[0]} → {names[1]}, at {float(one['distance']):.2g}", fontsize=scaled(7))
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}".replace("-", "−")
 
 
 def _name(ds: xr.Dataset, label: int) -> str:
@@ -265,21 +271,22 @@ def _name_regions(axes: Axes, one: xr.Dataset, points: list[Any]) -> None:
         free = np.pad(labels == label, 1)
         for x, y in points:
             if np.isfinite(x + y):
-                column, row = (int(round((c - place[0]) / step)) + 1 for c in (x, y))
+                column, row = (round((c - place[0]) / step) + 1 for c in (x, y))
                 if 0 <= row < len(free) and 0 <= column < len(free):
                     free[row, column] = False
         room = np.asarray(distance_transform_edt(free))
         row, column = np.unravel_index(room.argmax(), room.shape)
         if room[row, column] >= _ROOM * len(place):
-            text, size = _name(one, label), scaled(6.5)
-            write(axes, place[column - 1], place[row - 1], text, fontsize=size)
+            at, look = (place[column - 1], place[row - 1]), {"fontsize": scaled(6.5)}
+            halo = withStroke(linewidth=1.5, foreground=colors.to_rgb("white"))
+            write(axes, *at, _name(one, label), path_effects=[halo], **look)
 
 
 def _curvature(axes: Axes, one: xr.Dataset) -> None:
     kappa = float(one["second_curvature"])
     if np.isfinite(kappa):
         none = bool(is_no_eigenvector(np.array([float(one["second_residual"])])).any())
-        words = f"κ = {kappa:.2g}" + (f", {NO_EIGENVECTOR}" if none else "")
+        words = f"κ = {_number(kappa)}" + (f", {NO_EIGENVECTOR}" if none else "")
         axes.set_title(words, fontsize=scaled(6.5), pad=2)
 
 

@@ -222,5 +222,5 @@ def _grid(
         labels.append(labels_of(scores))
         best = scores.topk(2, dim=1).values
         margins.append(torch.where(labels[-1] < 0, torch.nan, best[:, 0] - best[:, 1]))
-    shape = (side, side)
-    return tuple(torch.cat(t).reshape(shape).cpu().numpy() for t in (labels, margins))
+    both = (torch.cat(t).reshape(side, side).cpu().numpy() for t in (labels, margins))
+    return next(both), next(both)

@@ -108,7 +108,9 @@ def normal_section(
             distance from the tangent plane.
         boundary: "pair": f = F_target - F_near of the classes that meet at the point, also where a
             third one is on top (`third`); "region": F_target minus the largest other score.
-        hvp, step, beta: Hessian product of the model, as of `mean_hessian`.
+        hvp: Hessian product of the model, as of `mean_hessian`.
+        step: likewise.
+        beta: likewise.
         batch_size: points per pass; default from memory.
         progress: show a progress bar, in roots.
 

@@ -37,18 +37,18 @@ class Offsets:
         offset: t(s) - t(0) in image units; NaN where no root was found, or there is no section.
         side: 1 or -1 where f says on which side of the tangent plane the boundary is, 0 on it; NaN
             where there is no section or f is not finite.
-        third: whether a third class is on top at the root.
         sine: (direction, sample) of the angle between direction and normal; NaN for no section.
         slope: (sample,) ||grad f||.
         resolution: (sample,) what rounding of f makes of t, image units.
+        third: whether a third class is on top at the root.
     """
 
     offset: NDArray[np.float64]
     side: NDArray[np.float64]
-    third: NDArray[np.bool_]
     sine: NDArray[np.float64]
     slope: NDArray[np.float64]
     resolution: NDArray[np.float64]
+    third: NDArray[np.bool_]
 
 
 class _Sections:
@@ -144,8 +144,14 @@ def section_offsets(
             array[sections.index] = torch.cat(found).to(array)
     offset -= offset[:, :, torch.as_tensor(scales == 0)].clone()
     sine = torch.where(sections.sine > _LEAST_SINE, sections.sine, torch.nan)
-    numbers = (offset, side, third == 1, sine, slope, rounding / slope)
-    return Offsets(*(t.cpu().numpy() if t.dtype == torch.bool else _double(t) for t in numbers))
+    return Offsets(
+        _double(offset),
+        _double(side),
+        _double(sine),
+        _double(slope),
+        _double(rounding / slope),
+        (third == 1).cpu().numpy(),
+    )
 
 
 def _double(t: Tensor) -> NDArray[np.float64]:
