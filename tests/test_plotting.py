@@ -32,6 +32,8 @@ OWN = {
     "score_curve_measures": CURVES[:1],
     "direction_sweep": SWEEPS,
     "direction_sweep_classes": SWEEPS[:1],
+    "normal_section": ["normal_section"],
+    "decision_plane": ["decision_plane"],
     # One layout, other families.
     "subspace_accuracy": ["subspace_accuracy", "first_order_twin"],
     "first_order_twin": ["first_order_twin", "subspace_accuracy"],

@@ -106,7 +106,9 @@ def decision_plane(ds: xr.Dataset) -> Figure:
                 axes.set_xlabel("to the boundary point")
     legend(axes, 4, _plane_legend(ds))
     words = f"{title(ds)}: regions in planes of image, boundary point and a second direction"
-    return heading(axes, words, f"axes in image units; thin lines: margins of every {spacing:g} score units")
+    return heading(
+        axes, words, f"axes in image units; thin lines: margins of every {spacing:g} score units"
+    )
 
 
 def _leading(ds: xr.Dataset, family: int) -> xr.Dataset:

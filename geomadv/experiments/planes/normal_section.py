@@ -140,9 +140,11 @@ def normal_section(
     model = -kappa[..., None] * steps**2 / 2
     radius = _radius(steps, found.offset, model, found.resolution)
     known = ~np.isnan(found.sine)
-    beyond = np.where(np.isnan(found.offset), np.inf * found.side, found.offset)
+    beyond, lost = found.offset.copy(), np.isnan(found.offset)
+    # Infinite, on the side that f tells; NaN where f does not.
+    beyond[lost] = np.copysign(np.inf, found.side[lost]) + 0 * found.side[lost]
     middle = _quantiles(beyond.transpose(0, 2, 1))
-    missing = np.where(known, np.isnan(found.offset).sum(axis=2), 0)
+    missing = np.where(known, lost.sum(axis=2), 0)
     values = {
         "target": points.target,
         "source": points.source,

@@ -128,10 +128,11 @@ def section_offsets(
         progress: show a progress bar, in roots.
     """
     size = net.batch_size(batch_size)
-    slope, rounding = _slopes(net, points, size)
+    reach = float(np.abs(scales).max())
+    slope, rounding = _slopes(net, points, reach, size)
     sections = _Sections(net, points, rows, size, region)
     sections.place(torch.as_tensor(scales).to(slope))
-    reach, everyone = float(np.abs(scales).max()), torch.arange(len(sections.s), device=net.device)
+    everyone = torch.arange(len(sections.s), device=net.device)
     parts = []
     with tqdm(total=len(everyone), desc="sections", unit="root", disable=not progress) as bar:
         for some in everyone.split(max(size, _BLOCK_NUMBERS)):
@@ -158,15 +159,17 @@ def _double(t: Tensor) -> NDArray[np.float64]:
     return np.asarray(t.double().cpu().numpy())
 
 
-def _slopes(net: Classifier, points: BoundaryPoints, size: int) -> tuple[Tensor, Tensor]:
-    """||grad f|| at the points and what rounding makes of f there, both (N,)."""
+def _slopes(
+    net: Classifier, points: BoundaryPoints, reach: float, size: int
+) -> tuple[Tensor, Tensor]:
+    """||grad f|| at the points, and what rounding makes of f up to `reach` from them, both (N,)."""
     slopes, roundings = [], []
     for index in torch.arange(len(points), device=net.device).split(size):
         some = points[index]
         _, gradient, scores = boundary_gradient(net, some.points, some.near, some.target)
         slopes.append(unit_rows(gradient)[1])
         own = scores.gather(1, torch.stack([some.near, some.target], dim=1)).abs().amax(1)
-        pixels = some.points.flatten(1).norm(dim=1)
+        pixels = some.points.flatten(1).norm(dim=1) + reach
         eps = torch.finfo(own.dtype).eps
         roundings.append(eps * (_SCORE_ROUNDINGS * own + _PIXEL_ROUNDINGS * pixels * slopes[-1]))
     return torch.cat(slopes), torch.cat(roundings)
@@ -189,7 +192,7 @@ def _roots(
         active = active[(f * start[active] > 0) & (far[active].abs() < reach)]
         near[active], f_near[active] = far[active], f_far[active]
         far[active] = (2 * far[active]).clamp(-reach, reach)
-    t = torch.where(start.abs() <= tolerance, 0.0, torch.nan)
+    t = torch.zeros_like(start).masked_fill(~(start.abs() <= tolerance), torch.nan)
     crossed = (t.isnan() & (f_far * start <= 0)).nonzero().squeeze(1)
     up = start < 0  # f grows along the normal
     low, f_low = torch.where(up, near, far), torch.where(up, f_near, f_far)
