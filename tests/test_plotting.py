@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from results_for_tests import MAKERS, result
 
 from geomadv import InputError, plotting
@@ -103,7 +104,7 @@ def draw(name, ds=None, **keywords):
 
 
 def texts(figure):
-    return " ".join(t.get_text() for t in figure.findobj(match=lambda a: hasattr(a, "get_text")))
+    return " ".join(t.get_text() for t in figure.findobj(Text))
 
 
 def test_the_table_names_every_figure():
