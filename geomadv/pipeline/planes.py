@@ -12,7 +12,7 @@ from geomadv.errors import InputError
 from geomadv.experiments.planes.second import CANDIDATES, PRODUCTS, Second
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count
-from geomadv.pipeline.work import FORWARD, Case, Product, Unit, Walk, Work
+from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Product, Unit, Walk, Work
 
 # Directions of a class and family: positive, negative, flat and random ones.
 _FAMILIES = 4
@@ -23,8 +23,8 @@ _ROOT = 6.6
 # Reach of a section in median boundary distances.
 _DISTANCES = 2.0
 
-# Gradients to measure whether exact products at one point hold all curvature, at eight some 90.
-_VERDICT = 12
+# Gradients by the point to measure, at up to eight, whether exact products hold all curvature.
+_VERDICT, _MEASURED = 90, 8
 
 # Planes of large images: how many images, and steps on either side.
 _FEW = (2, 20)
@@ -34,7 +34,7 @@ _FEW = (2, 20)
 class NormalSection:
     """The boundary in planes of its normals and of directions, beside its quadratic model."""
 
-    count: int = 40
+    count: int = 30
     """Test images whose boundary points are taken, in every class; all if there are fewer."""
     directions: Count = 1
     """Directions per class and family."""
@@ -102,6 +102,8 @@ def section_work(case: Case) -> Work:
         Product(*how, setup=True): 2 * n,
         FORWARD: _ROOT * n * lines * scales,
     }
+    if c.hvp in ("auto", "exact") and not case.net.is_piecewise_linear:
+        units[GRADIENT] = _VERDICT * min(n, _MEASURED)
     sizes = {"sample": n, "class": classes, "family": _FAMILIES, "direction": s.directions}
     return replace(
         classes * Work(units),
@@ -178,7 +180,9 @@ def plane_work(case: Case) -> Work:
     if {"positive", "negative"} & {*s.second}:
         one = Product(points=1, shape=True)
         units[one] = n * min(PRODUCTS, d)
-        units[replace(one, setup=True)] = n * (_VERDICT + 1)
+        units[replace(one, setup=True)] = 2 * n
+        if not case.net.is_piecewise_linear:
+            units[GRADIENT] = n * _VERDICT
     return Work(
         units,
         flops=100.0 * n * d * PRODUCTS,
