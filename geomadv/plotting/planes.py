@@ -104,11 +104,14 @@ def decision_plane(ds: xr.Dataset) -> Figure:
                 axes.set_ylabel(_SECONDS.get(str(ds["second"][i].item()), ""))
             if i == rows - 1:
                 axes.set_xlabel("to the boundary point")
-    legend(axes, 4, _plane_legend(ds))
-    words = f"{title(ds)}: regions in planes of image, boundary point and a second direction"
-    return heading(
-        axes, words, f"axes in image units; thin lines: margins of every {spacing:g} score units"
-    )
+    legend(axes, 4 if columns > 2 else 1, _plane_legend(ds))
+    words = f"axes in image units; contours: margin every {spacing:g} score units"
+    return heading(axes, f"{title(ds)}: decision regions", *_broken(words, columns))
+
+
+def _broken(words: str, columns: int) -> list[str]:
+    """The words in one line, or in two where the page is narrow."""
+    return [words] if columns > 1 else words.split("; ")
 
 
 def _leading(ds: xr.Dataset, family: int) -> xr.Dataset:
