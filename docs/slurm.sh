@@ -16,9 +16,9 @@ results=${RESULTS:-results}
 # Each line needs those above it: first what all start from, then the long ones beside each other.
 groups=(
     "boundary normal_svd curvature"
-    "score_curves direction_sweep subspace_accuracy first_order_twin confined_deepfool resampling"
+    "score_curves direction_sweep normal_section subspace_accuracy first_order_twin confined_deepfool resampling"
     "universal norm_fractions label_graph transfer norm_comparison categories finetuning"
-    "train random_subspace_fooling softmax_directions tilting_plane tilting_toy normal_tilt"
+    "train random_subspace_fooling softmax_directions tilting_plane tilting_toy normal_tilt decision_plane"
 )
 
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / 4))

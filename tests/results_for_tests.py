@@ -100,6 +100,8 @@ MAKERS: dict[str, Callable[[], xr.Dataset]] = {
     "direction_sweep of directions": lambda: experiments.direction_sweep(
         NET, X, orthogonal_frame(D, 2), SCALES, 1
     ),
+    "normal_section": lambda: experiments.class_normal_section(NET, X[:9], curvature(), SCALES),
+    "decision_plane": lambda: experiments.decision_plane(NET, X[:2], steps=4),
     "subspace_accuracy": lambda: experiments.subspace_accuracy(NET, IMAGES, X.mean(0), FAMILIES),
     "norm_fractions": lambda: experiments.norm_fractions({"DeepFool": gaussian(3, D)}, FAMILIES),
     "first_order_twin": twin,

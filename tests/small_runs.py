@@ -19,6 +19,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "curvature": {"classes": ["0", "3"], "count": 20, "pairs": 4, "hvp": "exact"},
     "score_curves": {"count": 30, "steps": 4, "draws": 20},
     "direction_sweep": {"count": 30, "steps": 3},
+    "normal_section": {"count": 6, "steps": 3},
+    "decision_plane": {"count": 2, "steps": 12},
     "subspace_accuracy": {"count": 40, "dimensions": [0, 1, 2]},
     "first_order_twin": {"count": 40, "dimensions": [0, 8, 64]},
     "confined_deepfool": {"count": 10, "dimensions": [4, 64], "draws": 2},

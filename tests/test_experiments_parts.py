@@ -63,6 +63,25 @@ def curves(keep):
     return experiments.class_score_curves(net, test, curved(), scales, draws=5, keep=keep)
 
 
+@functools.cache
+def curvatures() -> xr.Dataset:
+    net, train, _ = digits()
+    settings = CurvatureSettings(count=12, pairs=2, draws=5, density_steps=5)
+    return experiments.curvature(net, train, [1, 4, 7], settings)
+
+
+def sections(keep):
+    net, _, test = digits()
+    return experiments.class_normal_section(
+        net, test[:8], curvatures(), [-1.0, -0.2, 0.0, 0.2, 1.0], keep=keep
+    )
+
+
+def planes(keep):
+    net, _, test = digits()
+    return experiments.decision_plane(net, test[:3], ["runner-up", "image"], steps=3, keep=keep)
+
+
 def normals(keep):
     net, _, test = digits()
     basis = torch.eye(D)[:, :5]
@@ -161,6 +180,8 @@ CASES = {
     "curvature": curvature,
     "class_direction_sweep": sweep,
     "class_score_curves": curves,
+    "class_normal_section": sections,
+    "decision_plane": planes,
     "random_subspace_fooling": normals,
     "subspace_accuracy": accuracy,
     "confined_deepfool": confined,

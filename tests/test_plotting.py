@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from results_for_tests import MAKERS, result
 
 from geomadv import InputError, plotting
@@ -32,6 +33,8 @@ OWN = {
     "score_curve_measures": CURVES[:1],
     "direction_sweep": SWEEPS,
     "direction_sweep_classes": SWEEPS[:1],
+    "normal_section": ["normal_section"],
+    "decision_plane": ["decision_plane"],
     # One layout, other families.
     "subspace_accuracy": ["subspace_accuracy", "first_order_twin"],
     "first_order_twin": ["first_order_twin", "subspace_accuracy"],
@@ -101,7 +104,7 @@ def draw(name, ds=None, **keywords):
 
 
 def texts(figure):
-    return " ".join(t.get_text() for t in figure.findobj(match=lambda a: hasattr(a, "get_text")))
+    return " ".join(t.get_text() for t in figure.findobj(Text))
 
 
 def test_the_table_names_every_figure():

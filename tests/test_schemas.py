@@ -98,6 +98,7 @@ RUNS: dict[str, Callable[[], Iterator[xr.Dataset]]] = {
     "curvature": lambda: iter(curvatures()),
     "score_curves": curves,
     "direction_sweep": sweep,
+    "normal_section": case("class_normal_section"),
     "first_order_twin": case("subspace_accuracy"),
     "label_graph": label_graph,
     "norm_fractions": fractions,

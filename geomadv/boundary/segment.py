@@ -1,5 +1,7 @@
 """Where a segment crosses a boundary."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,9 +22,8 @@ def crossing(
 ) -> tuple[Tensor, Tensor]:
     """Shares t in [0, 1] of delta at which the boundary function f vanishes.
 
-    Regula falsi (Illinois variant), with a bisection every third evaluation so that the bracket
-    shrinks whatever the shape of the function. Stops at |f| <= tolerance (n,). An image that
-    lies on the boundary exactly crosses it at t = 0. start: f (n,) at the images, if it is known.
+    By `bracketed_root`, to |f| <= tolerance (n,). An image that lies on the boundary exactly
+    crosses it at t = 0. start: f (n,) at the images, if it is known.
 
     Returns:
         t (n,), and whether the segment crosses the boundary at all (n,); where it does not, t = 1.
@@ -38,8 +39,40 @@ def crossing(
     f_high = margin(everyone, high)
     crossed = (f_low <= 0) & (f_high >= 0)
     at_start = crossed & (f_low == 0)
-    best, f_best = torch.where(at_start, low, high), torch.where(at_start, f_low, f_high)
-    active = everyone[crossed & (f_best > tolerance)]
+    rows = everyone[crossed & ~at_start]
+    ends = (low[rows], high[rows], f_low[rows], f_high[rows])
+    t = torch.where(at_start, low, high)
+    t[rows] = bracketed_root(lambda at, t: margin(rows[at], t), *ends, tolerance[rows])
+    return t, crossed
+
+
+@torch.no_grad()
+def bracketed_root(
+    margin: Callable[[Tensor, Tensor], Tensor],
+    low: Tensor,
+    high: Tensor,
+    f_low: Tensor,
+    f_high: Tensor,
+    tolerance: Tensor,
+) -> Tensor:
+    """Roots t (n,) of n functions between low, where they are <= 0, and high, where they are >= 0.
+
+    Regula falsi (Illinois variant), with a bisection every third evaluation so that the bracket
+    shrinks whatever the shape of the function. Stops at |f| <= tolerance, first looked at in high,
+    or where low and high are neighbouring numbers.
+
+    Args:
+        margin: (numbers of the functions (k,), t (k,)) -> values (k,).
+        low: (n,) below `high`.
+        high: (n,).
+        f_low: (n,) values there.
+        f_high: (n,) values there.
+        tolerance: (n,).
+    """
+    low, high, f_low, f_high = low.clone(), high.clone(), f_low.clone(), f_high.clone()
+    everyone = torch.arange(len(low), device=low.device)
+    best, f_best = high.clone(), f_high.clone()
+    active = everyone[f_best > tolerance]
     side = torch.zeros_like(everyone)
     for evaluation in range(_MAX_EVALUATIONS):
         if len(active) == 0:
@@ -62,4 +95,4 @@ def crossing(
         f_low[active] = torch.where(beyond, weight * fa, f)
         f_high[active] = torch.where(beyond, f, weight * fb)
         active = active[(f_best[active].abs() > tolerance[active]) & (t != a) & (t != b)]
-    return best, crossed
+    return best

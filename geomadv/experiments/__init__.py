@@ -18,6 +18,8 @@ from geomadv.experiments.normals.boundary import boundary
 from geomadv.experiments.normals.normal_spectrum import normal_spectrum
 from geomadv.experiments.normals.predictions import predictions
 from geomadv.experiments.normals.random_subspace_fooling import random_subspace_fooling
+from geomadv.experiments.planes.decision_plane import decision_plane
+from geomadv.experiments.planes.normal_section import class_normal_section, normal_section
 from geomadv.experiments.principal.all_classes import class_numbers, curvature
 from geomadv.experiments.principal.doubt import (
     bracketed,
@@ -74,12 +76,14 @@ __all__ = [
     "class_curvature",
     "class_direction_sweep",
     "class_doubt",
+    "class_normal_section",
     "class_numbers",
     "class_score_curves",
     "confined_deepfool",
     "curvature",
     "curvature_families",
     "curved_directions",
+    "decision_plane",
     "direction_sweep",
     "family_doubt",
     "finetuning",
@@ -89,6 +93,7 @@ __all__ = [
     "line_doubt",
     "norm_comparison",
     "norm_fractions",
+    "normal_section",
     "normal_spectrum",
     "normal_tilt",
     "pair_images",

@@ -8,6 +8,7 @@ from geomadv.experiments.normals import (
     predictions,
     random_subspace_fooling,
 )
+from geomadv.experiments.planes import decision_plane, normal_section
 from geomadv.experiments.principal import layout
 from geomadv.experiments.softmax import softmax_directions
 from geomadv.experiments.subspaces import (
@@ -35,6 +36,8 @@ SCHEMAS: dict[str, Schema] = {
     "curvature": layout.SCHEMA,
     "score_curves": class_sweeps.CURVES_SCHEMA,
     "direction_sweep": class_sweeps.SWEEP_SCHEMA,
+    "normal_section": normal_section.CLASS_SCHEMA,
+    "decision_plane": decision_plane.SCHEMA,
     "subspace_accuracy": subspace_accuracy.SCHEMA,
     "first_order_twin": subspace_accuracy.SCHEMA,
     "confined_deepfool": confined_deepfool.SCHEMA,

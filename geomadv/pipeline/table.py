@@ -11,6 +11,7 @@ from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.linear import LINEAR
 from geomadv.pipeline.lines import LINES
 from geomadv.pipeline.normals import NORMALS
+from geomadv.pipeline.planes import PLANES
 from geomadv.pipeline.softmax import SOFTMAX
 from geomadv.pipeline.subspaces import FRACTIONS, SUBSPACES
 from geomadv.pipeline.universality import UNIVERSAL, UNIVERSALITY
@@ -37,6 +38,7 @@ EXPERIMENTS: tuple[Experiment, ...] = tuple(
         *NORMALS,
         *CURVATURE,
         *LINES,
+        *PLANES,
         *SUBSPACES,
         *CONFINED,
         *UNIVERSAL,

@@ -27,6 +27,7 @@ from geomadv.plotting.normals import (
     normal_spectrum,
     random_subspace_fooling,
 )
+from geomadv.plotting.planes import decision_plane, normal_section
 from geomadv.plotting.slider import tilting_slider
 from geomadv.plotting.softmax import (
     feature_collisions,
@@ -57,6 +58,7 @@ __all__ = [
     "confined_examples",
     "curvature_directions",
     "curvature_profile",
+    "decision_plane",
     "direction_sweep",
     "direction_sweep_classes",
     "feature_collisions",
@@ -66,6 +68,7 @@ __all__ = [
     "leading_directions",
     "norm_comparison",
     "norm_fractions",
+    "normal_section",
     "normal_spectrum",
     "normal_tilt",
     "random_subspace_fooling",

@@ -31,7 +31,7 @@ _SCALE = "scale s (image units)"
 # Populations of the results, and the colours of their examples.
 _OTHER, _OWN = "other classes", "target class"
 _EXAMPLES = {_OTHER: "C0", _OWN: "C3"}
-_FAMILY_COLORS = ("C0", "C3", "C2", GREY)
+FAMILY_COLORS = ("C0", "C3", "C2", GREY)
 
 # Measure -> its panel's title; the first is drawn under its own name, the interval beside it.
 _MEASURES = {
@@ -82,9 +82,9 @@ def score_curve_measures(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     four = panels(ax, PAGE, 2.5, 1, len(_MEASURES), sharey=True)
     names = [short(str(name)) for name in ds["class"].to_numpy()]
     for axes, (name, label) in zip(four, _MEASURES.items(), strict=True):
-        for i, family in enumerate(ds["family"].to_numpy()[: len(_FAMILY_COLORS)]):
+        for i, family in enumerate(ds["family"].to_numpy()[: len(FAMILY_COLORS)]):
             one = ds.sel(family=family).isel(direction=0)
-            place, color = np.arange(len(names)) + 0.2 * (i - 1.5), _FAMILY_COLORS[i]
+            place, color = np.arange(len(names)) + 0.2 * (i - 1.5), FAMILY_COLORS[i]
             interval = one[f"{name.removesuffix('_median')}_interval"]
             axes.vlines(place, *interval.transpose("bound", ...), color=color)
             axes.plot(place, one[name], "o", color=color, ms=2.5, label=family)
@@ -94,7 +94,7 @@ def score_curve_measures(ds: xr.Dataset, *, ax: Given = None) -> Figure:
         axes.set(xlabel="class", title=label, xlim=(-0.7, len(names) - 0.3))
         axes.set_ylim(min(0, axes.get_ylim()[0]), 1.03)
     four[0].set_ylabel("share")
-    legend(four[0], len(_FAMILY_COLORS))
+    legend(four[0], len(FAMILY_COLORS))
     words = f"{title(ds)}: curves of {ds.sizes['sample']} images along the leading directions, "
     return heading(four[0], f"{words}95 % intervals", line_doubt(ds).of_step)
 
@@ -172,12 +172,17 @@ def _directions(ds: xr.Dataset, target: str | None) -> Iterator[tuple[str, xr.Da
         for i in range(ds.sizes["direction"]):
             yield f"direction {i + 1}", ds.isel(direction=i)
         return
-    one = _of_class(ds, target)
+    one = of_class(ds, target)
     for family in ds["family"].to_numpy():
         yield str(family), one.sel(family=family).isel(direction=0)
 
 
-def _of_class(ds: xr.Dataset, target: str | None) -> xr.Dataset:
+def of_class(ds: xr.Dataset, target: str | None) -> xr.Dataset:
+    """The part of a result over classes that belongs to one, by name; default the middle one.
+
+    Raises:
+        InputError: the result has no such class.
+    """
     names = [str(name) for name in ds["class"].to_numpy()]
     chosen = names[len(names) // 2] if target is None else target
     if chosen not in names:
@@ -198,7 +203,7 @@ def _sweep_page(
         # The first two directions of the same family, or the direction itself.
         images = [one["direction_image"].to_numpy()]
         if "family" in ds.dims:
-            images = list(_of_class(ds, target)["direction_image"].sel(family=label).to_numpy()[:2])
+            images = list(of_class(ds, target)["direction_image"].sel(family=label).to_numpy()[:2])
         for j in range(2):
             axes = drawing.add_subplot(grid[2 * i + j, 2])
             if j == 0:

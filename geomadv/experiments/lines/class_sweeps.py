@@ -54,19 +54,19 @@ DIRECTIONS_SCHEMA: Schema = {
 }
 
 
-def _of_classes(schema: Schema) -> Schema:
+def of_classes(schema: Schema) -> Schema:
     """Class and family come before the dimensions of all that is not the same for all classes."""
     same = {"source", "class_name", "example_scale"}
-    of_classes: dict[str, tuple[tuple[str, ...], str, str]] = {}
+    found: dict[str, tuple[tuple[str, ...], str, str]] = {}
     for name, (dims, long_name, units) in schema.items():
         if dims != (name,) and name not in same:
             dims = ("class", *(("family",) if "direction" in dims else ()), *dims)
-        of_classes[name] = (dims, long_name, units)
-    return {**of_classes, **_TOLD}
+        found[name] = (dims, long_name, units)
+    return {**found, **_TOLD}
 
 
-SWEEP_SCHEMA = _of_classes(sweep.SCHEMA)
-CURVES_SCHEMA = _of_classes(curves.SCHEMA)
+SWEEP_SCHEMA = of_classes(sweep.SCHEMA)
+CURVES_SCHEMA = of_classes(curves.SCHEMA)
 
 
 def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> xr.Dataset:
@@ -187,7 +187,7 @@ def class_direction_sweep(
     def run(directions: NDArray[np.floating], target: int) -> xr.Dataset:
         return sweep.direction_sweep(net, images, directions, scales, target, batch_size=batch_size)
 
-    return _each_class(run, SWEEP_SCHEMA, curved, "direction sweep", keep, progress)
+    return each_class(run, SWEEP_SCHEMA, curved, "direction sweep", keep, progress)
 
 
 def class_score_curves(
@@ -230,10 +230,10 @@ def class_score_curves(
             net, images, directions, scales, target, draws=draws, seed=seed, batch_size=batch_size
         )
 
-    return _each_class(run, CURVES_SCHEMA, curved, "score curves", keep, progress)
+    return each_class(run, CURVES_SCHEMA, curved, "score curves", keep, progress)
 
 
-def _each_class(
+def each_class(
     run: Callable[[NDArray[np.floating], int], xr.Dataset],
     schema: Schema,
     curved: xr.Dataset,

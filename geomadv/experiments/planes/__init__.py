@@ -1,0 +1,1 @@
+"""Experiments in planes through image space."""
