@@ -34,7 +34,7 @@ _MODULES = {
         "saliency",
         "universal_perturbation",
     ),
-    "geomadv.pipeline": ("Experiment", "run"),
+    "geomadv.pipeline": ("Comparison", "Experiment", "compare", "run"),
     "geomadv.results": ("load", "save"),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
@@ -76,7 +76,9 @@ if TYPE_CHECKING:
     from geomadv.perturbations import fgsm as fgsm
     from geomadv.perturbations import saliency as saliency
     from geomadv.perturbations import universal_perturbation as universal_perturbation
+    from geomadv.pipeline import Comparison as Comparison
     from geomadv.pipeline import Experiment as Experiment
+    from geomadv.pipeline import compare as compare
     from geomadv.pipeline import run as run
     from geomadv.results import load as load
     from geomadv.results import save as save

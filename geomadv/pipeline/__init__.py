@@ -1,8 +1,20 @@
 """Experiments as values, and the runner: what `geomadv` runs."""
 
 from geomadv.pipeline.api import run
+from geomadv.pipeline.comparing import compare
+from geomadv.pipeline.comparison import Comparison
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.figures import draw
 from geomadv.pipeline.table import EXPERIMENTS
 
-__all__ = ["EXPERIMENTS", "Drawing", "Experiment", "Run", "Sample", "draw", "run"]
+__all__ = [
+    "EXPERIMENTS",
+    "Comparison",
+    "Drawing",
+    "Experiment",
+    "Run",
+    "Sample",
+    "compare",
+    "draw",
+    "run",
+]

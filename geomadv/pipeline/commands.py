@@ -20,6 +20,7 @@ from geomadv.errors import InputError, closest
 from geomadv.files.places import cache_dir
 from geomadv.networks import network_cards
 from geomadv.pipeline.check import card, checked
+from geomadv.pipeline.comparing import compare
 from geomadv.pipeline.drawer import Drawer
 from geomadv.pipeline.experiment import Experiment, tabled
 from geomadv.pipeline.figures import draw
@@ -269,6 +270,27 @@ def claims_(argv: Sequence[str]) -> None:
         print(explained(flags.explain))
     else:
         print(claims(flags.chosen, dict(map(threshold_of, flags.threshold))))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Compare:
+    """Flags of `geomadv compare`."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of one network's results each."""
+    to: Path | None = None
+    """Folder to write to; default: compare, beside the folders."""
+    also: _Names = ()
+    """Experiments of your own, package.module:experiment."""
+
+
+def compare_(argv: Sequence[str]) -> None:
+    """Shows networks side by side: compare.md and compare.json, and figures with all of them."""
+    flags = _cli(_Compare, argv, "compare", compare_)
+    parents = [str(path.absolute().parent) for path in flags.folders] or [""]
+    to = flags.to or Path(os.path.relpath(os.path.commonpath(parents))) / "compare"
+    print(compare(*flags.folders, to=to, experiments=_with_own(flags.also).values()))
+    print(f"\ncomparison: {to / 'compare.md'}")
 
 
 def list_(argv: Sequence[str]) -> None:

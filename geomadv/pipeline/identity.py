@@ -39,7 +39,7 @@ def identity(
     return {
         "experiment": experiment.name,
         "version": experiment.version,
-        "schema": {name: [[*dims], units] for name, (dims, _, units) in experiment.schema.items()},
+        "schema": layout(experiment),
         "settings": plain(settings),
         "seed": seed,
         "network": _network(first),
@@ -52,6 +52,11 @@ def identity(
         },
         "inputs": dict(inputs),
     }
+
+
+def layout(experiment: Experiment) -> dict[str, Any]:
+    """Variables of an experiment's result with their dimensions and units, in JSON terms."""
+    return {name: [[*dims], units] for name, (dims, _, units) in experiment.schema.items()}
 
 
 def _network(net: Classifier) -> dict[str, Any]:

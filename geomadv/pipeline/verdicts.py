@@ -42,10 +42,10 @@ def claims(folder: Path, thresholds: Mapping[str, float] | None = None) -> str:
     if not found:
         raise InputError(f"{folder} holds no results: run `geomadv paper` first.")
     for attribute in ("weights_sha256", "dataset"):
-        _check_same(found, attribute)
+        check_same(found, attribute)
     verdicts = judge(found, CLAIMS, thresholds)
     network = next(iter(found.values())).attrs["network"]
-    content = {"network": network, "claims": [_record(v) for v in verdicts]}
+    content = {"network": network, "claims": [record(v) for v in verdicts]}
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_whole(folder / "claims.json", text)
     write_whole(folder / "claims.md", _page(network, verdicts))
@@ -80,7 +80,7 @@ def explained(name: str) -> str:
     return "\n".join(lines)
 
 
-def _check_same(found: dict[str, xr.Dataset], attribute: str) -> None:
+def check_same(found: dict[str, xr.Dataset], attribute: str) -> None:
     """Raises an `InputError` where results are of different networks or data sets."""
     values = {name: str(ds.attrs.get(attribute, "")) for name, ds in found.items()}
     if attribute == "dataset":  # of either split; a result may take no images at all
@@ -96,7 +96,7 @@ def _check_same(found: dict[str, xr.Dataset], attribute: str) -> None:
 
 
 def _line(v: Verdict) -> str:
-    return f"{v.answer:14}{_contrast(v):>45}  {v.claim.sentence}"
+    return f"{v.answer:14}{contrast(v):>45}  {v.claim.sentence}"
 
 
 def _counted(verdicts: Sequence[Verdict]) -> str:
@@ -107,7 +107,7 @@ def _counted(verdicts: Sequence[Verdict]) -> str:
     return f"{counts}; checks of the mathematics: {checks.count('holds')} of {len(checks)} hold"
 
 
-def _contrast(v: Verdict) -> str:
+def contrast(v: Verdict) -> str:
     """Contrast, interval and threshold; "" where nothing was measured."""
     if v.answer == "not measured":
         return ""
@@ -128,23 +128,24 @@ def _page(network: str, verdicts: list[Verdict]) -> str:
 
 def _cells(v: Verdict) -> list[str]:
     c, note = v.claim, f" ({v.note})" if v.note else ""
-    numbers = [_number(v.effect), f"{_number(v.null)} ({c.null})"]
+    numbers = [number(v.effect), f"{number(v.null)} ({c.null})"]
     told = (f"{c.sentence} (`{c.name}`)", c.paper, c.quantity)
-    cells = (*told, *numbers, _contrast(v), v.count)
-    return [_escaped(cell) for cell in (*cells, f"{v.answer}{note}")]
+    cells = (*told, *numbers, contrast(v), v.count)
+    return [escaped(cell) for cell in (*cells, f"{v.answer}{note}")]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number in a table; a dash where there is none."""
     return "–" if math.isnan(value) else f"{value:.3g}"
 
 
-def _escaped(cell: str) -> str:
+def escaped(cell: str) -> str:
     """A cell that is one cell: without bars, line breaks and tags."""
     signs = {"|": "&#124;", "<": "&lt;", "\\": "&#92;"}
     return "".join(signs.get(letter, letter) for letter in " ".join(cell.split()))
 
 
-def _record(v: Verdict) -> dict[str, Any]:
+def record(v: Verdict) -> dict[str, Any]:
     """A verdict in JSON terms; null where there is no finite number."""
     c = v.claim
     numbers = {n: getattr(v, n) for n in ("effect", "null", "value", "low", "high")}

@@ -1,0 +1,196 @@
+"""A comparison of networks as a value: rows, and how they are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from geomadv.claims import Claim, Verdict
+from geomadv.pipeline.verdicts import contrast, escaped, number, record
+
+_SIGNS = {"holds": "+", "does not hold": "-", "undecided": "?", "not measured": "."}
+_TOLD = (
+    "An answer rests on the 95 % interval of difference or ratio, in brackets; then effect against "
+    "null, and what they rest on. ≠: the networks' settings differ, so that the numbers are not to "
+    "be compared; these settings are at the end. What the experiments tell has no intervals."
+)
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A claim's answers.
+
+    Attributes:
+        claim: the claim.
+        verdicts: one of each network, in order.
+        differing: settings in which the networks' results differ; their numbers are then not to be
+            compared.
+    """
+
+    claim: Claim
+    verdicts: tuple[Verdict, ...]
+    differing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NumberRow:
+    """Numbers that an experiment tells.
+
+    Attributes:
+        experiment: its name.
+        words: what the numbers are; "…" in place of each that differs between the networks.
+        cells: the differing numbers of each network, in order; "–" where it tells none.
+        differing: as of `ClaimRow`.
+    """
+
+    experiment: str
+    words: str
+    cells: tuple[str, ...]
+    differing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Networks side by side; `str` is the table for a terminal.
+
+    Attributes:
+        networks: their names, the columns.
+        facts: name -> of each network: data set, dimension, test accuracy, weights.
+        claims: rows of answers.
+        numbers: rows of what the experiments tell.
+        settings: experiment -> setting -> its value for each network, where they differ.
+        notes: what is missing or stale.
+    """
+
+    networks: tuple[str, ...]
+    facts: Mapping[str, tuple[str, ...]]
+    claims: tuple[ClaimRow, ...]
+    numbers: tuple[NumberRow, ...]
+    settings: Mapping[str, Mapping[str, tuple[str, ...]]]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = [("", *self.networks), *((name, *cells) for name, cells in self.facts.items())]
+        blocks = [_aligned(rows), _aligned([_brief(row) for row in self.claims])]
+        blocks += ["+ holds, - does not hold, ? undecided, . not measured, ≠ other settings"]
+        blocks += [_aligned(list(_leading(self.numbers)))]
+        told = [f"≠ {name}: {_settings(values)}" for name, values in self.settings.items()]
+        return "\n\n".join(block for block in (*blocks, "\n".join([*told, *self.notes])) if block)
+
+    def markdown(self) -> str:
+        """The page of `compare.md`."""
+        heads = ("", *self.networks)
+        parts = [f"# {' beside '.join(self.networks)}", _TOLD]
+        parts += [_table(heads, [(name, *cells) for name, cells in self.facts.items()])]
+        for title, chosen in (("Claims", False), ("Checks of the mathematics", True)):
+            rows = [_cells(row) for row in self.claims if row.claim.of_mathematics == chosen]
+            parts += [f"## {title}", _table(("claim", *self.networks), rows)]
+        told = [(f"{_marked(r.experiment, r)}: {r.words}", *r.cells) for r in self.numbers]
+        parts += ["## What the experiments tell"]
+        parts += [_table(("… stands for numbers that differ", *self.networks), told)]
+        others = [
+            (f"{name}: {setting}", *values)
+            for name, differing in self.settings.items()
+            for setting, values in differing.items()
+        ]
+        if others:
+            parts += ["## Settings that differ", _table(("setting", *self.networks), others)]
+        if self.notes:
+            parts += ["## Missing or stale", "\n".join(f"- {escaped(note)}" for note in self.notes)]
+        return "\n\n".join(parts) + "\n"
+
+    def record(self) -> dict[str, Any]:
+        """The content of `compare.json`, in JSON terms."""
+        return {
+            "networks": [*self.networks],
+            "facts": {name: [*cells] for name, cells in self.facts.items()},
+            "claims": [
+                {
+                    "name": row.claim.name,
+                    "differing_settings": [*row.differing],
+                    "verdicts": [record(v) for v in row.verdicts],
+                }
+                for row in self.claims
+            ],
+            "numbers": [
+                {
+                    "experiment": row.experiment,
+                    "words": row.words,
+                    "cells": [*row.cells],
+                    "differing_settings": [*row.differing],
+                }
+                for row in self.numbers
+            ],
+            "settings": {
+                name: {setting: [*values] for setting, values in differing.items()}
+                for name, differing in self.settings.items()
+            },
+            "notes": [*self.notes],
+        }
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+
+def _marked(words: str, row: ClaimRow | NumberRow) -> str:
+    return f"≠ {words}" if row.differing else words
+
+
+def _brief(row: ClaimRow) -> tuple[str, ...]:
+    """A claim in the terminal."""
+    cells = []
+    for v in row.verdicts:
+        ends = ("" if math.isinf(end) else f"{end:.2g}" for end in (v.low, v.high))
+        interval = "" if v.low == v.high else f" [{', '.join(ends)}]"
+        numbers = "" if v.answer == "not measured" else f" {v.value:.2g}{interval}"
+        stale = " stale" if v.note.startswith("stale") else ""
+        cells.append(f"{_SIGNS[v.answer]}{numbers}{stale}")
+    return _marked(row.claim.name, row), *cells
+
+
+def _leading(rows: Iterable[NumberRow]) -> Iterable[tuple[str, ...]]:
+    """Numbers in the terminal: of each experiment the first that all networks have and tell."""
+    last = ""
+    for row in rows:
+        if row.experiment != last and not {"–", "the same"} & {*row.cells}:
+            last = row.experiment
+            yield _marked(f"{row.experiment}: {row.words}", row), *row.cells
+
+
+def _settings(values: Mapping[str, tuple[str, ...]]) -> str:
+    return "; ".join(f"{key} {' | '.join(cells)}" for key, cells in values.items())
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], widest: int = 60) -> str:
+    """Columns below each other; a first cell that is too wide has a line of its own."""
+    columns = max((len(row) for row in rows), default=1)
+    width = [max(len(row[i]) for row in rows if i < len(row)) for i in range(columns)]
+    width[:1] = [max((len(row[0]) for row in rows if len(row[0]) <= widest), default=0)]
+    lines = []
+    for first, *rest in rows:
+        cells = "  ".join(f"{cell:{w}}" for cell, w in zip(rest, width[1:], strict=False))
+        if rest and len(first) > widest:
+            lines += [first, f"{'':{width[0]}}  {cells}".rstrip()]
+        else:
+            lines.append(f"{first:{width[0]}}  {cells}".rstrip())
+    return "\n".join(lines)
+
+
+def _cells(row: ClaimRow) -> tuple[str, ...]:
+    """A claim in the page."""
+    c = row.claim
+    cells = []
+    for v in row.verdicts:
+        note = f" ({v.note})" if v.note else ""
+        numbers = f"; {number(v.effect)} against {number(v.null)}; {v.count}"
+        told = "" if v.answer == "not measured" else f": {contrast(v)}{numbers}"
+        cells.append(f"**{v.answer}**{told}{note}")
+    words = f"{c.sentence} (`{c.name}`, {c.paper}): {c.quantity} against {c.null}"
+    return _marked(words, row), *cells
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(map(escaped, cells))} |" for cells in lines)

@@ -1,0 +1,127 @@
+"""The results of several networks as their folders hold them: what is there, missing or stale."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from geomadv import results
+from geomadv.errors import InputError
+from geomadv.pipeline.experiment import Experiment
+from geomadv.pipeline.identity import layout
+from geomadv.pipeline.table import EXPERIMENTS
+from geomadv.pipeline.verdicts import check_same
+from geomadv.results.identity import Identity
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What there is of one network.
+
+    Attributes:
+        folder: of its results.
+        name: the network's; with the folder where others of that name are beside it.
+        results: experiment -> dataset, in the order of the experiments.
+        identities: experiment -> what makes the result the same result.
+        notes: experiment -> "missing", or why the result is stale.
+    """
+
+    folder: Path
+    name: str
+    results: Mapping[str, xr.Dataset]
+    identities: Mapping[str, Identity]
+    notes: Mapping[str, str]
+
+    def config(self, experiment: str) -> dict[str, Any]:
+        """Settings and seed of a result as they were asked for."""
+        return dict(json.loads(str(self.results[experiment].attrs.get("config", "{}"))))
+
+
+def finished(
+    folders: Sequence[str | os.PathLike[str]], experiments: Iterable[Experiment] = EXPERIMENTS
+) -> list[Finished]:
+    """The results of all folders, one network each; from the files alone, nothing is computed.
+
+    A result is stale by its files where its experiment or layout is another by now, or where one
+    that it starts from has gone or changed.
+
+    Raises:
+        InputError: a folder is named twice, is none of one network's results, or holds a damaged
+            one; or the same experiment's results are laid out differently.
+    """
+    table = tuple(experiments)
+    paths = [Path(folder) for folder in folders]
+    places = [path.resolve() for path in paths]
+    if twice := [str(path) for path in paths if places.count(path.resolve()) > 1]:
+        raise InputError(f"folders: {', '.join(twice)} are one folder: name each network's once.")
+    found = [_read(path, table) for path in paths]
+    names = [one.name for one in found]
+    found = [
+        one
+        if names.count(one.name) == 1
+        else Finished(
+            one.folder, f"{one.name} ({one.folder})", one.results, one.identities, one.notes
+        )
+        for one in found
+    ]
+    for experiment in table:
+        _check_layouts(experiment.name, found)
+    return found
+
+
+def _read(folder: Path, table: Sequence[Experiment]) -> Finished:
+    there = [e.name for e in table if (folder / f"{e.name}.h5").exists()]
+    if not there:
+        inner = sorted({path.parent for path in folder.glob("*/*.h5")})
+        remedy = f": name {' '.join(map(str, inner))} instead" if inner else ": run `geomadv paper`"
+        kind = "several networks" if inner else "no results"
+        raise InputError(f"{folder}: expected the folder of one network, found {kind}{remedy}.")
+    loaded = {name: results.load(folder / f"{name}.h5") for name in there}
+    for attribute in ("weights_sha256", "dataset"):
+        check_same(loaded, attribute)
+    known = {name: results.stored_identity(folder / f"{name}.h5") for name in there}
+    notes: dict[str, str] = {}
+    for e in table:
+        if e.name not in known:
+            begun = results.unfinished(folder / f"{e.name}.h5")
+            notes[e.name] = "unfinished" if begun else "missing"
+        elif reason := _stale(e, known, notes):
+            notes[e.name] = f"stale: {reason}"
+    network = str(loaded[there[0]].attrs["network"])
+    return Finished(folder, network, loaded, known, notes)
+
+
+def _stale(e: Experiment, known: Mapping[str, Identity], notes: Mapping[str, str]) -> str:
+    """Why a result is no longer what it would be; "" where its files show nothing."""
+    identity = known[e.name]
+    if identity.get("version") != e.version or identity.get("schema") != layout(e):
+        return "this geomadv computes or lays it out otherwise"
+    for name, digest in identity.get("inputs", {}).items():
+        if name not in known:
+            return f"{name}, from which it starts, is missing"
+        if results.digest(known[name]) != digest:
+            return f"{name}, from which it starts, is another by now"
+        if notes.get(name, "").startswith("stale"):
+            return f"{name}, from which it starts, is stale"
+    return ""
+
+
+def _check_layouts(name: str, found: Sequence[Finished]) -> None:
+    """Raises an `InputError` where results of one experiment cannot stand side by side."""
+    holders = [one for one in found if name in one.results]
+    for other in holders[1:]:
+        before, here = (one.identities[name].get("schema", {}) for one in (holders[0], other))
+        if before != here:
+            differing = sorted(v for v in {*before, *here} if before.get(v) != here.get(v))
+            paths = " and ".join(str(one.folder / f"{name}.h5") for one in (holders[0], other))
+            raise InputError(
+                f"{paths} are laid out differently ({', '.join(differing[:5])}), since different "
+                f"versions of geomadv made them: compute the older one again, `geomadv run {name} "
+                "--refresh` with its network."
+            )
