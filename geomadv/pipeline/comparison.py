@@ -75,7 +75,7 @@ class Comparison:
         rows = [("", *self.networks), *((name, *cells) for name, cells in self.facts.items())]
         blocks = [_aligned(rows), _aligned([_brief(row) for row in self.claims])]
         blocks += ["+ holds, - does not hold, ? undecided, . not measured, ≠ other settings"]
-        blocks += [_aligned(list(_leading(self.numbers)))]
+        blocks += ["\n".join(_leading(self.numbers))]
         told = [f"≠ {name}: {_settings(values)}" for name, values in self.settings.items()]
         return "\n\n".join(block for block in (*blocks, "\n".join([*told, *self.notes])) if block)
 
@@ -150,32 +150,25 @@ def _brief(row: ClaimRow) -> tuple[str, ...]:
     return _marked(row.claim.name, row), *cells
 
 
-def _leading(rows: Iterable[NumberRow]) -> Iterable[tuple[str, ...]]:
+def _leading(rows: Iterable[NumberRow]) -> Iterable[str]:
     """Numbers in the terminal: of each experiment the first that all networks have and tell."""
     last = ""
     for row in rows:
         if row.experiment != last and not {"–", "the same"} & {*row.cells}:
             last = row.experiment
-            yield _marked(f"{row.experiment}: {row.words}", row), *row.cells
+            yield _marked(f"{row.experiment}: {row.words}", row)
+            yield f"    {'  |  '.join(row.cells)}"
 
 
 def _settings(values: Mapping[str, tuple[str, ...]]) -> str:
     return "; ".join(f"{key} {' | '.join(cells)}" for key, cells in values.items())
 
 
-def _aligned(rows: Sequence[tuple[str, ...]], widest: int = 60) -> str:
-    """Columns below each other; a first cell that is too wide has a line of its own."""
-    columns = max((len(row) for row in rows), default=1)
-    width = [max(len(row[i]) for row in rows if i < len(row)) for i in range(columns)]
-    width[:1] = [max((len(row[0]) for row in rows if len(row[0]) <= widest), default=0)]
-    lines = []
-    for first, *rest in rows:
-        cells = "  ".join(f"{cell:{w}}" for cell, w in zip(rest, width[1:], strict=False))
-        if rest and len(first) > widest:
-            lines += [first, f"{'':{width[0]}}  {cells}".rstrip()]
-        else:
-            lines.append(f"{first:{width[0]}}  {cells}".rstrip())
-    return "\n".join(lines)
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns below each other."""
+    width = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = ([f"{cell:{w}}" for cell, w in zip(row, width, strict=True)] for row in rows)
+    return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
 def _cells(row: ClaimRow) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """One function per figure: a result dataset in, a matplotlib Figure out. Nothing is computed."""
 
+from geomadv.plotting import beside, friends
 from geomadv.plotting.curvature import (
     curvature_directions,
     curvature_profile,
@@ -27,6 +28,7 @@ from geomadv.plotting.normals import (
     normal_spectrum,
     random_subspace_fooling,
 )
+from geomadv.plotting.overlay import OVERLAYS, overlaid
 from geomadv.plotting.planes import decision_plane, normal_section
 from geomadv.plotting.slider import tilting_slider
 from geomadv.plotting.softmax import (
@@ -53,6 +55,8 @@ from geomadv.plotting.universality import (
 )
 
 __all__ = [
+    "OVERLAYS",
+    "beside",
     "categories",
     "confined_deepfool",
     "confined_examples",
@@ -64,6 +68,7 @@ __all__ = [
     "feature_collisions",
     "finetuning",
     "first_order_twin",
+    "friends",
     "label_graph",
     "leading_directions",
     "norm_comparison",
@@ -71,6 +76,7 @@ __all__ = [
     "normal_section",
     "normal_spectrum",
     "normal_tilt",
+    "overlaid",
     "random_subspace_fooling",
     "resampling",
     "save_figure",

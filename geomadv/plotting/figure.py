@@ -29,7 +29,12 @@ class ShownFigure(Figure):
     """A matplotlib figure that keeps the look it was drawn with, and that notebooks show.
 
     It is independent of pyplot's list of open figures.
+
+    Attributes:
+        shared: it holds the figures of several results, each in axes given by `ax=`.
     """
+
+    shared = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -127,13 +132,18 @@ def whole(axes: Axes) -> Figure:
     return axes.figure.figure
 
 
+def is_own(drawing: Figure) -> bool:
+    """Whether a figure was made for one result, which then has its title, legend and layout."""
+    return isinstance(drawing, ShownFigure) and not drawing.shared
+
+
 def heading(first: Axes, *parts: str) -> Figure:
     """Titles the figure, in the caller's axes the first panel; returns the figure.
 
     parts: the lines; empty ones are left out.
     """
     drawing = whole(first)
-    if isinstance(drawing, ShownFigure):
+    if is_own(drawing):
         drawing.suptitle(lines(*parts))
     else:
         first.set_title(lines(*parts, first.get_title()))
@@ -153,7 +163,7 @@ def legend(
     """
     named = axes.get_legend_handles_labels()[0] if handles is None else handles
     drawing = whole(axes)
-    if not isinstance(drawing, ShownFigure):
+    if not is_own(drawing):
         axes.legend(handles=named)
     elif drop is None:
         drawing.legend(
@@ -167,7 +177,7 @@ def legend(
 def settle(drawing: Figure) -> Figure:
     """Lays panels of a fixed aspect out: their first layout does not know yet how they shrink."""
     engine = drawing.get_layout_engine()
-    if isinstance(drawing, ShownFigure) and engine is not None:
+    if is_own(drawing) and engine is not None:
         engine.execute(drawing)
     return drawing
 

@@ -1,0 +1,204 @@
+"""Figures of one network drawn for several of them, a column each, and tables of all of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from geomadv.errors import InputError, closest
+from geomadv.plotting import curvature, linear, lines, normals, softmax, subspaces, universality
+from geomadv.plotting.figure import new_figure
+from geomadv.plotting.page import Results, columns
+from geomadv.plotting.parts import heat_table, relative_norm, title, write
+from geomadv.plotting.style import PAGE, scaled, style
+
+_Draw = Callable[..., Any]
+
+# Figure -> the experiment of its results, the function, and the heights of its panels in inches.
+_FIGURES: dict[str, tuple[str, _Draw, tuple[float, ...]]] = {
+    "normal_spectrum": ("normal_svd", normals.normal_spectrum, (1.7,)),
+    "random_subspace_fooling": (
+        "random_subspace_fooling",
+        normals.random_subspace_fooling,
+        (1.6, 1.6),
+    ),
+    "curvature_profile": ("curvature", curvature.curvature_profile, (1.6, 1.6)),
+    "scale_sweep": ("curvature", curvature.scale_sweep, (1.5, 1.5)),
+    "score_curve_measures": ("score_curves", lines.score_curve_measures, (1.1,) * 4),
+    "subspace_accuracy": ("subspace_accuracy", subspaces.subspace_accuracy, (1.7,)),
+    "universal": ("universal", universality.universal, (1.1, 1.4, 1.4)),
+    "label_graph": ("label_graph", universality.label_graph, (1.6, 1.5)),
+    "norm_comparison": ("norm_comparison", universality.norm_comparison, (1.9,)),
+    "transfer": ("transfer", universality.transfer, (1.6,)),
+    "finetuning": ("finetuning", universality.finetuning, (1.7,)),
+    "tilting_sweep": ("tilting_plane", linear.tilting_sweep, (1.2,) * 4),
+    "normal_tilt": ("normal_tilt", linear.normal_tilt, (1.8,)),
+    "softmax_null_space": ("softmax_directions", softmax.softmax_null_space, (1.4,) * 3),
+    "softmax_boundary_angles": ("softmax_directions", softmax.softmax_boundary_angles, (1.7,)),
+}
+_CURVES = {
+    "adversarial_share": ("C0", "A: its own perturbation"),
+    "universal_share": ("C4", "U: one perturbation for all"),
+    "random_share": ("#666666", "R: a random direction"),
+}
+_CATEGORIES = ("C2", "C5", "C1", "C3")
+
+
+def beside(results: Results, name: str, words: str = "") -> Figure:
+    """The figure of this name for several networks, a column each.
+
+    Args:
+        results: by network; None where there is none: its column names the command.
+        name: of a figure that takes `ax`.
+        words: title of the page.
+
+    Raises:
+        InputError: no such figure.
+    """
+    if name not in _FIGURES:
+        raise InputError(
+            f"{name!r}: no figure of a column.{closest(name, [*_FIGURES])} There are "
+            f"{', '.join(_FIGURES)}."
+        )
+    experiment, draw, heights = _FIGURES[name]
+
+    def drawn(ds: xr.Dataset, axes: list[Axes]) -> None:
+        draw(ds, ax=axes[0] if len(axes) == 1 else axes)
+
+    return columns(results, experiment, drawn, heights, words or name.replace("_", " "))
+
+
+def tilting_planes(results: Results, angles: int = 3) -> Figure:
+    """Boundary and images in the tilting plane, a column for each network's data.
+
+    results: of `tilting_plane`; angles: boundaries from upright to most tilted, fewer where the
+    sweep has no more.
+    """
+
+    def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
+        ends = np.linspace(0, np.nanmax(ds["angle"]), angles)
+        chosen = dict.fromkeys(int(np.nanargmin(np.abs(ds["angle"] - end))) for end in ends)
+        for one, at in zip(axes, chosen, strict=False):
+            linear.tilting_plane(ds.isel(C=[at]), 1, ax=one)
+        for one in axes[len(chosen) :]:
+            one.set_axis_off()
+
+    words = "images and boundary in the tilting plane, from strong to weak regularisation"
+    return columns(results, "tilting_plane", draw, [1.4] * angles, words)
+
+
+def tilting_toy(ds: xr.Dataset) -> Figure:
+    """The toy problem as Tanay and Griffin draw it: many dimensions are not what makes it weak.
+
+    Left: in two dimensions, weakly regularised, the boundary tilts and images lie close to it.
+    Right: in the most dimensions, strongly regularised, it does not, and they lie far from it.
+
+    ds: result of `experiments.tilting_toy` over two dimensions or more.
+    """
+    low, high = ds.isel(dimension=[0]), ds.isel(dimension=[-1])
+    ends = {
+        "tilted": low.isel(C=[int(np.nanargmax(low["angle"]))]),
+        "not tilted": high.isel(C=[int(np.nanargmin(high["angle"]))]),
+    }
+
+    def draw(one: xr.Dataset, axes: list[Axes]) -> None:
+        linear.tilting_toy(one, ax=axes[0])
+        norm = float(one["mean_adversarial_norm"].squeeze())
+        told = axes[0].get_title().split("\n")[-2:]
+        axes[0].set_title("\n".join([*told, f"mean adversarial norm {norm:.2g}"]))
+
+    named: Results = {
+        f"{int(one['dimension'][0])} dimensions, {name}": one for name, one in ends.items()
+    }
+    return columns(named, "tilting_toy", draw, [1.9], "toy problem: tilt, not dimension, is weak")
+
+
+def categories(results: Results) -> Figure:
+    """What fools most images at each norm: the curves A, U and R, and the category below.
+
+    results: of `categories`, of which the network's own row is drawn, at the first level.
+    """
+
+    def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
+        one = _own(ds).isel(level=0)
+        x, level = relative_norm(one, "radius").to_numpy(), 100 * float(one["level"])
+        for name, (color, label) in _CURVES.items():
+            look: Any = {"color": color, "label": label, "marker": "o", "markersize": 2}
+            axes[0].plot(x, 100 * one[name], **look)
+        axes[0].axhline(level, color="black", linestyle=":", linewidth=0.8)
+        axes[0].set(ylim=(-3, 103), ylabel="images fooled (%)")
+        axes[0].set_title(f"{title(ds)}, {ds.sizes['sample']} images, level {level:.0f} %")
+        _strip(axes[1], one, x)
+        for panel in axes:
+            panel.set(xscale="log", xlim=(x[0], x[-1]))
+        axes[0].legend()
+        axes[1].legend()
+
+    return columns(results, "categories", draw, [1.7, 0.3], "what fools so many images, by norm")
+
+
+def fooling_table(results: Results) -> Figure:
+    """Fooling rates of universal perturbations, a row for each network, with ranges of repeats.
+
+    results: of `universal`; rates of the largest sample set.
+    """
+    heads = ("sample set", "held-out images", "random, same norm")
+    rates, cells, names = [], [], []
+    for name, ds in results.items():
+        if ds is None:
+            names.append(f"{name}\nno universal.h5: geomadv run universal --network {name}")
+            rates.append([np.nan] * 3)
+            cells.append(["–"] * 3)
+            continue
+        last = ds.isel(size=-1)
+        three = [last["fooling_rate"], last["held_out_fooling_rate"], ds["random_fooling_rate"]]
+        share = float(relative_norm(ds)[-1, 0])
+        counts = f"n = {int(ds['size'][-1])} and {ds.sizes['held_out_sample']}"
+        names.append(f"{name}\nnorm {share:.2g} % of the images', {counts}")
+        rates.append([100 * float(rate.mean()) for rate in three])
+        cells.append([f"{m:.1f}\n{_range(rate)}" for m, rate in zip(rates[-1], three, strict=True)])
+    return _tabled(np.array(rates), cells, names, heads)
+
+
+def _tabled(rates: Any, cells: list[list[str]], names: list[str], heads: Any) -> Figure:
+    with style():
+        page = new_figure(PAGE, 0.6 + 0.42 * len(names))
+        axes = page.subplots()
+        heat_table(axes, rates, "")
+        for (i, j), value in np.ndenumerate(rates):
+            color = "white" if value > 55 else "black"
+            write(axes, j, i, cells[i][j], color=color, fontsize=scaled(7))
+        axes.set_xticks(range(len(heads)), heads)
+        axes.xaxis.tick_top()
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(length=0)
+        page.suptitle("fooled by a universal perturbation, % (range of repeats or draws)")
+        return page
+
+
+def _range(rate: xr.DataArray) -> str:
+    return f"[{100 * float(rate.min()):.1f}, {100 * float(rate.max()):.1f}]"
+
+
+def _own(ds: xr.Dataset) -> xr.Dataset:
+    """The row of the network whose result it is."""
+    if "network" not in ds.dims:
+        return ds
+    names = [str(name) for name in ds["network"].to_numpy()]
+    own = str(ds.attrs.get("network", ""))
+    return ds.isel(network=names.index(own) if own in names else 0)
+
+
+def _strip(axes: Axes, one: xr.Dataset, x: Any) -> None:
+    """The category at each norm, as a coloured bar."""
+    middle = np.sqrt(x[:-1] * x[1:])
+    ends = np.concatenate([x[:1], middle, x[-1:]])
+    for k, color in enumerate(_CATEGORIES, 1):
+        label = f"{k}: {one['category'].attrs[f'category_{k}']}"
+        for i in np.flatnonzero(one["category"].to_numpy() == k):
+            axes.axvspan(ends[i], ends[i + 1], color=color, linewidth=0)
+        axes.fill_between([], [], color=color, label=label)
+    axes.set(yticks=[], xlabel="norm of the perturbation (% of mean image norm)")
