@@ -1,41 +1,43 @@
-"""Figures of the boundary tilting perspective from the results of some networks."""
+"""Figures of the boundary tilting perspective, networks side by side."""
 
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import pandas as pd
 import tyro
 
 import geomadv as ga
+from geomadv.plotting import beside
 
-FIGURES = (
-    "tilting_plane",
-    "tilting_sweep",
-    "tilting_images",
-    "tilting_space",
-    "tilting_slider",
-    "tilting_toy",
-    "normal_tilt",
-)
+# Pages of one network's data, which are drawn in its own folder.
+PAGES = ("tilting_images", "tilting_space", "tilting_slider")
 
 
-def main(folders: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
-    """Draws each network's figures in its folder, and prints the tilt of all of them.
+def main(
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    to: Path = Path("results/side_by_side"),
+) -> None:
+    """Draws the toy problem, the tilting plane, the sweeps and the tilt of the networks' boundaries.
 
     Args:
-        folders: of the networks' results, such as results/digits-cnn.
+        folders: of the networks' results, such as results/digits-cnn. A missing result leaves an
+            empty panel with the command that makes it.
+        to: folder of the figures.
     """
-    table = {}
+    found = ga.pipeline.results_of(*folders)
+    planes = found("tilting_plane")
+    drawn = {
+        "planes": beside.tilting_planes(planes),
+        "sweep": beside.beside(planes, "tilting_sweep"),
+        "normals": beside.beside(found("normal_tilt"), "normal_tilt"),
+    }
+    toys = [toy for toy in found("tilting_toy").values() if toy is not None]
+    if toys:
+        drawn["toy"] = beside.tilting_toy(toys[0])
+    for name, figure in drawn.items():
+        print(ga.plotting.save_figure(figure, to, f"tilting_{name}"))
     for folder in folders:
-        ga.pipeline.draw(folder, only=FIGURES)
-        tilt = ga.load(folder / "normal_tilt.h5")
-        for name, part in tilt.groupby("network_name"):
-            table[str(name)] = {
-                "median angle, degrees": float(np.degrees(part["angle"].median())),
-                "median distance": float(part["distance"].median()),
-            }
-    print(pd.DataFrame(table).T.round(3))
+        if (folder / "tilting_plane.h5").exists():
+            ga.pipeline.draw(folder, only=PAGES)
 
 
 if __name__ == "__main__":

@@ -1,33 +1,34 @@
-"""Figures of the last layer's adversarial directions from the results of some networks."""
+"""Figures of the last layer's adversarial directions, networks side by side."""
 
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import tyro
 
 import geomadv as ga
+from geomadv.plotting import beside
 
-FIGURES = ("softmax_null_space", "softmax_boundary_angles", "feature_collisions")
+FIGURES = ("softmax_null_space", "softmax_boundary_angles")
 
 
-def main(folders: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
-    """Draws each network's figures in its folder, and prints the dimensions of all of them.
+def main(
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    to: Path = Path("results/side_by_side"),
+) -> None:
+    """Draws null space and angles, a column for each network, and each one's collisions by itself.
 
     Args:
-        folders: of the networks' results, such as results/digits-cnn.
+        folders: of the networks' results, such as results/digits-cnn. A missing result leaves an
+            empty panel with the command that makes it.
+        to: folder of the figures.
     """
-    table = {}
+    results = ga.pipeline.results_of(*folders)("softmax_directions")
+    for name in FIGURES:
+        figure = beside.beside(results, name)
+        print(ga.plotting.save_figure(figure, to, f"last_layer_{name.removeprefix('softmax_')}"))
     for folder in folders:
-        ga.pipeline.draw(folder, only=FIGURES)
-        ds = ga.load(folder / "softmax_directions.h5")
-        table[folder.name] = {
-            "features": ds.sizes["feature"],
-            "adversarial directions": int(ds["adversarial_dimension"]),
-            "published bound": int(ds["published_bound"]),
-            "unbounded regions": int(ds["region_unbounded"].sum()),
-        }
-    print(pd.DataFrame(table).T)
+        if (folder / "softmax_directions.h5").exists():
+            ga.pipeline.draw(folder, only=["feature_collisions"])
 
 
 if __name__ == "__main__":

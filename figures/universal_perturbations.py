@@ -1,44 +1,41 @@
-"""Figures of "Universal adversarial perturbations" from the results of some networks."""
+"""Tables and figures of "Universal adversarial perturbations", networks side by side."""
 
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import tyro
 
 import geomadv as ga
+from geomadv.plotting import beside
 
-FIGURES = (
-    "universal",
-    "label_graph",
-    "normal_spectrum",
-    "leading_directions",
-    "random_subspace_fooling",
-    "norm_comparison",
-    "transfer",
-    "finetuning",
-    "categories",
-)
+# Figure -> the experiment of its results.
+FIGURES = {
+    "transfer": "transfer",
+    "norm_comparison": "norm_comparison",
+    "normal_spectrum": "normal_svd",
+    "random_subspace_fooling": "random_subspace_fooling",
+    "label_graph": "label_graph",
+    "finetuning": "finetuning",
+    "universal": "universal",
+}
 
 
-def main(folders: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
-    """Draws each network's figures in its folder, and prints the fooling rates of all of them.
+def main(
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    to: Path = Path("results/side_by_side"),
+) -> None:
+    """Draws the paper's figures, a column for each network.
 
     Args:
-        folders: of the networks' results, such as results/digits-cnn.
+        folders: of the networks' results, such as results/digits-cnn. A missing result leaves an
+            empty panel with the command that makes it.
+        to: folder of the figures.
     """
-    table = {}
-    for folder in folders:
-        ga.pipeline.draw(folder, only=FIGURES)
-        universal = ga.load(folder / "universal.h5")
-        largest = universal.isel(size=-1)
-        table[folder.name] = {
-            "norm, % of images'": 100 * float(universal["radius"] / universal["mean_image_norm"]),
-            "fooled, sample": 100 * float(largest["fooling_rate"].mean()),
-            "fooled, held out": 100 * float(largest["held_out_fooling_rate"].mean()),
-            "random, same norm": 100 * float(universal["random_fooling_rate"].mean()),
-        }
-    print(pd.DataFrame(table).T.round(1))
+    found = ga.pipeline.results_of(*folders)
+    drawn = {"fooling_table": beside.fooling_table(found("universal"))}
+    drawn |= {name: beside.beside(found(source), name) for name, source in FIGURES.items()}
+    for name, figure in drawn.items():
+        print(ga.plotting.save_figure(figure, to, f"universal_{name}"))
 
 
 if __name__ == "__main__":

@@ -1,43 +1,40 @@
-"""Figures 1 to 4 and table 1 of "With Friends Like These" from the results of some networks."""
+"""Figures 1 to 5, table 1 and the supplement's sweeps of "With Friends Like These", networks side
+by side."""
 
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import tyro
 
 import geomadv as ga
-
-FIGURES = (
-    "curvature_profile",
-    "curvature_directions",
-    "score_curves",
-    "direction_sweep",
-    "subspace_accuracy",
-    "norm_fractions",
-    "first_order_twin",
-    "confined_deepfool",
-    "confined_examples",
-    "resampling",
-)
+from geomadv.plotting import friends
 
 
-def main(folders: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
-    """Draws each network's figures in its folder, and prints table 1 of all of them.
+def main(
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    to: Path = Path("results/side_by_side"),
+) -> None:
+    """Draws the paper's figures, a column for each network.
 
     Args:
-        folders: of the networks' results, such as results/digits-cnn.
+        folders: of the networks' results, such as results/digits-cnn. A missing result leaves an
+            empty panel with the command that makes it.
+        to: folder of the figures.
     """
-    table = {}
-    for folder in folders:
-        ga.pipeline.draw(folder, only=FIGURES)
-        resampled = ga.load(folder / "resampling.h5")
-        rates = resampled["fooling_rate"].assign_coords(
-            share=("d_low", resampled["d_low"].to_numpy() / int(resampled["d_low"].max()))
-        )
-        table[folder.name] = rates.swap_dims(d_low="share").to_pandas().round(3)
-    print("fooled by the original network's perturbations times f, images resampled to a share:")
-    print(pd.concat(table, names=["network", "share"]))
+    found = ga.pipeline.results_of(*folders)
+    sweeps, resampled = found("direction_sweep"), found("resampling")
+    drawn = {
+        "figure_1": friends.score_curves(found("score_curves")),
+        "figure_2": friends.sweeps(sweeps),
+        "figure_3": friends.subspaces(found("subspace_accuracy"), found("norm_fractions")),
+        "figure_4": friends.singular_subspaces(found("first_order_twin"), resampled),
+        "figure_5": friends.confined(found("confined_deepfool")),
+        "table_1": friends.rescaling(resampled),
+        "supplement_negative": friends.sweeps(sweeps, "negative"),
+        "supplement_flat": friends.sweeps(sweeps, "flat"),
+    }
+    for name, figure in drawn.items():
+        print(ga.plotting.save_figure(figure, to, f"friends_{name}"))
 
 
 if __name__ == "__main__":

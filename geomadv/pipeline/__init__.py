@@ -5,6 +5,7 @@ from geomadv.pipeline.comparing import compare
 from geomadv.pipeline.comparison import Comparison
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.figures import draw
+from geomadv.pipeline.finished import results_of
 from geomadv.pipeline.table import EXPERIMENTS
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "Sample",
     "compare",
     "draw",
+    "results_of",
     "run",
 ]

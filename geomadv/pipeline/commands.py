@@ -290,7 +290,7 @@ def compare_(argv: Sequence[str]) -> None:
     parents = [str(path.absolute().parent) for path in flags.folders] or [""]
     to = flags.to or Path(os.path.relpath(os.path.commonpath(parents))) / "compare"
     print(compare(*flags.folders, to=to, experiments=_with_own(flags.also).values()))
-    print(f"\ncomparison: {to / 'compare.md'}")
+    print(f"\ncomparison: {to / 'compare.md'}\nfigures: {to / 'figures'}")
 
 
 def list_(argv: Sequence[str]) -> None:

@@ -18,6 +18,8 @@ from geomadv.pipeline.comparison import ClaimRow, Comparison, NumberRow
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.finished import Finished, finished
 from geomadv.pipeline.table import EXPERIMENTS
+from geomadv.plotting.figure import save_figure
+from geomadv.plotting.overlay import OVERLAYS, overlaid
 
 # A number in a line that an experiment tells, with its sign and exponent.
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -32,7 +34,8 @@ def compare(
 
     Args:
         *folders: of one network's results each, such as results/digits-cnn.
-        to: folder to write `compare.md` and `compare.json` to; None: none is written.
+        to: folder to write `compare.md`, `compare.json` and the figures with all networks in the
+            same axes to; None: nothing is written.
         experiments: all that are known.
 
     Returns:
@@ -47,14 +50,24 @@ def compare(
             "results/digits-cnn results/digits-relu."
         )
     table = tuple(experiments)
-    comparison = side_by_side(finished(folders, table), table)
+    found = finished(folders, table)
+    comparison = side_by_side(found, table)
     if to is not None:
         with refusals(Path(to)):
             Path(to).mkdir(parents=True, exist_ok=True)
         write_whole(Path(to) / "compare.md", comparison.markdown())
         text = json.dumps(comparison.record(), indent=1, allow_nan=False) + "\n"
         write_whole(Path(to) / "compare.json", text)
+        _draw(found, Path(to) / "figures")
     return comparison
+
+
+def _draw(found: Sequence[Finished], folder: Path) -> None:
+    """The figures of results that two networks or more have."""
+    for name in OVERLAYS:
+        drawn = {one.name: one.results.get(name) for one in found}
+        if sum(ds is not None for ds in drawn.values()) > 1:
+            save_figure(overlaid(drawn), folder, name)
 
 
 def side_by_side(found: Sequence[Finished], experiments: Sequence[Experiment]) -> Comparison:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,22 +57,57 @@ def finished(
     """
     table = tuple(experiments)
     paths = [Path(folder) for folder in folders]
-    places = [path.resolve() for path in paths]
-    if twice := [str(path) for path in paths if places.count(path.resolve()) > 1]:
-        raise InputError(f"folders: {', '.join(twice)} are one folder: name each network's once.")
+    _check_places(paths)
     found = [_read(path, table) for path in paths]
     names = [one.name for one in found]
     found = [
-        one
-        if names.count(one.name) == 1
-        else Finished(
-            one.folder, f"{one.name} ({one.folder})", one.results, one.identities, one.notes
-        )
+        one if names.count(one.name) == 1 else replace(one, name=f"{one.name} ({one.folder})")
         for one in found
     ]
     for experiment in table:
         _check_layouts(experiment.name, found)
     return found
+
+
+def results_of(
+    *folders: str | os.PathLike[str],
+) -> Callable[[str], dict[str, xr.Dataset | None]]:
+    """Reads results of several networks, experiment by experiment, for figures side by side.
+
+    Args:
+        *folders: of one network's results each; they need not hold all experiments.
+
+    Returns:
+        Experiment's name -> {network: its result, or None where there is none}.
+
+    Raises:
+        InputError: no folder, or one that does not exist or is named twice; the function it
+            returns: a damaged result.
+    """
+    paths = [Path(folder) for folder in folders]
+    _check_places(paths)
+    names: dict[str, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"{path}: no such folder; expected that of one network's results.")
+        there = sorted(path.glob("*.h5"))
+        name = str(results.load(there[0]).attrs.get("network") or path.name) if there else path.name
+        names[f"{name} ({path})" if name in names else name] = path
+
+    def found(experiment: str) -> dict[str, xr.Dataset | None]:
+        files = {name: path / f"{experiment}.h5" for name, path in names.items()}
+        return {n: results.load(file) if file.exists() else None for n, file in files.items()}
+
+    return found
+
+
+def _check_places(paths: Sequence[Path]) -> None:
+    """Raises an `InputError` where there is no folder, or one twice."""
+    if not paths:
+        raise InputError("folders: none; name those of the networks' results, results/digits-cnn.")
+    places = [path.resolve() for path in paths]
+    if twice := [str(path) for path in paths if places.count(path.resolve()) > 1]:
+        raise InputError(f"folders: {', '.join(twice)} are one folder: name each network's once.")
 
 
 def _read(folder: Path, table: Sequence[Experiment]) -> Finished:

@@ -17,27 +17,99 @@ from geomadv.plotting.style import PAGE, scaled, style
 
 _Draw = Callable[..., Any]
 
-# Figure -> the experiment of its results, the function, and the heights of its panels in inches.
-_FIGURES: dict[str, tuple[str, _Draw, tuple[float, ...]]] = {
-    "normal_spectrum": ("normal_svd", normals.normal_spectrum, (1.7,)),
+# Figure -> the experiment of its results, the heights of its panels in inches, the function, and
+# the page's title with what bands are.
+_FIGURES: dict[str, tuple[str, tuple[float, ...], _Draw, str]] = {
+    "normal_spectrum": (
+        "normal_svd",
+        (1.7,),
+        normals.normal_spectrum,
+        "singular values of boundary normals; band: range of random draws",
+    ),
     "random_subspace_fooling": (
         "random_subspace_fooling",
-        normals.random_subspace_fooling,
         (1.6, 1.6),
+        normals.random_subspace_fooling,
+        "random vectors in normal subspaces; bands: 10th to 90th percentile of draws",
     ),
-    "curvature_profile": ("curvature", curvature.curvature_profile, (1.6, 1.6)),
-    "scale_sweep": ("curvature", curvature.scale_sweep, (1.5, 1.5)),
-    "score_curve_measures": ("score_curves", lines.score_curve_measures, (1.1,) * 4),
-    "subspace_accuracy": ("subspace_accuracy", subspaces.subspace_accuracy, (1.7,)),
-    "universal": ("universal", universality.universal, (1.1, 1.4, 1.4)),
-    "label_graph": ("label_graph", universality.label_graph, (1.6, 1.5)),
-    "norm_comparison": ("norm_comparison", universality.norm_comparison, (1.9,)),
-    "transfer": ("transfer", universality.transfer, (1.6,)),
-    "finetuning": ("finetuning", universality.finetuning, (1.7,)),
-    "tilting_sweep": ("tilting_plane", linear.tilting_sweep, (1.2,) * 4),
-    "normal_tilt": ("normal_tilt", linear.normal_tilt, (1.8,)),
-    "softmax_null_space": ("softmax_directions", softmax.softmax_null_space, (1.4,) * 3),
-    "softmax_boundary_angles": ("softmax_directions", softmax.softmax_boundary_angles, (1.7,)),
+    "curvature_profile": (
+        "curvature",
+        (1.6, 1.6),
+        curvature.curvature_profile,
+        "principal curvatures, a line for each class",
+    ),
+    "scale_sweep": (
+        "curvature",
+        (1.5, 1.5),
+        curvature.scale_sweep,
+        "curvature against the step, a line for each class; band: range of random directions",
+    ),
+    "score_curve_measures": (
+        "score_curves",
+        (1.1,) * 4,
+        lines.score_curve_measures,
+        "measures of score curves; bars: 95 % intervals",
+    ),
+    "subspace_accuracy": (
+        "subspace_accuracy",
+        (1.7,),
+        subspaces.subspace_accuracy,
+        "images projected on subspaces; bands: two standard errors",
+    ),
+    "universal": (
+        "universal",
+        (1.1, 1.4, 1.4),
+        universality.universal,
+        "universal perturbations; bands: range of repeats",
+    ),
+    "label_graph": (
+        "label_graph",
+        (1.6, 1.5),
+        universality.label_graph,
+        "labels under the universal perturbation",
+    ),
+    "norm_comparison": (
+        "norm_comparison",
+        (1.9,),
+        universality.norm_comparison,
+        "vectors of the same norm, means over draws",
+    ),
+    "transfer": (
+        "transfer",
+        (1.6,),
+        universality.transfer,
+        "universal perturbations on other networks: fooling rates in %",
+    ),
+    "finetuning": (
+        "finetuning",
+        (1.7,),
+        universality.finetuning,
+        "fine-tuning against universal perturbations; bands: range of the pool",
+    ),
+    "tilting_sweep": (
+        "tilting_plane",
+        (1.2,) * 4,
+        linear.tilting_sweep,
+        "tilt, error and adversarial norm against the regularisation",
+    ),
+    "normal_tilt": (
+        "normal_tilt",
+        (1.8,),
+        linear.normal_tilt,
+        "angles of boundary normals to the centroid direction",
+    ),
+    "softmax_null_space": (
+        "softmax_directions",
+        (1.4,) * 3,
+        softmax.softmax_null_space,
+        "the last layer: its singular values, displacements along its null space, hidden shares",
+    ),
+    "softmax_boundary_angles": (
+        "softmax_directions",
+        (1.7,),
+        softmax.softmax_boundary_angles,
+        "angles between class boundaries in the last layer",
+    ),
 }
 _CURVES = {
     "adversarial_share": ("C0", "A: its own perturbation"),
@@ -53,7 +125,7 @@ def beside(results: Results, name: str, words: str = "") -> Figure:
     Args:
         results: by network; None where there is none: its column names the command.
         name: of a figure that takes `ax`.
-        words: title of the page.
+        words: another title of the page.
 
     Raises:
         InputError: no such figure.
@@ -63,12 +135,12 @@ def beside(results: Results, name: str, words: str = "") -> Figure:
             f"{name!r}: no figure of a column.{closest(name, [*_FIGURES])} There are "
             f"{', '.join(_FIGURES)}."
         )
-    experiment, draw, heights = _FIGURES[name]
+    experiment, heights, draw, usual = _FIGURES[name]
 
     def drawn(ds: xr.Dataset, axes: list[Axes]) -> None:
         draw(ds, ax=axes[0] if len(axes) == 1 else axes)
 
-    return columns(results, experiment, drawn, heights, words or name.replace("_", " "))
+    return columns(results, experiment, drawn, heights, words or usual)
 
 
 def tilting_planes(results: Results, angles: int = 3) -> Figure:
@@ -83,6 +155,8 @@ def tilting_planes(results: Results, angles: int = 3) -> Figure:
         chosen = dict.fromkeys(int(np.nanargmin(np.abs(ds["angle"] - end))) for end in ends)
         for one, at in zip(axes, chosen, strict=False):
             linear.tilting_plane(ds.isel(C=[at]), 1, ax=one)
+        for one in axes[1 : len(chosen)]:  # as the first says whose data they are
+            one.set_title("\n".join(one.get_title().split("\n")[-2:]))
         for one in axes[len(chosen) :]:
             one.set_axis_off()
 
@@ -108,6 +182,7 @@ def tilting_toy(ds: xr.Dataset) -> Figure:
         linear.tilting_toy(one, ax=axes[0])
         norm = float(one["mean_adversarial_norm"].squeeze())
         told = axes[0].get_title().split("\n")[-2:]
+        axes[0].set_ylabel("along n (image units)")
         axes[0].set_title("\n".join([*told, f"mean adversarial norm {norm:.2g}"]))
 
     named: Results = {
@@ -130,7 +205,7 @@ def categories(results: Results) -> Figure:
             axes[0].plot(x, 100 * one[name], **look)
         axes[0].axhline(level, color="black", linestyle=":", linewidth=0.8)
         axes[0].set(ylim=(-3, 103), ylabel="images fooled (%)")
-        axes[0].set_title(f"{title(ds)}, {ds.sizes['sample']} images, level {level:.0f} %")
+        axes[0].set_title(f"{title(ds)}, level {level:.0f} %")
         _strip(axes[1], one, x)
         for panel in axes:
             panel.set(xscale="log", xlim=(x[0], x[-1]))

@@ -25,16 +25,11 @@ R = TypeVar("R")
 Given = Axes | Sequence[Axes] | NDArray[Any] | None
 
 
-class ShownFigure(Figure):
+class LookedFigure(Figure):
     """A matplotlib figure that keeps the look it was drawn with, and that notebooks show.
 
     It is independent of pyplot's list of open figures.
-
-    Attributes:
-        shared: it holds the figures of several results, each in axes given by `ax=`.
     """
-
-    shared = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -54,6 +49,10 @@ class ShownFigure(Figure):
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi="figure")
         return buffer.getvalue()
+
+
+class ShownFigure(LookedFigure):
+    """The figure of one result: whoever draws it gives it a title, a legend and a layout."""
 
 
 def figure(experiment: str, *needs: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -132,18 +131,13 @@ def whole(axes: Axes) -> Figure:
     return axes.figure.figure
 
 
-def is_own(drawing: Figure) -> bool:
-    """Whether a figure was made for one result, which then has its title, legend and layout."""
-    return isinstance(drawing, ShownFigure) and not drawing.shared
-
-
 def heading(first: Axes, *parts: str) -> Figure:
     """Titles the figure, in the caller's axes the first panel; returns the figure.
 
     parts: the lines; empty ones are left out.
     """
     drawing = whole(first)
-    if is_own(drawing):
+    if isinstance(drawing, ShownFigure):
         drawing.suptitle(lines(*parts))
     else:
         first.set_title(lines(*parts, first.get_title()))
@@ -163,7 +157,7 @@ def legend(
     """
     named = axes.get_legend_handles_labels()[0] if handles is None else handles
     drawing = whole(axes)
-    if not is_own(drawing):
+    if not isinstance(drawing, ShownFigure):
         axes.legend(handles=named)
     elif drop is None:
         drawing.legend(
@@ -177,7 +171,7 @@ def legend(
 def settle(drawing: Figure) -> Figure:
     """Lays panels of a fixed aspect out: their first layout does not know yet how they shrink."""
     engine = drawing.get_layout_engine()
-    if is_own(drawing) and engine is not None:
+    if isinstance(drawing, ShownFigure) and engine is not None:
         engine.execute(drawing)
     return drawing
 

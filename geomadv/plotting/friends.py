@@ -3,7 +3,7 @@
 Each takes {network: result, or None where there is none}.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from geomadv.plotting.style import GREY, scaled
 from geomadv.plotting.subspaces import first_order_twin, resampling, subspace_accuracy
 
 _FAMILIES = {"hi": ("C0", r"$S_\mathrm{hi}$"), "lo": ("C3", r"$S_\mathrm{lo}$")}
+# As in the panels of accuracies above; what has none is grey.
+_COLORS = {"positive": "C0", "negative": "C3", "both": "C2", "flat": "C1", "image PCA": "C4"}
 _NUMBERED = 3
 _PRINCIPAL = ("positive", "negative")
 
@@ -39,29 +41,29 @@ def score_curves(results: Results) -> Figure:
             part = one.sel(family=family).isel(direction=0)
             _curves(axes[2 * k], part, family)
             _strip(axes[2 * k + 1], part)
-        axes[0].set_title(f"{title(ds)}, {ds.sizes['sample']} images\n{axes[0].get_title()}")
+        axes[0].set_title(f"{title(ds)}\n{axes[0].get_title()}")
 
     words = "Fig. 1: class score along the directions of most positive and most negative curvature"
     return columns(results, "score_curves", draw, [1.3, 0.75] * 2, words)
 
 
-def sweeps(results: Results, families: Sequence[str] = ("positive",), words: str = "") -> Figure:
-    """Figure 2, and the supplement's: scores and shares along directions, the leading ones below.
+def sweeps(results: Results, family: str = "positive") -> Figure:
+    """Figure 2, and the supplement's: scores and shares along directions, the leading two below.
 
-    results: of `direction_sweep`, one class each, the middle one. families: of directions.
+    results: of `direction_sweep`, one class each, the middle one; family: of the directions.
+    Bands run from the 30th to the 70th percentile of images.
     """
 
     def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
-        lacking = [family for family in families if family not in ds["family"].to_numpy()]
-        if lacking:
-            raise InputError(f"the result has no {' and no '.join(lacking)} directions")
-        for k, family in enumerate(families):
-            scores, shares, images = axes[3 * k : 3 * k + 3]
-            direction_sweep(ds.sel(family=[family]), ax=[scores, shares])
-            _pair(images, _middle_class(ds).sel(family=family))
+        one = _middle_class(ds)
+        if family not in ds["family"].to_numpy():
+            raise InputError(f"the result has no {family} directions")
+        direction_sweep(ds.sel(family=[family]), ax=axes[:2])
+        _pair(axes[2], one.sel(family=family))
 
-    words = words or "Fig. 2: moving images along the direction of most positive curvature"
-    return columns(results, "direction_sweep", draw, [1.2, 1.2, 0.75] * len(families), words)
+    where = "Fig. 2" if family == "positive" else "supplement"
+    words = f"{where}: images moved along directions of the family {family}; bands: 30 to 70 %"
+    return columns(results, "direction_sweep", draw, [1.2, 1.2, 0.75], words)
 
 
 def subspaces(results: Results, norms: Results) -> Figure:
@@ -72,7 +74,7 @@ def subspaces(results: Results, norms: Results) -> Figure:
 
     def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
         subspace_accuracy(ds, ax=axes[0])
-        _norm_share(axes[1], ds, norms.get(_name_of(results, ds)))
+        _norm_share(axes[1], norms.get(_name_of(results, ds)))
         axes[1].set(xlim=axes[0].get_xlim(), xscale=axes[0].get_xscale())
 
     words = "Fig. 3: images (above) and perturbations (below) projected on subspaces"
@@ -100,7 +102,8 @@ def singular_subspaces(results: Results, resampled: Results) -> Figure:
         axes[0].plot(
             size, 100 * low["accuracy"], label="resampled network, $d_\\mathrm{low}$", **look
         )
-        axes[0].legend(handles=[*axes[0].get_legend().legend_handles, axes[0].lines[-1]])
+        named = axes[0].get_legend()
+        axes[0].legend(handles=[*(named.legend_handles if named else []), axes[0].lines[-1]])
 
     words = "Fig. 4: images projected on leading and trailing singular vectors"
     return columns(results, "first_order_twin", draw, [1.9], words)
@@ -141,7 +144,7 @@ def confined(results: Results) -> Figure:
         axes[0].axhline(float(plain), color=GREY, linestyle="--", label="unconfined")
         axes[0].set(xscale="log", yscale="log", xlabel="dimension d", ylabel="norm (image units)")
         doubt = lines(*{family_doubt(ds, family).of_directions for family in _FAMILIES})
-        axes[0].set_title(lines(f"{title(ds)}, {ds.sizes['sample']} images", doubt))
+        axes[0].set_title(lines(title(ds), doubt))
         axes[0].xaxis.set_minor_formatter(NullFormatter())
         axes[0].legend()
 
@@ -224,26 +227,18 @@ def _pair(axes: Axes, one: xr.Dataset) -> None:
         inset.set_title(words, fontsize=scaled(5), pad=1)
 
 
-def _norm_share(axes: Axes, ds: xr.Dataset, norms: xr.Dataset | None) -> None:
+def _norm_share(axes: Axes, norms: xr.Dataset | None) -> None:
     axes.set(ylim=(0, 1.03), xlabel="directions per class d", ylabel="share of the norm in $S_d$")
     if norms is None or "DeepFool" not in norms["kind"].to_numpy():
         write(axes, 0.5, 0.5, "no norm_fractions.h5\nof DeepFool", transform=axes.transAxes)
         return
     one = norms.sel(kind="DeepFool")
-    shared: Mapping[str, Any] = _colors_of(axes, ds)
     for family in one["family"].to_numpy():
-        color = shared.get(str(family), GREY)
+        color = _COLORS.get(str(family), GREY)
         part = one.sel(family=family)
         low, high = part["fraction_quantile"][..., 0], part["fraction_quantile"][..., -1]
         band(axes, one["d"], low, part["mean_fraction"], high, color, alpha=0.15)
     axes.set_title(f"{int(one['count'])} perturbations of DeepFool, bands: 10th to 90th percentile")
-
-
-def _colors_of(axes: Axes, ds: xr.Dataset) -> dict[str, Any]:
-    """The colours of the families in the panel above, in the order in which it draws them."""
-    above = axes.figure.axes[axes.figure.axes.index(axes) - 1]
-    shown = [collection.get_facecolor()[0][:3] for collection in above.collections]
-    return dict(zip(map(str, ds["family"].to_numpy()), shown, strict=False))
 
 
 def _marked_sizes(ds: xr.Dataset) -> list[int]:

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 
 from geomadv.errors import InputError
 from geomadv.plotting.figure import ShownFigure, legend, lines, new_figure
-from geomadv.plotting.page import Results, wrapped
+from geomadv.plotting.page import Results, counted, wrapped
 from geomadv.plotting.parts import relative_norm
 from geomadv.plotting.style import COLUMN, PAGE, style
 
 Array = NDArray[Any]
-# Dimensions that count images, of which a result has one.
-_IMAGES = ("held_out_sample", "sample", "test")
 
 
 @dataclass(frozen=True)
@@ -81,20 +79,12 @@ def overlaid(results: Results) -> Figure:
     with style():
         colors = {name: f"C{i % 6}" for i, name in enumerate(results)}
         page = _drawn(drawn, colors)
-        handles = [Line2D([], [], color=colors[n], label=_label(n, ds)) for n, ds in there.items()]
+        handles = [Line2D([], [], color=colors[n], label=counted(n, ds)) for n, ds in there.items()]
         legend(page.axes[0], 2 if page.get_figwidth() > COLUMN else 1, handles)
         absent = ", ".join(name for name, ds in results.items() if ds is None)
         told = lines(words, f"no result: {absent}" if absent else "")
         page.suptitle(wrapped(told, int(page.get_figwidth() / 0.065)))
         return page
-
-
-def _label(name: str, ds: xr.Dataset) -> str:
-    """A network's name in the legend, with the number of images."""
-    if "split" in ds.dims:
-        return f"{name} (n = {int(ds['count'][-1])})"
-    count = next((ds.sizes[dim] for dim in _IMAGES if dim in ds.sizes), None)
-    return name if count is None else f"{name} (n = {count})"
 
 
 def _drawn(drawn: dict[str, list[Panel]], colors: dict[str, str]) -> ShownFigure:

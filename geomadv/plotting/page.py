@@ -11,12 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from geomadv.errors import InputError
-from geomadv.plotting.figure import ShownFigure, new_figure
+from geomadv.plotting.figure import LookedFigure
 from geomadv.plotting.parts import two_lines
 from geomadv.plotting.style import COLUMN, GREY, PAGE, scaled, style
 
 # Network -> its result; None where there is none.
 Results = Mapping[str, xr.Dataset | None]
+
+# Dimensions that count images, of which a result has one.
+_IMAGES = ("held_out_sample", "sample", "test")
 
 # Columns side by side; more networks stand below.
 _ACROSS = 4
@@ -54,10 +57,22 @@ def columns(
             rows = range(block * len(heights), (block + 1) * len(heights))
             axes = [page.add_subplot(grid[row, column]) for row in rows]
             _column(axes, name, ds, experiment, draw)
-            _fit(axes, name, page.get_figwidth() / across, first=column == 0)
+            _fit(axes, counted(name, ds), page.get_figwidth() / across, first=column == 0)
+        for bar in [a for a in page.axes if a.get_label() == "<colorbar>"][:-1]:
+            bar.set_ylabel("")
         _gather_legends(page)
         page.suptitle(words)
         return page
+
+
+def counted(name: str, ds: xr.Dataset | None) -> str:
+    """A network's name with the number of images of its result."""
+    if ds is None:
+        return name
+    if "split" in ds.dims:
+        return f"{name} (n = {int(ds['count'][-1])})"
+    count = next((ds.sizes[dim] for dim in _IMAGES if dim in ds.sizes), None)
+    return name if count is None else f"{name} (n = {count})"
 
 
 def missing(axes: Sequence[Axes], name: str, experiment: str, why: str = "") -> None:
@@ -74,9 +89,9 @@ def missing(axes: Sequence[Axes], name: str, experiment: str, why: str = "") -> 
 
 def _page(
     width: float, across: int, blocks: int, heights: Sequence[float]
-) -> tuple[ShownFigure, GridSpec]:
-    page = new_figure(width, 0.7 + blocks * (sum(heights) + 0.35 * len(heights)))
-    page.shared = True
+) -> tuple[Figure, GridSpec]:
+    height = 0.7 + blocks * (sum(heights) + 0.35 * len(heights))
+    page = LookedFigure(figsize=(width, height), layout="constrained")
     grid = page.add_gridspec(blocks * len(heights), across, height_ratios=[*heights] * blocks)
     return page, grid
 
@@ -107,10 +122,8 @@ def _fit(axes: Sequence[Axes], name: str, width: float, first: bool) -> None:
         one.set_title(wrapped(one.get_title(), letters), fontsize=scaled(6))
         one.set_xlabel(wrapped(one.get_xlabel(), letters), fontsize=scaled(7))
         one.set_ylabel(wrapped(one.get_ylabel(), 28) if first else "", fontsize=scaled(7))
-    told = axes[0].get_title()
-    if not told.replace("\n", "").startswith(name):
-        head = name if len(name) <= letters else two_lines(name)
-        axes[0].set_title(f"{head}\n{told}".strip(), fontsize=scaled(6))
+    head = name if len(name) <= letters else two_lines(name)
+    axes[0].set_title(f"{head}\n{axes[0].get_title()}".strip(), fontsize=scaled(6))
 
 
 def wrapped(text: str, letters: int) -> str:
