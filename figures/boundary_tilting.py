@@ -16,7 +16,7 @@ def main(
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional],
     to: Path = Path("results/side_by_side"),
 ) -> None:
-    """Draws the toy problem, the tilting plane, the sweeps and the tilt of the networks' boundaries.
+    """Draws toy problem, tilting plane, sweeps and the tilt of the networks' boundaries.
 
     Args:
         folders: of the networks' results, such as results/digits-cnn. A missing result leaves an

@@ -1,5 +1,4 @@
-"""Figures 1 to 5, table 1 and the supplement's sweeps of "With Friends Like These", networks side
-by side."""
+"""Figures, table and supplement of "With Friends Like These", networks side by side."""
 
 from pathlib import Path
 from typing import Annotated

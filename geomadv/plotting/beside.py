@@ -182,7 +182,7 @@ def tilting_toy(ds: xr.Dataset) -> Figure:
         linear.tilting_toy(one, ax=axes[0])
         norm = float(one["mean_adversarial_norm"].squeeze())
         told = axes[0].get_title().split("\n")[-2:]
-        axes[0].set_ylabel("along n (image units)")
+        axes[0].set_ylabel("along n")
         axes[0].set_title("\n".join([*told, f"mean adversarial norm {norm:.2g}"]))
 
     named: Results = {

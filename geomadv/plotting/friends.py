@@ -4,6 +4,7 @@ Each takes {network: result, or None where there is none}.
 """
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def singular_subspaces(results: Results, resampled: Results) -> Figure:
     """Figure 4: accuracy on subspaces of singular vectors, beside that of the resampled network.
 
     results: of `first_order_twin`; resampled: of `resampling`, whose network sees images of
-    d_low x d_low pixels.
+    d_low x d_low pixels, grey or in three colours.
     """
 
     def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
@@ -96,7 +97,8 @@ def singular_subspaces(results: Results, resampled: Results) -> Figure:
             look = {"transform": axes[0].transAxes, "fontsize": scaled(5)}
             write(axes[0], 0.6, 0.3, "no resampling.h5:\nno resampled network", **look)
             return
-        channels = int(ds["image_dimension"]) / float(low["d_low"].max()) ** 2
+        dimension = int(ds["image_dimension"])
+        channels = 1 if isqrt(dimension) ** 2 == dimension else 3
         look = {"color": "black", "marker": "s", "markersize": 2.5, "linestyle": "-."}
         size = channels * low["d_low"] ** 2
         axes[0].plot(

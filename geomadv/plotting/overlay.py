@@ -75,20 +75,28 @@ def overlaid(results: Results) -> Figure:
             f"of {', '.join(OVERLAYS)}."
         )
     draw, words = OVERLAYS[experiments.pop()]
-    drawn = {name: draw(ds) for name, ds in there.items()}
+    drawn, absent = {}, {name: "" for name, ds in results.items() if ds is None}
+    for name, ds in there.items():
+        try:
+            drawn[name] = draw(ds)
+        except KeyError as error:  # a file of before the variable was there
+            absent[name] = f" ({str(error.args[0]).split('.')[0]})"
     with style():
         colors = {name: f"C{i % 6}" for i, name in enumerate(results)}
         page = _drawn(drawn, colors)
-        handles = [Line2D([], [], color=colors[n], label=counted(n, ds)) for n, ds in there.items()]
+        handles = [
+            Line2D([], [], color=colors[name], label=counted(name, there[name])) for name in drawn
+        ]
         legend(page.axes[0], 2 if page.get_figwidth() > COLUMN else 1, handles)
-        absent = ", ".join(name for name, ds in results.items() if ds is None)
-        told = lines(words, f"no result: {absent}" if absent else "")
+        without = ", ".join(f"{name}{why}" for name, why in absent.items())
+        told = lines(words, f"no result: {without}" if without else "")
         page.suptitle(wrapped(told, int(page.get_figwidth() / 0.065)))
         return page
 
 
 def _drawn(drawn: dict[str, list[Panel]], colors: dict[str, str]) -> ShownFigure:
     places = list(dict.fromkeys((p.title, p.x) for panels in drawn.values() for p in panels))
+    places = places or [("", "")]
     across = min(4, len(places))
     rows = -(-len(places) // across)
     height = 0.7 + 0.1 * len(colors) + 1.75 * rows

@@ -1,0 +1,178 @@
+"""Networks side by side: rows of the same words, settings that differ, what is missing or stale."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import xarray as xr
+from claims_for_tests import CASES
+
+import geomadv as ga
+from geomadv import InputError, results
+from geomadv.pipeline import Experiment
+from geomadv.pipeline.identity import layout
+
+SCHEMA = {"rate": (("draw",), "a rate", "1")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own:
+    """An experiment of one's own."""
+
+    count: int = 3
+
+
+def tell(ds):
+    lines = [f"{n} images: {n * float(ds['rate'].mean()):.1f} % fooled" for n in (10, 20)]
+    return "\n".join([f"rate {float(ds['rate'].mean()):.2f} of 7", *lines])
+
+
+def own(name="own", **more):
+    return Experiment(name=name, settings=Own, compute=None, schema=SCHEMA, tell=tell, **more)
+
+
+FIRST, AFTER = own(), own("after", inputs=("own",))
+TABLE = (FIRST, AFTER)
+
+
+def written(folder, network, rate=0.5, *, experiment=FIRST, inputs=None, config=None, **identity):
+    """Writes a result; its identity."""
+    values = [rate, rate]
+    ds = xr.Dataset({"rate": ("draw", values, {"long_name": "a rate", "units": "1"})})
+    known = {
+        "experiment": experiment.name,
+        "version": experiment.version,
+        "schema": layout(experiment),
+        "rate": rate,
+        "inputs": inputs or {},
+    } | identity
+    more = {"network": network, "dataset": "noise-test", "config": config or {"count": 3}}
+    path = folder / network / f"{experiment.name}.h5"
+    results.save(ds, path, results.provenance(known, **more))
+    return known
+
+
+def compared(folder, *networks, **more):
+    return ga.compare(*(folder / name for name in networks), experiments=TABLE, **more)
+
+
+def test_lines_of_the_same_words_are_one_row(tmp_path):
+    written(tmp_path, "a", 0.25)
+    written(tmp_path, "b", 0.75)
+    comparison = compared(tmp_path, "a", "b", to=tmp_path / "new" / "out")
+    told = {row.words: row.cells for row in comparison.numbers}
+    assert told == {
+        "rate … of 7": ("0.25", "0.75"),
+        "10 images: … % fooled": ("2.5", "7.5"),
+        "20 images: … % fooled": ("5.0", "15.0"),
+    }
+    assert comparison.networks == ("a", "b")
+    page = (tmp_path / "new" / "out" / "compare.md").read_text()
+    assert "| own: rate … of 7 | 0.25 | 0.75 |" in page
+    record = json.loads((tmp_path / "new" / "out" / "compare.json").read_text())
+    assert record["numbers"][0]["cells"] == ["0.25", "0.75"]
+    assert "rate … of 7" in str(comparison)
+    assert "≠ own" not in str(comparison)
+
+
+def test_settings_that_differ_mark_all_that_starts_from_them(tmp_path):
+    for name, count in (("a", 3), ("b", 5)):
+        config = {"count": count, "inner": {"same": 1, "n": count}}
+        known = written(tmp_path, name, count / 10, config=config)
+        before = {"own": results.digest(known)}
+        written(tmp_path, name, count / 10, experiment=AFTER, inputs=before)
+    comparison = compared(tmp_path, "a", "b")
+    assert comparison.settings == {"own": {"count": ("3", "5"), "inner.n": ("3", "5")}}
+    marked = {row.experiment: row.differing for row in comparison.numbers}
+    assert marked == {"own": ("count", "inner.n"), "after": ("own.count", "own.inner.n")}
+    assert "≠ after" in comparison.markdown()
+    assert "≠ after" in str(comparison)
+    assert not comparison.notes
+
+
+def test_what_is_missing_or_stale_is_said_with_its_command(tmp_path):
+    known = written(tmp_path, "a")
+    before = {"own": results.digest(known)}
+    written(tmp_path, "a", experiment=AFTER, inputs=before)
+    written(tmp_path, "a", 0.75)  # what it starts from is another by now
+    written(tmp_path, "b")
+    written(tmp_path, "c", version=7)
+    notes = compared(tmp_path, "a", "b", "c").notes
+    assert notes == (
+        "a: after: stale: own, from which it starts, is another by now "
+        "(geomadv run after --network a --refresh)",
+        "b: after: missing (geomadv run after --network b)",
+        "c: own: stale: this geomadv computes or lays it out otherwise "
+        "(geomadv run own --network c --refresh)",
+        "c: after: missing (geomadv run after --network c)",
+    )
+
+
+def test_an_input_that_has_gone_makes_stale(tmp_path):
+    written(tmp_path, "a", experiment=AFTER, inputs={"own": "0" * 64})
+    written(tmp_path, "b")
+    assert any(
+        "own, from which it starts, is missing" in n for n in compared(tmp_path, "a", "b").notes
+    )
+
+
+def test_results_of_other_layouts_are_refused(tmp_path):
+    written(tmp_path, "a")
+    written(tmp_path, "b", schema={"rate": [["draw"], "1"], "older": [[], "1"]})
+    with pytest.raises(InputError, match=r"laid out differently \(older\).*geomadv run own"):
+        compared(tmp_path, "a", "b")
+
+
+def test_folders_that_are_none_of_a_network_are_refused(tmp_path):
+    written(tmp_path, "a")
+    for folders, words in (
+        (("a",), "found 1, expected those of two"),
+        (("a", "a"), "are one folder"),
+        (("a", "none"), "found no results"),
+        (("a", "."), "found several networks: name .*a instead"),
+    ):
+        with pytest.raises(InputError, match=words):
+            compared(tmp_path, *folders)
+        if folders[0] != folders[-1] and folders[-1] == "none":
+            with pytest.raises(InputError, match="no such folder"):
+                ga.pipeline.results_of(*(tmp_path / name for name in folders))
+
+
+def test_networks_of_one_name_are_told_by_their_folders(tmp_path):
+    for part in ("one", "two"):
+        written(tmp_path / part, "a")
+    folders = [tmp_path / part / "a" for part in ("one", "two")]
+    comparison = ga.compare(*folders, experiments=TABLE)
+    assert comparison.networks == tuple(f"a ({folder})" for folder in folders)
+    assert len(ga.pipeline.results_of(*folders)("own")) == 2
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_claims_stand_with_answer_and_interval(tmp_path, holds):
+    """As `geomadv claims` answers them; of networks without the result, not measured."""
+    made = CASES["null_space"][0 if holds else 1][0]()
+    for variable in made.variables.values():
+        variable.attrs |= {"long_name": "made up", "units": "1"}
+    known = {"experiment": "softmax_directions", "schema": {}, "version": 1, "inputs": {}}
+    attrs = results.provenance(known, network="a", dataset="noise-test")
+    results.save(made, tmp_path / "a" / "softmax_directions.h5", attrs)
+    written(tmp_path, "b")
+    softmax = own("softmax_directions")
+    folders = [tmp_path / name for name in ("a", "b")]
+    comparison = ga.compare(*folders, experiments=[FIRST, quiet(softmax)])
+    row = next(row for row in comparison.claims if row.claim.name == "null_space")
+    answers = [v.answer for v in row.verdicts]
+    assert answers == ["holds" if holds else "does not hold", "not measured"]
+    assert row.verdicts[0].note.startswith("stale")
+    assert np.isfinite(row.verdicts[0].value)
+
+
+def quiet(experiment):
+    return Experiment(
+        name=experiment.name,
+        settings=Own,
+        compute=None,
+        schema=SCHEMA,
+        tell=lambda ds: "",
+    )
