@@ -249,7 +249,15 @@ ACROSS = (
         tell=tell_transfer,
         work=transfer_work,
         quick={**QUICK, "draws": 3},
-        figures={"transfer": Drawing(ga.plotting.transfer)},
+        figures={
+            "transfer": Drawing(
+                ga.plotting.transfer,
+                "How often a perturbation made for one network (row) fools another "
+                "(column), in per cent of held-out images; the last row is a random one of "
+                "that norm. Columns as full off the diagonal as on it mean that "
+                "perturbations carry over.",
+            )
+        },
         **SETS,
     ),
     Experiment(
@@ -261,7 +269,15 @@ ACROSS = (
         tell=tell_finetuning,
         work=finetuning_work,
         quick={**QUICK, "count": 200, "rounds": 1, "pool": 1, "samples": 30, "epochs": 1},
-        figures={"finetuning": Drawing(ga.plotting.finetuning)},
+        figures={
+            "finetuning": Drawing(
+                ga.plotting.finetuning,
+                "The network is trained further on perturbed images, round by round: share "
+                "of held-out images that new universal perturbations fool (orange-red), "
+                "that those of round 0 fool (yellow), and accuracy on clean images. A first "
+                "curve that stays high means that fine-tuning closes old holes only.",
+            )
+        },
         **SETS,
     ),
     Experiment(
@@ -275,6 +291,14 @@ ACROSS = (
         tell=tell_categories,
         work=categories_work,
         quick={"count": 20, "norms": 4, "draws": 5, "passes": 1},
-        figures={"categories": Drawing(ga.plotting.categories)},
+        figures={
+            "categories": Drawing(
+                ga.plotting.categories,
+                "Share of images fooled by a perturbation of their own (A), by one for all "
+                "(U) and by a random direction (R), against the norm allowed. The bar says "
+                "from which norm on each passes the dotted level: no, some, universal, or "
+                "all perturbations are adversarial.",
+            )
+        },
     ),
 )

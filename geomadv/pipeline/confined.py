@@ -228,8 +228,19 @@ CONFINED = (
         quick={"count": 10, "dimensions": (4, 16, 64), "draws": 2},
         tell=tell_confined,
         figures={
-            "confined_deepfool": Drawing(ga.plotting.confined_deepfool),
-            "confined_examples": Drawing(ga.plotting.confined_examples),
+            "confined_deepfool": Drawing(
+                ga.plotting.confined_deepfool,
+                "Mean norm of DeepFool's perturbation when it has to stay in a subspace of "
+                "dimension d (blue), and of the images projected there (orange). Below the "
+                "dashed line, which holds for directions that are all alike, the subspace "
+                "is more vulnerable than chance. Circles: some images kept their label.",
+            ),
+            "confined_examples": Drawing(
+                ga.plotting.confined_examples,
+                "One image attacked inside subspaces of growing dimension d: the "
+                "perturbation in its own grey scale with its norm above, and below it the "
+                "image as far as the same subspace shows it.",
+            ),
         },
     ),
     Experiment(
@@ -245,6 +256,14 @@ CONFINED = (
         work=resampling_work,
         quick={"count": 20, "span_count": 20},
         tell=tell_resampling,
-        figures={"resampling": Drawing(ga.plotting.resampling)},
+        figures={
+            "resampling": Drawing(
+                ga.plotting.resampling,
+                "Images made smaller and back to size before the network: accuracy, and how "
+                "often the perturbation of the plain network, scaled by f, still fools; on "
+                "the right the norm of attacks made anew. Rates that return with f say that "
+                "resampling weakens perturbations and does not remove them.",
+            )
+        },
     ),
 )

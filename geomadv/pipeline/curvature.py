@@ -227,11 +227,41 @@ CURVATURE = (
         quick={"classes": ("0", "1", "2"), "count": 20, "pairs": 3},
         tell=tell,
         figures={
-            "curvature_profile": Drawing(ga.plotting.curvature_profile),
-            "curvature_directions": Drawing(ga.plotting.curvature_directions),
-            "sharedness": Drawing(ga.plotting.sharedness),
-            "scale_sweep": Drawing(ga.plotting.scale_sweep),
-            "spectral_density": Drawing(ga.plotting.spectral_density, variable="density"),
+            "curvature_profile": Drawing(
+                ga.plotting.curvature_profile,
+                "All eigenvalues of each class's mean Hessian (left) and mean shape "
+                "operator (right), most positive first, as averages over boundary points. "
+                "The boundary curves along the few directions at both ends and is nearly "
+                "flat along the long middle.",
+            ),
+            "curvature_directions": Drawing(
+                ga.plotting.curvature_directions,
+                "The directions along which each class's boundary curves most, as images in "
+                "their own grey scales, with the eigenvalue below. Positive: from the boundary "
+                "a step either way leads into the class; negative: out of it.",
+            ),
+            "sharedness": Drawing(
+                ga.plotting.sharedness,
+                "Whether different images agree on the curved directions. Left and middle: "
+                "principal angles between the directions found from two halves of the "
+                "points; below the grey band of random subspaces they agree. Right: share "
+                "of single points whose curvature has the sign of the mean.",
+            ),
+            "scale_sweep": Drawing(
+                ga.plotting.scale_sweep,
+                "Curvature along the leading directions against the step h with which it is "
+                "measured. Level curves mean the same curvature at all scales; right of the "
+                "dashed line, the median distance to the boundary, a step is coarser than "
+                "the boundary's distance. Grey: random directions.",
+            ),
+            "spectral_density": Drawing(
+                ga.plotting.spectral_density,
+                "Density of all eigenvalues, estimated with random probes (stochastic "
+                "Lanczos quadrature) because the full spectrum is too large; ticks are "
+                "eigenvalues that were computed. A sharp peak at zero means that most "
+                "directions are flat.",
+                variable="density",
+            ),
         },
     ),
 )

@@ -45,11 +45,13 @@ class Drawing:
 
     Attributes:
         plot: dataset (and those `beside` it, None where there is none) -> figure, or a page's text.
+        caption: what to see in it and how it was made, for readers who know none of the papers.
         beside: further results that the figure shows if they are there.
         variable: drawn only where the result has this variable and a value in it.
     """
 
     plot: Callable[..., Figure | str]
+    caption: str = ""
     beside: tuple[str, ...] = ()
     variable: str | None = None
 

@@ -258,11 +258,36 @@ LINEAR = (
         },
         tell=tell_plane,
         figures={
-            "tilting_plane": Drawing(ga.plotting.tilting_plane),
-            "tilting_sweep": Drawing(ga.plotting.tilting_sweep),
-            "tilting_images": Drawing(ga.plotting.tilting_images),
-            "tilting_space": Drawing(ga.plotting.tilting_space),
-            "tilting_slider": Drawing(ga.plotting.tilting_slider),
+            "tilting_plane": Drawing(
+                ga.plotting.tilting_plane,
+                "Training images of two classes in the plane of z, from class mean to class "
+                "mean, and n, along which the boundary of a linear classifier (black) tilts "
+                "as its regularisation weakens from left to right. Compare the test errors "
+                "above: a boundary can tilt much at nearly the same error.",
+            ),
+            "tilting_sweep": Drawing(
+                ga.plotting.tilting_sweep,
+                "Angle of the boundary, errors, mean distance and mean adversarial norm of "
+                "the linear classifier against C, from strong to weak regularisation. "
+                "Dotted: the nearest-centroid classifier, which does not tilt. Crosses: the "
+                "solver did not converge.",
+            ),
+            "tilting_images": Drawing(
+                ga.plotting.tilting_images,
+                "Test images moved onto the boundary of the linear classifier for several "
+                "C, and the perturbations that do it with their norms. Weak regularisation "
+                "gives perturbations that look like noise.",
+            ),
+            "tilting_space": Drawing(
+                ga.plotting.tilting_space,
+                "The two extreme boundaries with training images, in the space of z and "
+                "both weights, seen from two sides.",
+            ),
+            "tilting_slider": Drawing(
+                ga.plotting.tilting_slider,
+                "Move the regularisation and see images and boundary turn in the tilting "
+                "plane; choose a test image to see its nearest point on the boundary.",
+            ),
         },
     ),
     Experiment(
@@ -272,7 +297,15 @@ LINEAR = (
         work=toy_work,
         quick={"dimensions": (2, 64), "samples": 50, "values": 8},
         tell=tell_toy,
-        figures={"tilting_toy": Drawing(ga.plotting.tilting_toy)},
+        figures={
+            "tilting_toy": Drawing(
+                ga.plotting.tilting_toy,
+                "The same in a made-up problem, whose classes differ much along z and "
+                "cleanly along n, in few and in many dimensions: the angle at which noise- "
+                "like perturbations appear depends on regularisation, not on the number of "
+                "dimensions.",
+            )
+        },
     ),
     Experiment(
         name="normal_tilt",
@@ -287,6 +320,13 @@ LINEAR = (
         work=tilt_work,
         quick={"count": 30},
         tell=tell_tilt,
-        figures={"normal_tilt": Drawing(ga.plotting.normal_tilt)},
+        figures={
+            "normal_tilt": Drawing(
+                ga.plotting.normal_tilt,
+                "Angle between the network's boundary normals and the line from class mean "
+                "to class mean. 90° (grey: random directions) means that the boundary has "
+                "tilted away from the class means as far as it can.",
+            )
+        },
     ),
 )

@@ -185,8 +185,19 @@ LINES = (
         quick={"count": 30, "steps": 5, "draws": 100},
         tell=tell_curves,
         figures={
-            "score_curves": Drawing(ga.plotting.score_curves),
-            "score_curve_measures": Drawing(ga.plotting.score_curve_measures),
+            "score_curves": Drawing(
+                ga.plotting.score_curves,
+                "Scores of one class while images move by s along its most positively and "
+                "most negatively curved direction: a thin line per image, two examples in "
+                "colour, with pictures and predicted labels below.",
+            ),
+            "score_curve_measures": Drawing(
+                ga.plotting.score_curve_measures,
+                "The curves in numbers, a dot per class and family of directions, with 95 % "
+                "intervals: symmetry about the best centre, monotonicity on either side of "
+                "it, the variance that one common curve and an offset per image explain, "
+                "and how much of that is the curve's shape.",
+            ),
         },
         **_LINES,
     ),
@@ -199,8 +210,20 @@ LINES = (
         quick={"count": 30, "steps": 5},
         tell=tell_sweep,
         figures={
-            "direction_sweep": Drawing(ga.plotting.direction_sweep),
-            "direction_sweep_classes": Drawing(ga.plotting.direction_sweep_classes),
+            "direction_sweep": Drawing(
+                ga.plotting.direction_sweep,
+                "Images moved by s along directions of one class. Left: median scores with "
+                "30th to 70th percentile; right: share of other images that enter the class "
+                "(transition), their median softmax, and share of its own images that stay "
+                "(retention). Curves that rise at both ends mean that either way leads into "
+                "the class.",
+            ),
+            "direction_sweep_classes": Drawing(
+                ga.plotting.direction_sweep_classes,
+                "The same shares for every class, a column each, along its leading "
+                "direction of each kind, which is drawn above. Rows that look like the last "
+                "one, random directions, do nothing special.",
+            ),
         },
         **_LINES,
     ),

@@ -277,8 +277,18 @@ NORMALS = (
         settings=NormalSvd,
         compute=normal_svd,
         figures={
-            "normal_spectrum": Drawing(ga.plotting.normal_spectrum),
-            "leading_directions": Drawing(ga.plotting.leading_directions),
+            "normal_spectrum": Drawing(
+                ga.plotting.normal_spectrum,
+                "Singular values of the boundary normals (blue) beside those of as many "
+                "uniform random directions (grey). A blue curve that starts above and falls "
+                "far below means that a few directions hold most of all normals.",
+            ),
+            "leading_directions": Drawing(
+                ga.plotting.leading_directions,
+                "The directions that the normals share most, as images, each in its own "
+                "grey scale; σ is the singular value. Visible patterns are what many "
+                "boundaries have in common; noise would say that there is little.",
+            ),
         },
         **_SVD,
     ),
@@ -296,6 +306,15 @@ NORMALS = (
         work=fooling_work,
         quick={"count": 60, "dimensions": (1, 5, 20), "relative_norms": (0.1, 0.4), "draws": 3},
         tell=tell_fooling,
-        figures={"random_subspace_fooling": Drawing(ga.plotting.random_subspace_fooling)},
+        figures={
+            "random_subspace_fooling": Drawing(
+                ga.plotting.random_subspace_fooling,
+                "How often random vectors from the span of the m leading normals change the "
+                "label of unseen images: against the norm on the left, against m on the "
+                "right. Curves above the grey one, which is uniform random vectors, mean "
+                "that these directions are weaker than others. Bands: 10th to 90th "
+                "percentile over draws.",
+            )
+        },
     ),
 )

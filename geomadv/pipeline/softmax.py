@@ -107,9 +107,27 @@ SOFTMAX = (
         quick={"count": 30, "collisions": {"pairs": 5, "steps": 10}},
         tell=tell,
         figures={
-            "softmax_null_space": Drawing(ga.plotting.softmax_null_space),
-            "softmax_boundary_angles": Drawing(ga.plotting.softmax_boundary_angles),
-            "feature_collisions": Drawing(ga.plotting.feature_collisions),
+            "softmax_null_space": Drawing(
+                ga.plotting.softmax_null_space,
+                "Left: directions of the last layer's features that it cannot see at all "
+                "(shaded). Middle: how little the softmax changes along them, against "
+                "rounding. Right: the share of a perturbation's feature change that lies "
+                "there, beside noise of equal norm and its share of the dimensions "
+                "(dotted).",
+            ),
+            "softmax_boundary_angles": Drawing(
+                ga.plotting.softmax_boundary_angles,
+                "Angles between all pairs of the last layer's class boundaries. Dashed: the "
+                "most parallel pair; none near 0° means that no two classes compete for the "
+                "same direction.",
+            ),
+            "feature_collisions": Drawing(
+                ga.plotting.feature_collisions,
+                "How far an image must be changed until the last layer's features are those "
+                "of another image, up to directions that the layer cannot see: share of "
+                "random pairs against the radius, with examples. Dotted: the radius at "
+                "which DeepFool already changes the label.",
+            ),
         },
     ),
 )

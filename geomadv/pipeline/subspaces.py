@@ -308,7 +308,16 @@ SUBSPACES = (
         compute=subspace_accuracy,
         inputs=("curvature",),
         work=accuracy_work,
-        figures={"subspace_accuracy": Drawing(ga.plotting.subspace_accuracy)},
+        figures={
+            "subspace_accuracy": Drawing(
+                ga.plotting.subspace_accuracy,
+                "Accuracy on images of which only the part in a subspace is left, against "
+                "its directions per class. A family that rises before the grey random "
+                "subspaces carries what the network reads; one that rises after them does "
+                "not. Image PCA, made without any network, tells whether the images alone "
+                "explain it.",
+            )
+        },
         **_PROJECTED,
     ),
     Experiment(
@@ -317,7 +326,14 @@ SUBSPACES = (
         compute=first_order_twin,
         inputs=("boundary",),
         work=twin_work,
-        figures={"first_order_twin": Drawing(ga.plotting.first_order_twin)},
+        figures={
+            "first_order_twin": Drawing(
+                ga.plotting.first_order_twin,
+                "Accuracy on images of which only the part along singular vectors of the "
+                "perturbations (thick) or of the normals (thin) is left: leading ones first "
+                "(S_hi) or trailing ones first (S_lo), beside random subspaces.",
+            )
+        },
         **_PROJECTED,
     ),
 )
@@ -334,5 +350,13 @@ FRACTIONS = Experiment(
     quick={"count": 20},
     version=2,  # with random subspaces and principal components
     tell=tell_fractions,
-    figures={"norm_fractions": Drawing(ga.plotting.norm_fractions, beside=("subspace_accuracy",))},
+    figures={
+        "norm_fractions": Drawing(
+            ga.plotting.norm_fractions,
+            "Above: accuracy on the subspaces; below: the share of the norm of four "
+            "kinds of perturbation that lies in them. Families that rise early in both "
+            "say that attacks lie where the network reads. Grey: random subspaces.",
+            beside=("subspace_accuracy",),
+        )
+    },
 )

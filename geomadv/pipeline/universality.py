@@ -263,7 +263,15 @@ UNIVERSAL = (
         tell=tell_universal,
         work=universal_work,
         quick={**QUICK, "sizes": (20, 50), "repeats": 1},
-        figures={"universal": Drawing(ga.plotting.universal)},
+        figures={
+            "universal": Drawing(
+                ga.plotting.universal,
+                "One perturbation for all images (left), and the share of images it fools "
+                "by passes of the algorithm (middle) and by the size of the sample set "
+                "(right). Where held-out images (orange) follow the sample set (blue), it "
+                "works on images it never saw. Dotted: a random one of that norm.",
+            )
+        },
         **SETS,
     ),
     Experiment(
@@ -273,7 +281,14 @@ UNIVERSAL = (
         inputs=("universal",),
         tell=tell_graph,
         work=graph_work,
-        figures={"label_graph": Drawing(ga.plotting.label_graph)},
+        figures={
+            "label_graph": Drawing(
+                ga.plotting.label_graph,
+                "Where images go under the universal perturbation: arrows from label to "
+                "label, and the share of each class by new label. One full column is a "
+                "dominant label.",
+            )
+        },
     ),
 )
 
@@ -288,7 +303,15 @@ UNIVERSALITY = (
         tell=tell_comparison,
         work=comparison_work,
         quick={"count": 30, "held_out": 60, "relative_norms": (1.0, 2.0), "draws": 3},
-        figures={"norm_comparison": Drawing(ga.plotting.norm_comparison)},
+        figures={
+            "norm_comparison": Drawing(
+                ga.plotting.norm_comparison,
+                "Share of held-out images that vectors of equal norm fool: the universal "
+                "perturbation beside sums and single ones of DeepFool and FGSM, the mean "
+                "image, vectors of the normals' and of the curved subspace, and random "
+                "ones.",
+            )
+        },
         **SETS,
     ),
 )

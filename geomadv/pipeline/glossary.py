@@ -1,0 +1,44 @@
+"""The words of reports and figures, each in a sentence or two."""
+
+from __future__ import annotations
+
+GLOSSARY = {
+    "boundary point": "A point where the network's two best scores are equal, reached from an "
+    "image; the median distance to it tells how far images are from another label.",
+    "boundary normal": "The unit vector perpendicular to the boundary at a boundary point, "
+    "pointing into the class beyond it: the direction in which a step changes most.",
+    "claim": "A sentence of a paper as an inequality between effect and null. It holds, or does "
+    "not, where the whole 95 % interval lies on one side of the threshold; else it is undecided.",
+    "effect": "The number of the network that a claim is about.",
+    "null": "The same number where the paper's idea plays no part: for random directions, "
+    "subspaces, perturbations or labels.",
+    "95 % interval": "Where effect over null, or effect minus null, lies when images, draws or "
+    "points are resampled (bootstrap).",
+    "fooling rate": "Share of images whose predicted label a perturbation changes.",
+    "held-out images": "Images that took no part in making what is tried on them; the two sets "
+    "have none in common, by content.",
+    "image units": "Norms are Euclidean, over all pixels and channels, in the scale of the "
+    "pixels as given (mostly 0 to 1), before any normalisation.",
+    "DeepFool": "An attack that walks to the nearest boundary as the network's linear "
+    "approximation sees it, step by step; its perturbations are short, not proven shortest.",
+    "universal perturbation": "One vector that, added to any image, changes most labels.",
+    "principal curvature": "How fast the boundary bends along a direction. Positive: a step from "
+    "the boundary either way leads into the class; negative: out of it.",
+    "mean Hessian": "Second derivatives of the difference of two scores, averaged over boundary "
+    "points of a class; its eigenvectors are the curved directions.",
+    "S_pos, S_neg, S_flat": "Subspaces of the d directions per class of most positive, most "
+    "negative and least curvature.",
+    "S_hi, S_lo": "Subspaces of the leading and of the trailing singular vectors of "
+    "perturbations or normals.",
+    "residual": "How far a computed direction is from being an eigenvector: 0 exactly one, above "
+    "1 none.",
+    "confined": "Made to stay in a subspace: every step is projected on it.",
+    "image PCA": "The principal components of the images themselves, a comparison that needs no "
+    "network.",
+    "effective rank": "How many directions singular values fill: the exponential of the entropy "
+    "of their squared shares.",
+    "deviation angle": "Angle between the weight of a linear classifier and the line from class "
+    "mean to class mean: how far its boundary has tilted.",
+    "adversarial direction": "A direction of the last layer's features along which the softmax "
+    "does not change at all.",
+}
