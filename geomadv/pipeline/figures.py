@@ -56,6 +56,16 @@ def draw_experiment(
     return drawn
 
 
+def drawn_files(experiment: Experiment, folder: Path, ds: xr.Dataset) -> dict[str, Path]:
+    """The PNG or HTML file of each figure of a result that was drawn, in the table's order."""
+    found: dict[str, Path] = {}
+    for name, drawing in experiment.figures.items():
+        if _shows_something(drawing, ds):
+            files = (folder / "figures" / f"{name}.{suffix}" for suffix in ("png", "html"))
+            found |= {name: path for path in files if path.exists()}
+    return found
+
+
 def _shows_something(drawing: Drawing, ds: xr.Dataset) -> bool:
     name = drawing.variable
     return name is None or (name in ds and bool(ds[name].notnull().any()))

@@ -1,0 +1,158 @@
+"""Where the results of a folder come from, as a page tells it: subject, settings, commands."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import math
+import shlex
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from geomadv.pipeline.experiment import Experiment
+from geomadv.pipeline.finished import Finished
+from geomadv.pipeline.table import EXPERIMENTS
+
+Rows = list[tuple[str, str]]
+
+
+def card(one: Finished) -> Rows:
+    """Network and data in rows of a name and what is known: what `geomadv check` shows of them."""
+    first = next(iter(one.results.values()))
+    rows = [("network", _attribute(one, "network_card") or str(first.attrs["network"]))]
+    rows += [("weights", f"SHA-256 {_attribute(one, 'weights_sha256')}")]
+    rows += [(f"images, {name}", words) for name, words in _images(one).items()]
+    classes = next((ds["class"] for ds in one.results.values() if "class" in ds.coords), None)
+    if classes is not None:
+        rows.append(("classes", _few([str(c) for c in classes.to_numpy()])))
+    told = {e.name: e.tell for e in EXPERIMENTS}
+    for name, words in (("train", "accuracy"), ("boundary", "boundary points")):
+        if name in one.results:
+            headline = told[name](one.results[name])
+            rows.append((words, headline.removeprefix("accuracy ")))
+    for word, attributes in (
+        ("computed on", ("device", "dtype")),
+        ("versions", ("geomadv_version", "torch_version")),
+        ("seed", ("seed",)),
+    ):
+        found = [[_short(ds.attrs.get(a)) for a in attributes] for ds in one.results.values()]
+        names = [a.removesuffix("_version") + " " if "_version" in a else "" for a in attributes]
+        lines = [", ".join(map(str.__add__, names, values)) for values in found]
+        rows.append((word, "; ".join(dict.fromkeys(lines))))
+    return rows
+
+
+def _attribute(one: Finished, name: str) -> str:
+    """The first value of a root attribute that results have; "" without."""
+    return next((str(v) for ds in one.results.values() if (v := ds.attrs.get(name))), "")
+
+
+def _images(one: Finished) -> dict[str, str]:
+    """Name of the images -> role, checksum and experiments that took them."""
+    takers: dict[tuple[str, str], list[str]] = {}
+    for name, ds in one.results.items():
+        checksums = one.identities[name].get("images", {})
+        for role, images in json.loads(str(ds.attrs.get("images", "{}"))).items():
+            takers.setdefault((str(images), str(checksums.get(role, ""))), []).append(name)
+    found: dict[str, list[str]] = {}
+    for (images, checksum), names in takers.items():
+        of = _few([*dict.fromkeys(names)], 4)
+        found.setdefault(images, []).append(f"SHA-256 {checksum[:16]}… in {of}")
+    return {images: "; ".join(lines) for images, lines in found.items()}
+
+
+def _few(words: Sequence[str], most: int = 20) -> str:
+    rest = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + rest
+
+
+def _short(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def origin(one: Finished, experiment: str) -> Rows:
+    """When and from what a result was made."""
+    attrs = one.results[experiment].attrs
+    rows = [
+        ("made", f"{attrs.get('created', '')} by geomadv {attrs.get('geomadv_version', '')}"),
+        ("on", f"{attrs.get('device', '')}, {attrs.get('dtype', '')}, seed {attrs.get('seed')}"),
+    ]
+    seconds = float(attrs.get("wall_time_s", math.nan))
+    if math.isfinite(seconds):
+        rows.append(("in", f"{seconds:.1f} s"))
+    checksums = one.identities[experiment].get("images", {})
+    for role, name in json.loads(str(attrs.get("images", "{}"))).items():
+        rows.append((f"images: {role}", f"{name}, SHA-256 {checksums.get(role, '')}"))
+    started = one.identities[experiment].get("inputs", {})
+    rows += [(f"starts from {name}", f"identity {digest}") for name, digest in started.items()]
+    return rows
+
+
+def settings_table(
+    experiment: Experiment, holders: Sequence[Finished]
+) -> list[tuple[str, list[str], str]]:
+    """An experiment's settings: name, value of each network, and what it means.
+
+    Those of nested settings have names with dots, as their flags have.
+    """
+    values = [_flat(one.config(experiment.name)) for one in holders]
+    meanings = _meanings(experiment.settings)
+    names = dict.fromkeys(name for found in values for name in found)
+    return [
+        (name, [found.get(name, "–") for found in values], meanings.get(name, ""))
+        for name in names
+        if name != "seed"
+    ]
+
+
+def _flat(config: dict[str, Any], above: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{above}{name}.")
+        else:
+            flat[f"{above}{name}"] = "default" if value is None else json.dumps(value)
+    return flat
+
+
+def _meanings(settings: type) -> dict[str, str]:
+    """The text below each field of a dataclass, which its flag shows as help."""
+    found: dict[str, str] = {}
+    for kind in reversed(settings.__mro__[:-1]):
+        try:
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        except (OSError, TypeError, ValueError):  # made at run time: there is no text
+            continue
+        lines = getattr(body, "body", [])
+        for field, below in zip(lines, lines[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                text = getattr(below.value, "value", "")
+                found[ast.unparse(field.target)] = " ".join(str(text).split())
+    return found
+
+
+def command_again(one: Finished, experiment: str | None) -> str:
+    """The command that makes a result of this network: an experiment's, or all of a paper.
+
+    Network, images and seed are as in the command of a result that is there.
+    """
+    name, line = next(
+        (name, lines[-1])
+        for name, ds in one.results.items()
+        if (lines := str(ds.attrs.get("command", "")).splitlines() or [""])
+    )
+    words = line.split()
+    if words[:2] != ["geomadv", "run"]:
+        called = "..." if experiment is None else repr(experiment)
+        return f"ga.run({called}, net, images)"
+    flags: list[str] = []
+    own = False
+    for word in shlex.split(line)[3:]:
+        if word.startswith("--"):
+            own = word.startswith(f"--{name}.".replace("_", "-"))
+        if not own:
+            flags.append(word)
+    head = ["geomadv", "paper"] if experiment is None else ["geomadv", "run", experiment]
+    return shlex.join([*head, *flags])

@@ -1,0 +1,275 @@
+"""One page of a network's results: what was found, every figure, and where each number is from.
+
+The page is made from the files of a folder alone and is whole in itself: it loads nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from geomadv.claims import CLAIMS, Verdict, judge
+from geomadv.errors import InputError
+from geomadv.files.writing import write_whole
+from geomadv.pipeline.experiment import Experiment, tabled
+from geomadv.pipeline.figures import draw_experiment, drawn_files
+from geomadv.pipeline.findings import QUESTIONS, finding, findings
+from geomadv.pipeline.finished import Finished, finished
+from geomadv.pipeline.glossary import GLOSSARY
+from geomadv.pipeline.origin import card, command_again, origin, settings_table
+from geomadv.pipeline.pictures import Picture, encoded
+from geomadv.pipeline.references import bibtex
+from geomadv.pipeline.table import EXPERIMENTS
+from geomadv.pipeline.verdicts import contrast, counted, number
+
+Folder = str | os.PathLike[str]
+_NAME = "report.html"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written; notebooks show it.
+
+    Attributes:
+        path: of the file.
+    """
+
+    path: Path
+
+    def _repr_html_(self) -> str:
+        page = escape(self.path.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 50rem; border: 0"></iframe>'
+
+
+def report(folder: Folder, compare: Sequence[Folder] = (), also: Sequence[Experiment] = ()) -> Report:
+    """Writes `report.html` into a folder of results: what `geomadv report` does.
+
+    Figures that are missing or older than their results are drawn before. The same results give the
+    same page: it holds no time of its own, and what it shows of others lies inside it.
+
+    Args:
+        folder: of one network's results, such as results/digits-cnn.
+        compare: folders of other networks, shown beside it.
+        also: experiments of your own whose results are shown, too.
+
+    Returns:
+        The page, which a notebook shows.
+
+    Raises:
+        InputError: a folder holds no results, damaged ones, or those of several networks; or the
+            disk refuses.
+    """
+    table = tabled([*EXPERIMENTS, *also])
+    networks = finished([folder, *compare], table.values())
+    page = _page(networks, table)
+    path = Path(folder) / _NAME
+    write_whole(path, page)
+    return Report(path)
+
+
+def _page(networks: Sequence[Finished], table: Mapping[str, Experiment]) -> str:
+    sections = [e for e in table.values() if any(e.name in one.results for one in networks)]
+    drawn = {(e.name, one.folder): _drawn(e, one) for e in sections for one in networks}
+    pictures = encoded(path for files, _ in drawn.values() for path in files.values())
+    verdicts = [{v.claim.name: v for v in judge(one.results, CLAIMS)} for one in networks]
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["linked"] = linked
+    template = resources.files("geomadv.pipeline").joinpath("report.html").read_text("utf-8")
+    return environment.from_string(template).render(
+        networks=[{"name": one.name, "card": card(one)} for one in networks],
+        questions=_questions(networks, verdicts, drawn, pictures),
+        counted=[counted([*found.values()]) for found in verdicts],
+        claims=_claims(verdicts, table),
+        sections=[_section(e, networks, drawn, pictures) for e in sections],
+        missing=[note for one in networks for note in _missing(one, table)],
+        glossary=[(_anchor(word), word, text) for word, text in GLOSSARY.items()],
+        bibtex=bibtex(e.name for e in sections),
+        paper=command_again(networks[0], None),
+    )
+
+
+_Drawn = tuple[Mapping[str, Path], str]
+
+
+def _drawn(experiment: Experiment, one: Finished) -> _Drawn:
+    """Files of a result's figures, and why others could not be drawn."""
+    if experiment.name not in one.results:
+        return {}, ""
+    refusal = ""
+    try:
+        draw_experiment(experiment, one.folder, lambda _: None, only_newer=True)
+    except InputError as error:
+        refusal = str(error)
+    return drawn_files(experiment, one.folder, one.results[experiment.name]), refusal
+
+
+def _questions(
+    networks: Sequence[Finished],
+    verdicts: Sequence[Mapping[str, Verdict]],
+    drawn: Mapping[tuple[str, Path], _Drawn],
+    pictures: Mapping[Path, Picture],
+) -> list[dict[str, Any]]:
+    """The five answers of the first network, the same claim's of the others, and a figure each."""
+    rows = []
+    for question, first in zip(QUESTIONS, findings(verdicts[0]), strict=True):
+        answers = [first, *(finding(question, first.told, found) for found in verdicts[1:])]
+        files, _ = drawn.get((first.verdict.claim.experiment, networks[0].folder), ({}, ""))
+        picture = pictures.get(files.get(first.told.figure, Path()))
+        named = zip(networks, answers, strict=True)
+        rows.append(
+            {
+                "question": first.question,
+                "figure": first.told.figure,
+                "thumbnail": picture.thumbnail if picture else None,
+                "answers": [
+                    {
+                        "network": one.name,
+                        "sentence": answer.sentence,
+                        "meaning": answer.meaning,
+                        "command": _needed(one, answer.verdict),
+                        **_cell(answer.verdict),
+                    }
+                    for one, answer in named
+                ],
+            }
+        )
+    return rows
+
+
+def _needed(one: Finished, verdict: Verdict) -> str | None:
+    """The command without whose result a claim cannot be answered; None where it is there."""
+    experiment = verdict.claim.experiment
+    return None if experiment in one.results else command_again(one, experiment)
+
+
+def _cell(v: Verdict) -> dict[str, str]:
+    """A verdict in the page's words."""
+    return {
+        "answer": v.answer,
+        "kind": v.answer.replace(" ", "-"),
+        "contrast": contrast(v),
+        "effect": number(v.effect),
+        "null": number(v.null),
+        "count": v.count,
+        "note": v.note,
+    }
+
+
+def _claims(
+    verdicts: Sequence[Mapping[str, Verdict]], table: Mapping[str, Experiment]
+) -> list[dict[str, Any]]:
+    """Both tables: findings, and checks of the mathematics."""
+    tables = []
+    for title, chosen in (("Claims", False), ("Checks of the mathematics", True)):
+        rows = [
+            {
+                "claim": claim,
+                "section": claim.experiment if claim.experiment in table else None,
+                "cells": [_cell(found[claim.name]) for found in verdicts],
+            }
+            for claim in (v.claim for v in verdicts[0].values())
+            if claim.of_mathematics == chosen
+        ]
+        tables.append({"title": title, "rows": rows})
+    return tables
+
+
+def _section(
+    experiment: Experiment,
+    networks: Sequence[Finished],
+    drawn: Mapping[tuple[str, Path], _Drawn],
+    pictures: Mapping[Path, Picture],
+) -> dict[str, Any]:
+    """All of an experiment: headline, figures, and where its results come from."""
+    holders = [one for one in networks if experiment.name in one.results]
+    figures = []
+    for name, drawing in experiment.figures.items():
+        shown = [
+            {"network": one.name, **vars(pictures[files[name]])}
+            for one in holders
+            if name in (files := drawn[experiment.name, one.folder][0])
+        ]
+        if shown:
+            figures.append({"name": name, "caption": drawing.caption, "pictures": shown})
+    return {
+        "name": experiment.name,
+        "summary": experiment.summary,
+        "figures": figures,
+        "settings": settings_table(experiment, holders),
+        "results": [
+            {
+                "network": one.name,
+                "headline": experiment.tell(one.results[experiment.name]).splitlines(),
+                "refusal": drawn[experiment.name, one.folder][1],
+                "note": one.notes.get(experiment.name, ""),
+                "href": _relative(one.folder / f"{experiment.name}.h5", networks[0].folder),
+                "command": str(one.results[experiment.name].attrs.get("command", "")),
+                "origin": origin(one, experiment.name),
+            }
+            for one in holders
+        ],
+    }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """The address of a file as seen from the page."""
+    return quote(Path(os.path.relpath(path, folder)).as_posix())
+
+
+def _missing(one: Finished, table: Mapping[str, Experiment]) -> list[dict[str, str]]:
+    """What a whole study would have and this one has not, or has no longer as it would be."""
+    return [
+        {
+            "network": one.name,
+            "name": name,
+            "note": note,
+            "command": command_again(one, name) + " --refresh" * note.startswith("stale"),
+        }
+        for name, note in one.notes.items()
+        if table[name].in_paper or name in one.results
+    ]
+
+
+# Words of the glossary in running text
+
+
+def _anchor(word: str) -> str:
+    return "term-" + re.sub(r"\W+", "-", word.lower())
+
+
+def _terms(words: Iterable[str]) -> dict[str, str]:
+    """Each way to write a word of the glossary in text -> where it is explained."""
+    return {part.lower(): _anchor(word) for word in words for part in word.split(", ")}
+
+
+_TERMS = _terms(GLOSSARY)
+_PATTERN = re.compile(
+    rf"\b({'|'.join(map(re.escape, sorted(_TERMS, key=len, reverse=True)))})(s?)\b", re.IGNORECASE
+)
+
+
+def linked(text: str) -> Markup:
+    """A text as HTML, in which each word of the glossary links to it once."""
+    seen: set[str] = set()
+
+    def link(match: re.Match[str]) -> str:
+        anchor = _TERMS[match[1].lower()]
+        if anchor in seen:
+            return match[0]
+        seen.add(anchor)
+        return f'<a class="term" href="#{anchor}">{match[0]}</a>'
+
+    return Markup(_PATTERN.sub(link, escape(text)))  # noqa: S704 (escaped before)
+
