@@ -35,6 +35,7 @@ _MODULES = {
         "universal_perturbation",
     ),
     "geomadv.pipeline": ("Comparison", "Experiment", "compare", "run"),
+    "geomadv.pipeline.report": ("Report", "report"),
     "geomadv.results": ("load", "save"),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
@@ -80,6 +81,8 @@ if TYPE_CHECKING:
     from geomadv.pipeline import Experiment as Experiment
     from geomadv.pipeline import compare as compare
     from geomadv.pipeline import run as run
+    from geomadv.pipeline.report import Report as Report
+    from geomadv.pipeline.report import report as report
     from geomadv.results import load as load
     from geomadv.results import save as save
 

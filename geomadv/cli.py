@@ -14,6 +14,7 @@ COMMANDS = {
     "paper": ("paper", "run all experiments in order, draw their figures, answer the claims"),
     "figures": ("figures", "draw the figures of a network's results"),
     "claims": ("claims_", "answer the papers' claims from a network's results"),
+    "report": ("report_", "write report.html of a network's results; --compare others"),
     "compare": ("compare_", "show several networks' results side by side: tables and figures"),
     "list": ("list_", "experiments: what is done, missing, stale; list networks: the networks"),
     "verify": ("verify", "check that results, unfinished work and cached networks are undamaged"),

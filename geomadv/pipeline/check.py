@@ -11,6 +11,7 @@ from geomadv.images import ImageSet
 from geomadv.images.splits import SPLITS
 from geomadv.networks import accuracy
 from geomadv.pipeline.plan import Planner, pace_line, words
+from geomadv.pipeline.provenance import network_words
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.study import Study
 from geomadv.results.identity import plain
@@ -19,16 +20,9 @@ from geomadv.results.identity import plain
 _LOOKED_AT = 250
 
 
-def network_line(net: Classifier) -> str:
-    """One line on the network, and what was adapted of it."""
-    size = sum(p.numel() for p in net.module.parameters())
-    kind = "piecewise linear" if net.is_piecewise_linear else "smooth, or with kinks beside curves"
-    shape = " x ".join(map(str, net.input_shape))
-    line = (
-        f"network   {net.name}: {size:,} parameters, input {shape} in [{net.bounds[0]:g}, "
-        f"{net.bounds[1]:g}], {net.num_classes} classes, {kind}, "
-        f"{str(net.dtype).removeprefix('torch.')} on {net.device}"
-    )
+def network_lines(net: Classifier) -> str:
+    """The network, and what was adapted of it."""
+    line = f"network   {net.name}: {network_words(net)}"
     return line + (f"\n          {net.note}" if net.note else "")
 
 
@@ -68,7 +62,7 @@ def _labels(net: Classifier, images: ImageSet) -> str:
 
 def card(study: Study) -> str:
     """The first lines of every run: network and images."""
-    return "\n".join([network_line(study.net), *split_lines(study)])
+    return "\n".join([network_lines(study.net), *split_lines(study)])
 
 
 def checked(runner: Runner, names: Sequence[str]) -> str:

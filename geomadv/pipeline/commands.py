@@ -25,6 +25,7 @@ from geomadv.pipeline.drawer import Drawer
 from geomadv.pipeline.experiment import Experiment, tabled
 from geomadv.pipeline.figures import draw
 from geomadv.pipeline.plan import planned, quick_settings
+from geomadv.pipeline.report import report
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.settings import with_given
 from geomadv.pipeline.show import listed, shown
@@ -113,8 +114,15 @@ def paper(argv: Sequence[str]) -> None:
     chosen = only or [n for n, e in table.items() if e.in_paper]
     names = [n for n in table if n in chosen and n not in skip]
     folder, failed = _run_all(flags, given, names, table, own, essential=_ESSENTIAL)
-    if distributed.is_main() and not flags.quiet:
-        print(f"\n{claims(folder)}\nresults: {folder}\nfigures: {folder / 'figures'}")
+    if distributed.is_main():
+        try:
+            page = report(folder, also=[*table.values()]).path
+        except InputError as error:
+            print(f"error: report: {error}", file=sys.stderr)
+            failed, page = [*failed, "report"], None
+        if not flags.quiet:
+            print(f"\n{claims(folder)}\nresults: {folder}\nfigures: {folder / 'figures'}")
+            print(f"report: {page or 'none'}")
     _refuse_failed(failed)
 
 
@@ -270,6 +278,28 @@ def claims_(argv: Sequence[str]) -> None:
         print(explained(flags.explain))
     else:
         print(claims(flags.chosen, dict(map(threshold_of, flags.threshold))))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Report(_Folder):
+    """Flags of `geomadv report`."""
+
+    compare: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OTHER...")] = ()
+    """Folders of other networks' results, or their names beside the first, to be shown with it."""
+    also: _Names = ()
+    """Experiments of your own, package.module:experiment."""
+
+
+def report_(argv: Sequence[str]) -> None:
+    """Writes report.html: what was found about a network, its claims, all figures, their origin."""
+    flags = _cli(_Report, argv, "report", report_)
+    beside = [folder_name(loaded_name(name)) for name in flags.compare]
+    others = [
+        Path(word) if Path(word).is_dir() else flags.chosen.parent / name
+        for word, name in zip(flags.compare, beside, strict=True)
+    ]
+    table = _with_own(flags.also)
+    print(f"report: {report(flags.chosen, others, [*table.values()]).path}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

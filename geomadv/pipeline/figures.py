@@ -24,6 +24,7 @@ def draw_experiment(
     say: Say = print,
     only: Sequence[str] = (),
     only_newer: bool = False,
+    ds: xr.Dataset | None = None,
 ) -> int:
     """Draws the figures of one result to `figures/` below its folder.
 
@@ -33,6 +34,7 @@ def draw_experiment(
         say: where the paths of the files go.
         only: names of the figures to draw; none: all.
         only_newer: leave figures that are newer than all they show.
+        ds: the result, where it has been read.
 
     Returns:
         How many were drawn.
@@ -44,7 +46,7 @@ def draw_experiment(
     wanted = {n: d for n, d in experiment.figures.items() if not only or n in only}
     if not wanted or not source.exists():
         return 0
-    drawn, ds = 0, results.load(source)
+    drawn, ds = 0, results.load(source) if ds is None else ds
     for name, drawing in wanted.items():
         if not _shows_something(drawing, ds):
             say(f"{name}: {source.name} holds no {drawing.variable}")
@@ -61,8 +63,10 @@ def drawn_files(experiment: Experiment, folder: Path, ds: xr.Dataset) -> dict[st
     found: dict[str, Path] = {}
     for name, drawing in experiment.figures.items():
         if _shows_something(drawing, ds):
-            files = (folder / "figures" / f"{name}.{suffix}" for suffix in ("png", "html"))
-            found |= {name: path for path in files if path.exists()}
+            for suffix in ("png", "html"):
+                path = folder / "figures" / f"{name}.{suffix}"
+                if path.exists():
+                    found[name] = path
     return found
 
 

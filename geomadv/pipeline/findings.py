@@ -162,7 +162,7 @@ QUESTIONS = (
                 "share",
                 "Such a direction is a switch: it sets the class, whatever the sign of the step.",
                 "One of both ways does not lead there: the direction is no switch that works "
-                "either way, as the paper reports of its networks.",
+                "either way, other than the paper reports of its networks.",
             ),
             Told(
                 "negative_leaves",

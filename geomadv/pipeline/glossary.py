@@ -5,7 +5,7 @@ from __future__ import annotations
 GLOSSARY = {
     "boundary point": "A point where the network's two best scores are equal, reached from an "
     "image; the median distance to it tells how far images are from another label.",
-    "boundary normal": "The unit vector perpendicular to the boundary at a boundary point, "
+    "boundary normal, normal": "The unit vector perpendicular to the boundary at a boundary point, "
     "pointing into the class beyond it: the direction in which a step changes most.",
     "claim": "A sentence of a paper as an inequality between effect and null. It holds, or does "
     "not, where the whole 95 % interval lies on one side of the threshold; else it is undecided.",
@@ -21,11 +21,15 @@ GLOSSARY = {
     "pixels as given (mostly 0 to 1), before any normalisation.",
     "DeepFool": "An attack that walks to the nearest boundary as the network's linear "
     "approximation sees it, step by step; its perturbations are short, not proven shortest.",
+    "perturbation": "A change that is added to an image; adversarial if it changes the label.",
     "universal perturbation": "One vector that, added to any image, changes most labels.",
-    "principal curvature": "How fast the boundary bends along a direction. Positive: a step from "
-    "the boundary either way leads into the class; negative: out of it.",
+    "principal curvature, curvature": "How fast the boundary bends along a direction. Positive: "
+    "from the boundary a step either way leads into the class; negative: out of it.",
     "mean Hessian": "Second derivatives of the difference of two scores, averaged over boundary "
     "points of a class; its eigenvectors are the curved directions.",
+    "shape operator": "The Hessian along the boundary alone, divided by the length of the "
+    "gradient: curvature in one over image units, whatever the scale of the scores.",
+    "singular value": "How much of all vectors of a set lies along one of its leading directions.",
     "S_pos, S_neg, S_flat": "Subspaces of the d directions per class of most positive, most "
     "negative and least curvature.",
     "S_hi, S_lo": "Subspaces of the leading and of the trailing singular vectors of "

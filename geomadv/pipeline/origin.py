@@ -9,6 +9,7 @@ import math
 import shlex
 import textwrap
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from geomadv.pipeline.experiment import Experiment
@@ -21,17 +22,18 @@ Rows = list[tuple[str, str]]
 def card(one: Finished) -> Rows:
     """Network and data in rows of a name and what is known: what `geomadv check` shows of them."""
     first = next(iter(one.results.values()))
-    rows = [("network", _attribute(one, "network_card") or str(first.attrs["network"]))]
+    told = _attribute(one, "network_told")
+    rows = [("network", f"{first.attrs['network']}{': ' * bool(told)}{told}")]
     rows += [("weights", f"SHA-256 {_attribute(one, 'weights_sha256')}")]
     rows += [(f"images, {name}", words) for name, words in _images(one).items()]
     classes = next((ds["class"] for ds in one.results.values() if "class" in ds.coords), None)
     if classes is not None:
         rows.append(("classes", _few([str(c) for c in classes.to_numpy()])))
-    told = {e.name: e.tell for e in EXPERIMENTS}
+    headline = {e.name: e.tell for e in EXPERIMENTS}
     for name, words in (("train", "accuracy"), ("boundary", "boundary points")):
         if name in one.results:
-            headline = told[name](one.results[name])
-            rows.append((words, headline.removeprefix("accuracy ")))
+            line = headline[name](one.results[name])
+            rows.append((words, line.removeprefix("accuracy ")))
     for word, attributes in (
         ("computed on", ("device", "dtype")),
         ("versions", ("geomadv_version", "torch_version")),
@@ -126,7 +128,7 @@ def _meanings(settings: type) -> dict[str, str]:
         except (OSError, TypeError, ValueError):  # made at run time: there is no text
             continue
         lines = getattr(body, "body", [])
-        for field, below in zip(lines, lines[1:], strict=False):
+        for field, below in pairwise(lines):
             if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
                 text = getattr(below.value, "value", "")
                 found[ast.unparse(field.target)] = " ".join(str(text).split())

@@ -13,7 +13,7 @@ from PIL import Image
 
 # Bytes beyond which a lossless figure is a photograph, which keeps its look with losses.
 _PHOTOGRAPH = 400_000
-# Width of a thumbnail, for 240 pixels of a page on a fine screen.
+# Width of a thumbnail, for half as many pixels of a page on a fine screen.
 _SMALL = 480
 # Pixels of a figure for one of a page: figures have 300 dots an inch, pages 96, shown half larger.
 _FINE = 2
@@ -27,14 +27,12 @@ class Picture:
         address: of the image, with all of it inside; "" for a page of its own.
         page: text of the page; "" for an image.
         width, height: in pixels of the page.
-        thumbnail: likewise, small; "" for a page.
     """
 
     address: str
     page: str = ""
     width: int = 0
     height: int = 0
-    thumbnail: str = ""
 
 
 def encoded(files: Iterable[Path]) -> dict[Path, Picture]:
@@ -56,10 +54,15 @@ def _encoded(path: Path) -> Picture:
     whole = _webp(image, lossless=True, quality=50, method=2)
     if len(whole) > _PHOTOGRAPH:
         whole = _webp(image, quality=85, method=4)
+    return Picture(_address(whole), "", image.width // _FINE, image.height // _FINE)
+
+
+def thumbnail(path: Path) -> str:
+    """The address of a small copy of a figure in a PNG file, with all of it inside."""
+    with Image.open(path) as file:
+        image = file.convert("RGB")
     small = image.resize((_SMALL, round(_SMALL * image.height / image.width)), reducing_gap=3)
-    thumbnail = _webp(small, quality=80, method=4)
-    width, height = image.width // _FINE, image.height // _FINE
-    return Picture(_address(whole), "", width, height, _address(thumbnail))
+    return _address(_webp(small, quality=80, method=4))
 
 
 def _webp(image: Image.Image, **how: object) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geomadv import results
+from geomadv.classifier import Classifier
 from geomadv.images import ImageSet
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.settings import differing
@@ -67,6 +68,7 @@ def provenance(
         command=_lines([*(str(b["command"]) for b in before), command(study, experiment, asked)]),
         config=asked.config,
         network=net.name,
+        network_told=f"{network_words(net)}. {net.note}".removesuffix(". "),
         weights_sha256=net.weights_sha256,
         images=named,
         inputs=identity["inputs"],
@@ -74,6 +76,18 @@ def provenance(
         dataset_sha256=data_set[1],
         device=str(net.device),
         dtype=str(net.dtype).removeprefix("torch."),
+    )
+
+
+def network_words(net: Classifier) -> str:
+    """Size, input, classes, kind and place of a network."""
+    size = sum(p.numel() for p in net.module.parameters())
+    kind = "piecewise linear" if net.is_piecewise_linear else "smooth, or with kinks beside curves"
+    shape = " x ".join(map(str, net.input_shape))
+    return (
+        f"{size:,} parameters, input {shape} in [{net.bounds[0]:g}, {net.bounds[1]:g}], "
+        f"{net.num_classes} classes, {kind}, {str(net.dtype).removeprefix('torch.')} on "
+        f"{net.device}"
     )
 
 

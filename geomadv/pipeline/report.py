@@ -5,6 +5,7 @@ The page is made from the files of a folder alone and is whole in itself: it loa
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,19 +19,21 @@ from urllib.parse import quote
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from geomadv.claims import CLAIMS, Verdict, judge
+from geomadv.claims import Verdict
 from geomadv.errors import InputError
 from geomadv.files.writing import write_whole
+from geomadv.pipeline.comparing import side_by_side
+from geomadv.pipeline.comparison import Comparison
 from geomadv.pipeline.experiment import Experiment, tabled
 from geomadv.pipeline.figures import draw_experiment, drawn_files
 from geomadv.pipeline.findings import QUESTIONS, finding, findings
 from geomadv.pipeline.finished import Finished, finished
 from geomadv.pipeline.glossary import GLOSSARY
 from geomadv.pipeline.origin import card, command_again, origin, settings_table
-from geomadv.pipeline.pictures import Picture, encoded
+from geomadv.pipeline.pictures import Picture, encoded, thumbnail
 from geomadv.pipeline.references import bibtex
 from geomadv.pipeline.table import EXPERIMENTS
-from geomadv.pipeline.verdicts import contrast, counted, number
+from geomadv.pipeline.verdicts import counted, number
 
 Folder = str | os.PathLike[str]
 _NAME = "report.html"
@@ -51,7 +54,9 @@ class Report:
         return f'<iframe srcdoc="{page}" style="width: 100%; height: 50rem; border: 0"></iframe>'
 
 
-def report(folder: Folder, compare: Sequence[Folder] = (), also: Sequence[Experiment] = ()) -> Report:
+def report(
+    folder: Folder, compare: Sequence[Folder] = (), also: Sequence[Experiment] = ()
+) -> Report:
     """Writes `report.html` into a folder of results: what `geomadv report` does.
 
     Figures that are missing or older than their results are drawn before. The same results give the
@@ -81,7 +86,7 @@ def _page(networks: Sequence[Finished], table: Mapping[str, Experiment]) -> str:
     sections = [e for e in table.values() if any(e.name in one.results for one in networks)]
     drawn = {(e.name, one.folder): _drawn(e, one) for e in sections for one in networks}
     pictures = encoded(path for files, _ in drawn.values() for path in files.values())
-    verdicts = [{v.claim.name: v for v in judge(one.results, CLAIMS)} for one in networks]
+    together = side_by_side(networks, tuple(table.values()))
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -89,9 +94,10 @@ def _page(networks: Sequence[Finished], table: Mapping[str, Experiment]) -> str:
     template = resources.files("geomadv.pipeline").joinpath("report.html").read_text("utf-8")
     return environment.from_string(template).render(
         networks=[{"name": one.name, "card": card(one)} for one in networks],
-        questions=_questions(networks, verdicts, drawn, pictures),
-        counted=[counted([*found.values()]) for found in verdicts],
-        claims=_claims(verdicts, table),
+        questions=_questions(networks, together, drawn),
+        counted=[counted(column) for column in _columns(together)],
+        claims=_claims(together),
+        numbers=together.numbers if len(networks) > 1 else (),
         sections=[_section(e, networks, drawn, pictures) for e in sections],
         missing=[note for one in networks for note in _missing(one, table)],
         glossary=[(_anchor(word), word, text) for word, text in GLOSSARY.items()],
@@ -100,39 +106,44 @@ def _page(networks: Sequence[Finished], table: Mapping[str, Experiment]) -> str:
     )
 
 
+def _columns(together: Comparison) -> list[list[Verdict]]:
+    """The verdicts of each network."""
+    return [[row.verdicts[i] for row in together.claims] for i in range(len(together.networks))]
+
+
 _Drawn = tuple[Mapping[str, Path], str]
 
 
 def _drawn(experiment: Experiment, one: Finished) -> _Drawn:
     """Files of a result's figures, and why others could not be drawn."""
-    if experiment.name not in one.results:
+    ds = one.results.get(experiment.name)
+    if ds is None:
         return {}, ""
     refusal = ""
     try:
-        draw_experiment(experiment, one.folder, lambda _: None, only_newer=True)
+        draw_experiment(experiment, one.folder, lambda _: None, only_newer=True, ds=ds)
     except InputError as error:
         refusal = str(error)
-    return drawn_files(experiment, one.folder, one.results[experiment.name]), refusal
+    return drawn_files(experiment, one.folder, ds), refusal
 
 
 def _questions(
     networks: Sequence[Finished],
-    verdicts: Sequence[Mapping[str, Verdict]],
+    together: Comparison,
     drawn: Mapping[tuple[str, Path], _Drawn],
-    pictures: Mapping[Path, Picture],
 ) -> list[dict[str, Any]]:
-    """The five answers of the first network, the same claim's of the others, and a figure each."""
+    """The five answers of the first network, the same claims' of the others, and a figure each."""
+    columns = [{v.claim.name: v for v in column} for column in _columns(together)]
     rows = []
-    for question, first in zip(QUESTIONS, findings(verdicts[0]), strict=True):
-        answers = [first, *(finding(question, first.told, found) for found in verdicts[1:])]
+    for question, first in zip(QUESTIONS, findings(columns[0]), strict=True):
+        answers = [first, *(finding(question, first.told, column) for column in columns[1:])]
         files, _ = drawn.get((first.verdict.claim.experiment, networks[0].folder), ({}, ""))
-        picture = pictures.get(files.get(first.told.figure, Path()))
-        named = zip(networks, answers, strict=True)
+        shown = files.get(first.told.figure)
         rows.append(
             {
                 "question": first.question,
                 "figure": first.told.figure,
-                "thumbnail": picture.thumbnail if picture else None,
+                "thumbnail": thumbnail(shown) if shown else None,
                 "answers": [
                     {
                         "network": one.name,
@@ -141,7 +152,7 @@ def _questions(
                         "command": _needed(one, answer.verdict),
                         **_cell(answer.verdict),
                     }
-                    for one, answer in named
+                    for one, answer in zip(networks, answers, strict=True)
                 ],
             }
         )
@@ -156,10 +167,12 @@ def _needed(one: Finished, verdict: Verdict) -> str | None:
 
 def _cell(v: Verdict) -> dict[str, str]:
     """A verdict in the page's words."""
+    sign = {">=": "≥", "<=": "≤"}[v.claim.relation]
     return {
         "answer": v.answer,
         "kind": v.answer.replace(" ", "-"),
-        "contrast": contrast(v),
+        "contrast": "" if v.answer == "not measured" else _contrast(v),
+        "asked": f"{sign} {v.claim.threshold:.3g}".replace("-", "−"),
         "effect": number(v.effect),
         "null": number(v.null),
         "count": v.count,
@@ -167,23 +180,39 @@ def _cell(v: Verdict) -> dict[str, str]:
     }
 
 
-def _claims(
-    verdicts: Sequence[Mapping[str, Verdict]], table: Mapping[str, Experiment]
-) -> list[dict[str, Any]]:
+def _contrast(v: Verdict) -> str:
+    """Ratio or difference with its interval, which has no end where only a bound is known."""
+    kind = {"over": "ratio", "minus": "difference"}[v.claim.contrast]
+    if v.low == v.high:
+        words = f"{kind} {v.value:.3g}"
+    elif math.isinf(v.low) and math.isinf(v.high):
+        words = f"{kind} {v.value:.3g} (interval without ends)"
+    elif math.isinf(v.low):
+        words = f"{kind} {v.value:.3g} (up to {v.high:.3g})"
+    elif math.isinf(v.high):
+        words = f"{kind} {v.value:.3g} (from {v.low:.3g} on)"
+    else:
+        words = f"{kind} {v.value:.3g} ({v.low:.3g} to {v.high:.3g})"
+    return words.replace("-", "−")
+
+
+def _claims(together: Comparison) -> list[dict[str, Any]]:
     """Both tables: findings, and checks of the mathematics."""
-    tables = []
-    for title, chosen in (("Claims", False), ("Checks of the mathematics", True)):
-        rows = [
-            {
-                "claim": claim,
-                "section": claim.experiment if claim.experiment in table else None,
-                "cells": [_cell(found[claim.name]) for found in verdicts],
-            }
-            for claim in (v.claim for v in verdicts[0].values())
-            if claim.of_mathematics == chosen
-        ]
-        tables.append({"title": title, "rows": rows})
-    return tables
+    return [
+        {
+            "title": title,
+            "rows": [
+                {
+                    "claim": row.claim,
+                    "differing": ", ".join(row.differing),
+                    "cells": [_cell(v) for v in row.verdicts],
+                }
+                for row in together.claims
+                if row.claim.of_mathematics == chosen
+            ],
+        }
+        for title, chosen in (("Claims", False), ("Checks of the mathematics", True))
+    ]
 
 
 def _section(
@@ -271,5 +300,4 @@ def linked(text: str) -> Markup:
         seen.add(anchor)
         return f'<a class="term" href="#{anchor}">{match[0]}</a>'
 
-    return Markup(_PATTERN.sub(link, escape(text)))  # noqa: S704 (escaped before)
-
+    return Markup(_PATTERN.sub(link, escape(text)))

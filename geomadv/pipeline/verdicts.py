@@ -49,7 +49,7 @@ def claims(folder: Path, thresholds: Mapping[str, float] | None = None) -> str:
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_whole(folder / "claims.json", text)
     write_whole(folder / "claims.md", _page(network, verdicts))
-    return "\n".join([*map(_line, verdicts), _counted(verdicts), f"claims: {folder / 'claims.md'}"])
+    return "\n".join([*map(_line, verdicts), counted(verdicts), f"claims: {folder / 'claims.md'}"])
 
 
 def explained(name: str) -> str:
@@ -99,7 +99,7 @@ def _line(v: Verdict) -> str:
     return f"{v.answer:14}{contrast(v):>45}  {v.claim.sentence}"
 
 
-def _counted(verdicts: Sequence[Verdict]) -> str:
+def counted(verdicts: Sequence[Verdict]) -> str:
     """How many claims have each answer; checks of the mathematics stand apart."""
     checks = [v.answer for v in verdicts if v.claim.of_mathematics]
     answers = [v.answer for v in verdicts if not v.claim.of_mathematics]
@@ -118,7 +118,7 @@ def contrast(v: Verdict) -> str:
 
 def _page(network: str, verdicts: list[Verdict]) -> str:
     """Both tables in Markdown."""
-    parts = [f"# Claims, answered by {network}", _TOLD, f"In all {_counted(verdicts)}."]
+    parts = [f"# Claims, answered by {network}", _TOLD, f"In all {counted(verdicts)}."]
     for heading, chosen in (("", False), ("## Checks of the mathematics", True)):
         rows = [_cells(v) for v in verdicts if v.claim.of_mathematics == chosen]
         table = [_COLUMNS, ["---"] * len(_COLUMNS), *rows]
