@@ -188,7 +188,7 @@ class Finding:
         told: the words of the claim that answers it.
         verdict: the network's.
         sentence: what was measured, or why nothing was.
-        meaning: what follows from it.
+        meaning: what follows from it; "" where nothing does.
     """
 
     question: str
@@ -219,7 +219,7 @@ def finding(question: Question, told: Told, verdicts: Mapping[str, Verdict]) -> 
         "does not hold": told.fails,
         "undecided": "These images cannot tell: the interval reaches to both sides of what the "
         "claim asks for.",
-        "not measured": "Nothing can be said until it is measured.",
+        "not measured": "",
     }
     if verdict.answer == "not measured":
         sentence = f"Not measured: {verdict.note}."

@@ -145,13 +145,16 @@ def command_again(one: Finished, experiment: str | None) -> str:
         for name, ds in one.results.items()
         if (lines := str(ds.attrs.get("command", "")).splitlines() or [""])
     )
-    words = line.split()
+    try:
+        words = shlex.split(line)
+    except ValueError:  # no command line of ours
+        words = []
     if words[:2] != ["geomadv", "run"]:
         called = "..." if experiment is None else repr(experiment)
         return f"ga.run({called}, net, images)"
     flags: list[str] = []
     own = False
-    for word in shlex.split(line)[3:]:
+    for word in words[3:]:
         if word.startswith("--"):
             own = word.startswith(f"--{name}.".replace("_", "-"))
         if not own:

@@ -37,6 +37,8 @@ from geomadv.pipeline.verdicts import counted, number
 
 Folder = str | os.PathLike[str]
 _NAME = "report.html"
+# Lines of a headline that stand above the figures; longer ones are folded.
+_BRIEF = 4
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def _questions(
     """The five answers of the first network, the same claims' of the others, and a figure each."""
     columns = [{v.claim.name: v for v in column} for column in _columns(together)]
     rows = []
+    differing = {row.claim.name: ", ".join(row.differing) for row in together.claims}
     for question, first in zip(QUESTIONS, findings(columns[0]), strict=True):
         answers = [first, *(finding(question, first.told, column) for column in columns[1:])]
         files, _ = drawn.get((first.verdict.claim.experiment, networks[0].folder), ({}, ""))
@@ -143,6 +146,7 @@ def _questions(
             {
                 "question": first.question,
                 "figure": first.told.figure,
+                "differing": differing[first.told.claim],
                 "thumbnail": thumbnail(shown) if shown else None,
                 "answers": [
                     {
@@ -232,15 +236,19 @@ def _section(
         ]
         if shown:
             figures.append({"name": name, "caption": drawing.caption, "pictures": shown})
+    headlines = {
+        one.name: experiment.tell(one.results[experiment.name]).splitlines() for one in holders
+    }
     return {
         "name": experiment.name,
+        "brief": max(map(len, headlines.values())) <= _BRIEF,
         "summary": experiment.summary,
         "figures": figures,
         "settings": settings_table(experiment, holders),
         "results": [
             {
                 "network": one.name,
-                "headline": experiment.tell(one.results[experiment.name]).splitlines(),
+                "headline": headlines[one.name],
                 "refusal": drawn[experiment.name, one.folder][1],
                 "note": one.notes.get(experiment.name, ""),
                 "href": _relative(one.folder / f"{experiment.name}.h5", networks[0].folder),
