@@ -40,6 +40,7 @@ def test_the_wheel_brings_command_figures_and_python(installed, tmp_path):
     paper = ("--only", "normal_svd", "--boundary.count", "40")
     out = python("-m", "geomadv", "paper", "--network", "digits-cnn", *paper)
     assert "normal_spectrum.pdf" in out
+    assert "report.html" in out
     folder = tmp_path / "results" / "digits-cnn"
     python("-m", "geomadv", "figures", str(folder))
     assert (folder / "figures" / "normal_spectrum.png").stat().st_size > 5000

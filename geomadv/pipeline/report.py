@@ -5,6 +5,7 @@ The page is made from the files of a folder alone and is whole in itself: it loa
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from geomadv.claims import Verdict
@@ -89,12 +90,7 @@ def _page(networks: Sequence[Finished], table: Mapping[str, Experiment]) -> str:
     drawn = {(e.name, one.folder): _drawn(e, one) for e in sections for one in networks}
     pictures = encoded(path for files, _ in drawn.values() for path in files.values())
     together = side_by_side(networks, tuple(table.values()))
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["linked"] = linked
-    template = resources.files("geomadv.pipeline").joinpath("report.html").read_text("utf-8")
-    return environment.from_string(template).render(
+    return _template().render(
         networks=[{"name": one.name, "card": card(one)} for one in networks],
         questions=_questions(networks, together, drawn),
         counted=[counted(column) for column in _columns(together)],
@@ -106,6 +102,16 @@ def _page(networks: Sequence[Finished], table: Mapping[str, Experiment]) -> str:
         bibtex=bibtex(e.name for e in sections),
         paper=command_again(networks[0], None),
     )
+
+
+@functools.cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["linked"] = linked
+    file = resources.files("geomadv.pipeline").joinpath(_NAME)
+    return environment.from_string(file.read_text(encoding="utf-8"))
 
 
 def _columns(together: Comparison) -> list[list[Verdict]]:
@@ -230,7 +236,11 @@ def _section(
     figures = []
     for name, drawing in experiment.figures.items():
         shown = [
-            {"network": one.name, **vars(pictures[files[name]])}
+            {
+                "network": one.name,
+                "files": _beside(files[name], networks[0].folder),
+                **vars(pictures[files[name]]),
+            }
             for one in holders
             if name in (files := drawn[experiment.name, one.folder][0])
         ]
@@ -258,6 +268,12 @@ def _section(
             for one in holders
         ],
     }
+
+
+def _beside(figure: Path, folder: Path) -> list[tuple[str, str]]:
+    """Kind and address of the files in which a figure is kept."""
+    files = (figure.with_suffix(f".{kind}") for kind in ("pdf", "png", "csv", "html"))
+    return [(path.suffix[1:].upper(), _relative(path, folder)) for path in files if path.exists()]
 
 
 def _relative(path: Path, folder: Path) -> str:
