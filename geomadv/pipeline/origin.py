@@ -8,6 +8,7 @@ import json
 import math
 import shlex
 import textwrap
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -29,21 +30,26 @@ def card(one: Finished) -> Rows:
     classes = next((ds["class"] for ds in one.results.values() if "class" in ds.coords), None)
     if classes is not None:
         rows.append(("classes", _few([str(c) for c in classes.to_numpy()])))
-    headline = {e.name: e.tell for e in EXPERIMENTS}
+    headlines = {e.name: e.tell for e in EXPERIMENTS}
     for name, words in (("train", "accuracy"), ("boundary", "boundary points")):
         if name in one.results:
-            line = headline[name](one.results[name])
+            line = headlines[name](one.results[name])
             rows.append((words, line.removeprefix("accuracy ")))
-    for word, attributes in (
-        ("computed on", ("device", "dtype")),
-        ("versions", ("geomadv_version", "torch_version")),
-        ("seed", ("seed",)),
-    ):
-        found = [[_short(ds.attrs.get(a)) for a in attributes] for ds in one.results.values()]
-        names = [a.removesuffix("_version") + " " if "_version" in a else "" for a in attributes]
-        lines = [", ".join(map(str.__add__, names, values)) for values in found]
-        rows.append((word, "; ".join(dict.fromkeys(lines))))
-    return rows
+    return rows + _made(one)
+
+
+def _made(one: Finished) -> Rows:
+    """On what the results were computed, by which programs; each once."""
+    layouts = {
+        "computed on": "{device}, {dtype}",
+        "versions": "geomadv {geomadv_version}, torch {torch_version}",
+        "seed": "{seed}",
+    }
+    found = [defaultdict(str, ds.attrs) for ds in one.results.values()]
+    return [
+        (word, "; ".join(dict.fromkeys(layout.format_map(attrs) for attrs in found)))
+        for word, layout in layouts.items()
+    ]
 
 
 def _attribute(one: Finished, name: str) -> str:
@@ -52,26 +58,17 @@ def _attribute(one: Finished, name: str) -> str:
 
 
 def _images(one: Finished) -> dict[str, str]:
-    """Name of the images -> role, checksum and experiments that took them."""
-    takers: dict[tuple[str, str], list[str]] = {}
+    """Name of the images -> the experiments that took them."""
+    takers: dict[str, dict[str, None]] = {}
     for name, ds in one.results.items():
-        checksums = one.identities[name].get("images", {})
-        for role, images in json.loads(str(ds.attrs.get("images", "{}"))).items():
-            takers.setdefault((str(images), str(checksums.get(role, ""))), []).append(name)
-    found: dict[str, list[str]] = {}
-    for (images, checksum), names in takers.items():
-        of = _few([*dict.fromkeys(names)], 4)
-        found.setdefault(images, []).append(f"SHA-256 {checksum[:16]}… in {of}")
-    return {images: "; ".join(lines) for images, lines in found.items()}
+        for images in json.loads(str(ds.attrs.get("images", "{}"))).values():
+            takers.setdefault(str(images), {})[name] = None
+    return {images: f"taken by {_few([*names])}" for images, names in takers.items()}
 
 
 def _few(words: Sequence[str], most: int = 20) -> str:
     rest = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + rest
-
-
-def _short(value: Any) -> str:
-    return "" if value is None else str(value)
 
 
 def origin(one: Finished, experiment: str) -> Rows:
