@@ -13,7 +13,7 @@ from small_runs import small_runner
 import geomadv as ga
 from geomadv.claims import CLAIMS, Verdict
 from geomadv.errors import InputError
-from geomadv.pipeline import EXPERIMENTS, Drawing, Experiment
+from geomadv.pipeline import EXPERIMENTS, Drawing
 from geomadv.pipeline.commands import report_
 from geomadv.pipeline.findings import QUESTIONS, findings, quantity
 from geomadv.pipeline.finished import finished
@@ -321,7 +321,9 @@ def test_colours_have_the_contrast_of_aa(scheme):
 ANSWERS = ("holds", "does not hold", "undecided", "not measured")
 
 
-def test_an_experiment_is_asked_for_a_known_folder(tmp_path):
-    assert isinstance(EXPERIMENTS[0], Experiment)
+def test_the_folder_must_be_one_of_results(tmp_path):
+    assert ga.report.__wrapped__ is report
     with pytest.raises(InputError, match="found no results"):
-        report(tmp_path)
+        ga.report(tmp_path)
+    with pytest.raises(InputError, match="compare is of type str"):
+        ga.report(tmp_path, "other")

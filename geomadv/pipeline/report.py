@@ -36,7 +36,6 @@ from geomadv.pipeline.references import bibtex
 from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.pipeline.verdicts import counted, number
 
-Folder = str | os.PathLike[str]
 _NAME = "report.html"
 # Lines of a headline that stand above the figures; longer ones are folded.
 _BRIEF = 4
@@ -58,7 +57,9 @@ class Report:
 
 
 def report(
-    folder: Folder, compare: Sequence[Folder] = (), also: Sequence[Experiment] = ()
+    folder: str | os.PathLike[str],
+    compare: Sequence[str | os.PathLike[str]] = (),
+    also: Sequence[Experiment] = (),
 ) -> Report:
     """Writes `report.html` into a folder of results: what `geomadv report` does.
 
