@@ -227,7 +227,16 @@ PLANES = (
         work=section_work,
         quick={"count": 10, "steps": 4},
         tell=tell_section,
-        figures={"normal_section": Drawing(ga.plotting.normal_section)},
+        figures={
+            "normal_section": Drawing(
+                ga.plotting.normal_section,
+                "The boundary cut along the normal and one direction s, beside the parabola and "
+                "the circle that its curvature promises: at the point of median curvature, at "
+                "all points, and below, at which share of the points the promise holds to a "
+                "fifth up to |s|. Curves that end early mean that curvature says little about "
+                "the boundary further off.",
+            )
+        },
     ),
     Experiment(
         name="decision_plane",
@@ -239,6 +248,15 @@ PLANES = (
         work=plane_work,
         quick={"count": 2, "second": ("runner-up", "random"), "steps": 10},
         tell=tell_planes,
-        figures={"decision_plane": Drawing(ga.plotting.decision_plane)},
+        figures={
+            "decision_plane": Drawing(
+                ga.plotting.decision_plane,
+                "Which class the network sees in planes through an image (a column each) that "
+                "hold its nearest boundary point and a second direction (a row each). Thin "
+                "lines join points of equal margin, best minus second-best score. Large, smooth "
+                "regions in random rows beside narrow ones elsewhere show that only some "
+                "directions are near a boundary.",
+            )
+        },
     ),
 )

@@ -41,6 +41,7 @@ _PAPERS: tuple[tuple[tuple[str, ...], str], ...] = (
         (
             *("curvature", "score_curves", "direction_sweep", "subspace_accuracy"),
             *("first_order_twin", "confined_deepfool", "resampling", "norm_fractions"),
+            "normal_section",
         ),
         """@inproceedings{jetley2018friends,
   title = {With Friends Like These, Who Needs Adversaries?},
