@@ -1,15 +1,19 @@
 """Small painters that figures of several subjects share: images, bands, numbers, names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-VERMILION = "#D55E00"
+from geomadv.plotting.data import PICTURE
+from geomadv.plotting.style import scaled
+
+VERMILION = "#CB4E00"
 
 
 def title(ds: xr.Dataset) -> str:
@@ -44,7 +48,7 @@ def show_image(
     """
     shown = ((image - low) / max(high - low, 1e-12)).clip(0, 1)
     picture = shown.transpose(1, 2, 0) if len(shown) == 3 else shown[0]
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, gid=PICTURE)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, linewidth=width, edgecolor=frame)
 
@@ -57,10 +61,37 @@ def show_direction(
     show_image(axes, direction, -reach, reach, frame, width)
 
 
+def question(axes: Axes) -> None:
+    """A dashed frame around an image: not settled, such as an eigenpair that did not converge."""
+    axes.spines[:].set(linestyle=(0, (2, 1)), edgecolor=VERMILION, linewidth=0.8)
+
+
 def cross_out(axes: Axes) -> None:
     """A thin diagonal across the panel and a dashed frame: not what its place says."""
     axes.plot([0, 1], [0, 1], color=VERMILION, linewidth=0.6, transform=axes.transAxes)
-    axes.spines[:].set(linestyle=(0, (2, 1)), edgecolor=VERMILION, linewidth=0.8)
+    question(axes)
+
+
+def caption(axes: Axes, text: str, points: float = 6.0, **looks: Any) -> None:
+    """A few words below an image, in small print."""
+    axes.set_xlabel(text, fontsize=scaled(points), labelpad=1.5, **looks)
+
+
+def twofold(axes: Axes, second: Callable[[float], str]) -> None:
+    """Writes below each number of the horizontal axis what else it is, such as a share."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}\n{second(x)}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def share_ticks(axes: Axes, dimension: int) -> None:
+    """Writes below each number of dimensions its share of all of them."""
+    twofold(axes, lambda d: f"{percent(d / dimension)} %")
+
+
+def percent(share: float) -> str:
+    """A share in percent with the digits that tell it from its neighbours: 0.03, 1.6, 31, 100."""
+    value = 100 * share
+    return f"{value:.0f}" if value >= 9.95 or value == 0 else f"{value:.2g}"
 
 
 def spread(
