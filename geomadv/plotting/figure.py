@@ -187,7 +187,7 @@ def note(drawing: Figure, *parts: str) -> Figure:
     size, (width, height) = scaled(_SMALL), drawing.get_size_inches()
     drawing.note = "; ".join(filter(None, parts))
     rows = textwrap.wrap(drawing.note, int(72 * width / (_LETTER * size)))
-    room = (1.3 * size * len(rows) + 4) / 72
+    room = (1.3 * size * len(rows) + 6) / 72
     drawing.set_figheight(height + room)
     share = room / (height + room)
     drawing.text(0.5, 0.2 * share / len(rows), "\n".join(rows), ha="center", va="bottom",

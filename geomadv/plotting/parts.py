@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from geomadv.plotting.data import PICTURE
 from geomadv.plotting.style import scaled
 
+# Percent from which on cells of a table are dark, and their numbers white.
+DARK = 55
+
 VERMILION = "#CB4E00"
 
 
@@ -124,7 +127,7 @@ def write(axes: Axes, x: float, y: float, text: str, **looks: Any) -> None:
 def heat_table(axes: Axes, percent: NDArray[Any], pattern: str) -> AxesImage:
     """Cells from white (0 %) to blue (100 %), each with its number."""
     for (i, j), value in np.ndenumerate(percent):
-        write(axes, j, i, pattern.format(value), color="white" if value > 55 else "black")
+        write(axes, j, i, pattern.format(value), color="white" if value > DARK else "black")
     return axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="auto")
 
 
