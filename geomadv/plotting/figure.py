@@ -202,7 +202,7 @@ def note(drawing: Figure, *parts: str) -> Figure:
 
 
 def settle(drawing: Figure) -> Figure:
-    """Lays panels of a fixed aspect out: their first layout does not know yet how they shrink."""
+    """Lays panels out that their first layout changes: of a fixed aspect, or with legends below."""
     engine = drawing.get_layout_engine()
     if isinstance(drawing, ShownFigure) and engine is not None:
         engine.execute(drawing)

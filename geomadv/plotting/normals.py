@@ -17,6 +17,7 @@ from geomadv.plotting.figure import (
     note,
     panel,
     panels,
+    settle,
     whole,
 )
 from geomadv.plotting.parts import (
@@ -118,11 +119,12 @@ def random_subspace_fooling(ds: xr.Dataset, *, ax: Given = None) -> Figure:
         axes.set_ylabel("fooling rate (%)")
         axes.set_ylim(bottom=0)
         legend(axes, 2, drop=0.3)
-    return note(
+    drawing = note(
         heading(left, f"random vectors of the normal subspace, {title(ds)}"),
         f"{ds.sizes['sample']} held-out images",
         f"lines: means over {ds.sizes['draw']} draws of a vector, bands: 10th to 90th percentile",
     )
+    return settle(drawing)
 
 
 def _rates(axes: Axes, x: xr.DataArray, rates: xr.DataArray, color: str, **looks: Any) -> None:

@@ -16,6 +16,7 @@ from geomadv.plotting.figure import (
     note,
     panel,
     panels,
+    settle,
     whole,
 )
 from geomadv.plotting.parts import (
@@ -48,7 +49,7 @@ def softmax_null_space(ds: xr.Dataset, *, ax: Given = None) -> Figure:
         draw(axes, ds)
         legend(axes, drop=0.36)
     hidden = ds["perturbation_converged"].to_numpy()
-    return note(
+    drawing = note(
         heading(
             three[0],
             f"{title(ds)}: {int(ds['adversarial_dimension'])} of {ds.sizes['feature']} feature "
@@ -57,6 +58,7 @@ def softmax_null_space(ds: xr.Dataset, *, ax: Given = None) -> Figure:
         f"{ds.sizes['sample']} images, {int(hidden.sum())} of them with a DeepFool perturbation",
         "lines in the middle: largest of all images, bands: from their median up",
     )
+    return settle(drawing)
 
 
 def _singular_values(axes: Axes, ds: xr.Dataset) -> None:
@@ -165,7 +167,7 @@ def feature_collisions(ds: xr.Dataset) -> Figure:
     clipped = ", inside the pixel bounds" if bool(ds["collision_clipped"]) else ""
     drawing.suptitle(f"feature collisions, {title(ds)}")
     shown = f"{ds.sizes['example']} of them as images, below the share of the distance left"
-    return note(drawing, f"{ds.sizes['pair']} random pairs of images{clipped}; {shown}")
+    return settle(note(drawing, f"{ds.sizes['pair']} random pairs of images{clipped}; {shown}"))
 
 
 def _success(axes: Axes, ds: xr.Dataset) -> None:

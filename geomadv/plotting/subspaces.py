@@ -151,12 +151,13 @@ def norm_fractions(ds: xr.Dataset, accuracy: xr.Dataset | None = None) -> Figure
     for i, kind in enumerate(kinds):
         axes = drawing.add_subplot(grid[-1, i], sharey=below[0] if below else None)
         _fractions(axes, ds.sel(kind=kind))
-        _scale(axes, scale, _is_long(scale), ticks=3)
-        along = _along(ds).replace("directions ", "").replace(", share", ",\nshare")
-        axes.set(title=f"{kind} ({int(ds['count'][i])})", xlabel=along, ylim=(0, 1.03))
+        _scale(axes, scale, _is_long(scale), ticks=4)
+        axes.set(title=f"{kind} ({int(ds['count'][i])})", ylim=(0, 1.03))
+        axes.set_xlabel("d, share of all")
         axes.tick_params(labelleft=i == 0)
         below.append(axes)
     below[0].set_ylabel("share of the norm in $S_d$")
+    along = _along(ds).split(",")[0]
     named = [*_family_handles(scale), _line(":", "uniform random direction", GREY, linewidth=0.8)]
     if accuracy is None:
         legend(below[0], len(named), named)
@@ -170,7 +171,7 @@ def norm_fractions(ds: xr.Dataset, accuracy: xr.Dataset | None = None) -> Figure
         side.legend(handles=[*named, *_split_handles(accuracy)], loc="center", ncols=2)
     return note(
         heading(below[0], title(ds), families_doubt(ds).of_step),
-        "in brackets: number of perturbations",
+        f"in brackets: number of perturbations; d: {along.removesuffix(' d')}",
         "lines of shares: means, bands: 10th to 90th percentile",
         "" if accuracy is None else f"accuracy: {_counted(accuracy)}, {_BANDS}",
         _steps(ds),
