@@ -184,9 +184,10 @@ def tilting_space(ds: xr.Dataset) -> Figure:
             "the result has no space between two extreme weights: it needs two values of C with "
             "usable boundaries and images of three pixels or more."
         )
-    drawing = new_figure(PAGE, 3.2)
-    left: Any = drawing.add_subplot(1, 2, 1, projection="3d")
-    right = drawing.add_subplot(1, 2, 2)
+    drawing = new_figure(PAGE, 3.3)
+    grid = drawing.add_gridspec(1, 2, width_ratios=[1.3, 1])
+    left: Any = drawing.add_subplot(grid[0], projection="3d")
+    right = drawing.add_subplot(grid[1])
     _space(left, ds)
     _edge_on(right, ds)
     legend(right, 4, markerscale=2)
@@ -341,7 +342,7 @@ def _space(axes: Any, ds: xr.Dataset) -> None:
     tick = float(f"{0.7 * reach:.1g}")
     axes.set(xlim=ends, ylim=ends, zlim=ends)
     axes.set(**{f"{axis}ticks": [-tick, 0, tick] for axis in "xyz"})
-    axes.set_box_aspect((1, 1, 1), zoom=0.85)
+    axes.set_box_aspect((1, 1, 1), zoom=1.25)
     axes.set_xlabel("z", labelpad=-6)
     axes.set_ylabel("n at largest C", labelpad=-6)
     axes.set_zlabel("third axis", labelpad=-6)
