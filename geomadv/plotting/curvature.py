@@ -183,6 +183,7 @@ def scale_sweep(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     """
     step, random = ds["step"].to_numpy(), ds["sweep_random"]
     low, high = random.min(["class", "draw"]), random.max(["class", "draw"])
+    far = float(np.nanmedian(ds["median_distance"]))
     both = panels(ax, PAGE, 2.9, 1, 2, sharey=True)
     for axes, end in zip(both, _ENDS, strict=True):
         axes.fill_between(step, low, high, color=GREY, alpha=0.35, linewidth=0)
@@ -195,8 +196,7 @@ def scale_sweep(ds: xr.Dataset, *, ax: Given = None) -> Figure:
         _mark(axes, ds["median_distance"].to_numpy(), "--")
         axes.axhline(0, color=GREY, linewidth=0.5, zorder=0)
         axes.set_xlabel("step h (image units; median distances)")
-        far = float(np.nanmedian(ds["median_distance"]))
-        twofold(axes, lambda h, far=far: f"{h / far:.2g}")
+        twofold(axes, lambda h: f"{h / far:.2g}")
         axes.set_title(f"most {end} direction")
     both[0].set_ylabel(f"curvature at scale h\n({_units(ds['sweep'])})")
     marks = {"median boundary distance": "--"}

@@ -114,8 +114,8 @@ def _collection(axes: Axes, drawn: Collection) -> Iterator[_Part]:
         for ends in drawn.get_segments():
             yield "segment", ends[:, 0], ends[:, 1], np.nan
     elif isinstance(drawn, QuadMesh):
-        corners = drawn.get_coordinates()[:-1, :-1]
-        values = np.ma.filled(drawn.get_array(), np.nan)
+        corners = np.asarray(drawn.get_coordinates())[:-1, :-1]
+        values = np.ma.filled(np.ma.asarray(drawn.get_array()).astype(float), np.nan)
         yield "cell", corners[..., 0].ravel(), corners[..., 1].ravel(), values.ravel()
     elif drawn.get_offset_transform().contains_branch(axes.transData):
         x, y = np.ma.filled(np.ma.asarray(drawn.get_offsets()).astype(float), np.nan).T

@@ -13,6 +13,7 @@ import xarray as xr
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
@@ -193,7 +194,7 @@ def note(drawing: Figure, *parts: str) -> Figure:
     drawing.text(0.5, 0.2 * share / len(rows), "\n".join(rows), ha="center", va="bottom",
                  fontsize=size, color=GREY)  # fmt: skip
     engine = drawing.get_layout_engine()
-    if engine is not None:
+    if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, share, 1, 1 - share))
     for one in drawing.legends:
         # The layout reserves no room for a legend that has an anchor of its own.

@@ -22,7 +22,14 @@ from geomadv.plotting.figure import (
     settle,
     whole,
 )
-from geomadv.plotting.parts import caption, question, show_direction, show_image, title
+from geomadv.plotting.parts import (
+    caption,
+    log_edges,
+    question,
+    show_direction,
+    show_image,
+    title,
+)
 from geomadv.plotting.style import COLUMN, GREY, PAGE, scaled
 
 # Points drawn of each class: more only hide each other.
@@ -88,7 +95,7 @@ def tilting_sweep(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     _curve(angle, ds, ds["angle"] * (180 / np.pi), "C0", "test images")
     angle.set_ylabel("deviation angle (degrees)")
     _errors(error, ds)
-    sizes = np.abs(ds["test_distance"])
+    sizes = abs(ds["test_distance"])
     second = (ds["test_label"] == int(ds.attrs["pair"][1])).to_numpy()
     correct = (ds["test_distance"] > 0) == xr.DataArray(second, dims="test")
     for axes, name, label, values in (
@@ -101,12 +108,12 @@ def tilting_sweep(ds: xr.Dataset, *, ax: Given = None) -> Figure:
         axes.axhline(float(ds[f"centroid_{name}"]), color=GREY, linestyle=":")
         axes.set_ylabel(label)
         axes.set_xlabel("C (strong to weak regularisation)")
-    good = ds["C"].to_numpy()[_as_good_as_the_best(ds)]
+    edges = log_edges(ds["C"].to_numpy())
     for axes in four:
         axes.set_xscale("log")
         axes.set_ylim(bottom=0)
-        if len(good):
-            axes.axvspan(good.min(), good.max(), color=GREY, alpha=0.12, linewidth=0, zorder=0)
+        for i in np.flatnonzero(_as_good_as_the_best(ds)):
+            axes.axvspan(edges[i], edges[i + 1], color=GREY, alpha=0.12, linewidth=0, zorder=0)
     legend(error, 4)
     return note(
         heading(angle, _title(ds)),
@@ -371,7 +378,8 @@ def _edge_on(axes: Axes, ds: xr.Dataset) -> None:
     points = ds["space_train"].to_numpy() @ plane.T
     shown = _few(ds["train_label"].to_numpy())
     for at, name, color in zip(shown, ds.attrs["class_names"], ("C0", "C1"), strict=True):
-        axes.scatter(*points[at].T, s=4, color=color, linewidth=0, alpha=0.6, label=f"class {name}")
+        look: Any = {"color": color, "linewidth": 0, "alpha": 0.6, "label": f"class {name}"}
+        axes.scatter(points[at, 0], points[at, 1], s=4, **look)
     reach = 1.05 * np.abs(points).max(0)
     for part, color, name in extremes:
         normal = plane @ part["space_normal"].to_numpy()

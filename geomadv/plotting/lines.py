@@ -34,8 +34,8 @@ _SCALE = "scale s (image units)"
 _OTHER, _OWN = "other classes", "target class"
 _RANDOM = "random"
 _EXAMPLES = {_OTHER: "C0", _OWN: "C3"}
-# Curved directions in colours; flat and random ones are what they are compared with.
-_FAMILY_LOOKS = (("C0", "o"), ("C3", "s"), (GREY, "_"), (GREY, "x"))
+FAMILY_COLORS = ("C0", "C3", "C2", GREY)
+_MARKERS = ("o", "s", "^", "x")
 _CROSSED = f"crossed out: {NO_EIGENVECTOR} (residual above 1)"
 
 # Measure -> its panel's title; the first is drawn under its own name, the interval beside it.
@@ -87,19 +87,19 @@ def score_curves(ds: xr.Dataset, target: str | None = None) -> Figure:
 def score_curve_measures(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     """Symmetry, monotonicity and separability of the leading directions of every class.
 
-    Those of curved directions in colours, of flat and of random ones in grey. ds: result of
+    Beside those of curved directions stand flat ones and, in grey, random ones. ds: result of
     `experiments.class_score_curves`; ax: four axes to draw into. Medians over images, for
     separability and shape share values of all images together, with bootstrap intervals.
     """
     four = panels(ax, PAGE, 4.0, 2, 2)
     names = [short(str(name)) for name in ds["class"].to_numpy()]
     for axes, (name, label) in zip(four, _MEASURES.items(), strict=True):
-        for i, family in enumerate(ds["family"].to_numpy()[: len(_FAMILY_LOOKS)]):
+        for i, family in enumerate(ds["family"].to_numpy()[: len(FAMILY_COLORS)]):
             one = ds.sel(family=family).isel(direction=0)
-            place, (color, marker) = np.arange(len(names)) + 0.18 * (i - 1.5), _FAMILY_LOOKS[i]
+            place, color = np.arange(len(names)) + 0.18 * (i - 1.5), FAMILY_COLORS[i]
             interval = one[f"{name.removesuffix('_median')}_interval"]
             axes.vlines(place, *interval.transpose("bound", ...), color=color, linewidth=0.8)
-            look: Any = {"linestyle": "", "marker": marker, "color": color, "markersize": 3.5}
+            look: Any = {"linestyle": "", "marker": _MARKERS[i], "color": color, "ms": 3}
             axes.plot(place, one[name], label=family, **look)
             none = _none(one)
             axes.plot(place[none], one[name][none], **HOLLOW, color=color)
@@ -109,7 +109,7 @@ def score_curve_measures(ds: xr.Dataset, *, ax: Given = None) -> Figure:
         axes.margins(y=0.08)
     for axes in four[::2]:
         axes.set_ylabel("share")
-    legend(four[0], len(_FAMILY_LOOKS))
+    legend(four[0], len(FAMILY_COLORS))
     return note(
         heading(
             four[0], f"{title(ds)}: curves along the leading directions", line_doubt(ds).of_step
@@ -213,7 +213,7 @@ def _random(ds: xr.Dataset, target: str | None) -> xr.Dataset | None:
     """The random direction of a class, if the result holds one."""
     if "family" not in ds.dims or _RANDOM not in ds["family"].to_numpy():
         return None
-    return _of_class(ds, target).sel(family=_RANDOM).isel(direction=0)
+    return of_class(ds, target).sel(family=_RANDOM).isel(direction=0)
 
 
 def _directions(ds: xr.Dataset, target: str | None) -> Iterator[tuple[str, xr.Dataset]]:
@@ -222,12 +222,17 @@ def _directions(ds: xr.Dataset, target: str | None) -> Iterator[tuple[str, xr.Da
         for i in range(ds.sizes["direction"]):
             yield f"direction {i + 1}", ds.isel(direction=i)
         return
-    one = _of_class(ds, target)
+    one = of_class(ds, target)
     for family in ds["family"].to_numpy():
         yield str(family), one.sel(family=family).isel(direction=0)
 
 
-def _of_class(ds: xr.Dataset, target: str | None) -> xr.Dataset:
+def of_class(ds: xr.Dataset, target: str | None) -> xr.Dataset:
+    """The part of a result over classes that belongs to one, by name; default the middle one.
+
+    Raises:
+        InputError: the result has no such class.
+    """
     names = [str(name) for name in ds["class"].to_numpy()]
     chosen = names[len(names) // 2] if target is None else target
     if chosen not in names:
@@ -248,7 +253,7 @@ def _sweep_page(
         # The first two directions of the same family, or the direction itself.
         leading = [one]
         if "family" in ds.dims:
-            family = _of_class(ds, target).sel(family=label)
+            family = of_class(ds, target).sel(family=label)
             leading = [family.isel(direction=k) for k in range(min(2, ds.sizes["direction"]))]
         for j in range(2):
             axes = drawing.add_subplot(grid[2 * i + j, 2])

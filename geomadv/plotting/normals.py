@@ -128,7 +128,7 @@ def random_subspace_fooling(ds: xr.Dataset, *, ax: Given = None) -> Figure:
 
 
 def _rates(axes: Axes, x: xr.DataArray, rates: xr.DataArray, color: str, **looks: Any) -> None:
-    looks = {"marker": "o", "markersize": 2.5} | looks
+    looks = {"marker": "o", "markersize": 2.5, **looks}
     band(axes, x, *spread(100 * rates, "draw", 0.1, 0.9), color, **looks)
 
 

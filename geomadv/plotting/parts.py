@@ -146,3 +146,11 @@ def class_ticks(axes: Axes, names: Sequence[str]) -> None:
 def relative_norm(ds: xr.Dataset, name: str = "norm") -> xr.DataArray:
     """Norms of perturbations in percent of the images' mean norm."""
     return 100 * ds[name] / ds["mean_image_norm"]
+
+
+def log_edges(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Where the cell of each value ends on a logarithmic axis: half-way to its neighbours."""
+    if len(values) == 1:
+        return np.append(0.5 * values, 2.0 * values)
+    inner = np.sqrt(values[:-1] * values[1:])
+    return np.array([values[0] ** 2 / inner[0], *inner, values[-1] ** 2 / inner[-1]])

@@ -88,7 +88,7 @@ def _displacements(axes: Axes, ds: xr.Dataset) -> None:
         middle, largest = (
             np.maximum(ds[name].quantile(share, "sample"), _FLOOR) for share in (0.5, 1.0)
         )
-        look = {"linestyle": line, "label": label}
+        look: Any = {"linestyle": line, "label": label}
         band(axes, ds["displacement"], middle, largest, largest, color, **look)
     axes.set(xscale="log", yscale="log", xlabel="displacement (feature norms)")
     axes.set_ylabel("change of the softmax")

@@ -28,6 +28,7 @@ from geomadv.plotting.parts import (
     band,
     class_ticks,
     heat_table,
+    log_edges,
     relative_norm,
     show_direction,
     spread,
@@ -155,8 +156,8 @@ def transfer(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     axes.set(xlabel="network to be fooled", ylabel="perturbation made for")
     axes.figure.colorbar(shown, ax=axes, label="fooling rate (%)", shrink=0.8)
     axes.set_title(f"transfer on {ds.attrs.get('dataset', 'held-out images')}")
-    random = f"random: mean over {ds.sizes['draw']} draws of the norm"
-    return note(whole(axes), f"{ds.sizes['sample']} held-out images a cell", random)
+    drawn = f"random: mean over {ds.sizes['draw']} draws of the norm"
+    return note(whole(axes), f"{ds.sizes['sample']} held-out images a cell", drawn)
 
 
 @figure("label_graph", "count", "edge", "edge_share", "from_class", "received_share", "share")
@@ -300,22 +301,14 @@ def _draw_curves(axes: Axes, ds: xr.Dataset, relative: NDArray[np.floating], lev
     axes.fill_between(relative, low, high, color=GREY, alpha=0.2, linewidth=0)
     axes.axhline(level, color="black", linestyle=":", linewidth=0.8)
     axes.set_ylim(-3, 103)
-    _norm_axis(axes, _edges(relative))
-
-
-def _edges(relative: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Where each norm's cell ends on a logarithmic axis: half-way to its neighbours."""
-    if len(relative) == 1:
-        return np.append(0.5 * relative, 2.0 * relative)
-    inner = np.sqrt(relative[:-1] * relative[1:])
-    return np.array([relative[0] ** 2 / inner[0], *inner, relative[-1] ** 2 / inner[-1]])
+    _norm_axis(axes, log_edges(relative))
 
 
 def _draw_strips(
     axes: Axes, category: xr.DataArray, names: list[str], relative: NDArray[np.floating]
 ) -> None:
     values = category.transpose("network", "radius").to_numpy()
-    cells, colors = _edges(relative), ListedColormap(_CATEGORIES)
+    cells, colors = log_edges(relative), ListedColormap(_CATEGORIES)
     norm = BoundaryNorm([0.5, 1.5, 2.5, 3.5, 4.5], 4)
     axes.pcolormesh(cells, np.arange(len(names) + 1), values, cmap=colors, norm=norm)
     for i, row in enumerate(values):
