@@ -143,7 +143,8 @@ def norm_fractions(ds: xr.Dataset, accuracy: xr.Dataset | None = None) -> Figure
         side.legend(handles=[*named, *_split_handles(accuracy)], loc="center", ncols=2)
     return note(
         heading(below[0], title(ds), families_doubt(ds).of_step),
-        f"{ds['count'].values.min()} or more perturbations, in brackets; d: {along.removesuffix(' d')}",
+        f"{int(ds['count'].min())} or more perturbations a kind, in brackets",
+        f"d: {along.removesuffix(' d')}",
         "lines of shares: means, bands: 10th to 90th percentile",
         "" if accuracy is None else f"accuracy: {_counted(accuracy)}, {_BANDS}",
         _steps(ds),
@@ -233,7 +234,7 @@ def _fractions(axes: Axes, ds: xr.Dataset) -> None:
         one, color = ds.sel(family=family), _look(ds, family)["color"]
         low, high = one["fraction_quantile"].isel(quantile=0), one["fraction_quantile"][..., -1]
         band(axes, ds["d"], low, one["mean_fraction"], high, color, alpha=0.15)
-    for level in np.unique(ds["random_fraction"].fillna(0).to_numpy(), axis=0):
+    for _, level in _by_step(ds, ds["random_fraction"]):
         axes.plot(ds["d"], level, color=GREY, linestyle=":", linewidth=0.8)
 
 
@@ -255,15 +256,20 @@ def _scale(axes: Axes, ds: xr.Dataset, symlog: bool, ticks: int = 8) -> None:
     twofold(axes, _shares(ds))
 
 
+def _by_step(ds: xr.Dataset, values: xr.DataArray) -> list[tuple[int, xr.DataArray]]:
+    """Values over d for each number of directions a step adds, as far as any such family goes."""
+    steps = ds["directions_per_step"]
+    return [(s, values.where(steps == s).max("family")) for s in np.unique(steps).tolist()]
+
+
 def _shares(ds: xr.Dataset) -> Callable[[float], str]:
     """The share of all dimensions that S_d of most families has, as a function of d."""
-    usual = ds.isel(family=int(ds["directions_per_step"].to_numpy().argmin()))
     if "image_dimension" in ds:
-        share = usual["subspace_dimension"] / ds["image_dimension"]
+        share = ds["subspace_dimension"] / ds["image_dimension"]
     else:
-        share = usual["random_fraction"] ** 2
-    share = share.fillna(0)
-    return lambda d: f"{percent(float(np.interp(d, ds['d'], share)))} %"
+        share = ds["random_fraction"] ** 2
+    usual = _by_step(ds, share)[0][1].fillna(0)
+    return lambda d: f"{percent(float(np.interp(d, ds['d'], usual)))} %"
 
 
 def _along(ds: xr.Dataset) -> str:
