@@ -3,12 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from results_for_tests import result
 from test_plotting import draw
 
 from geomadv import plotting
 from geomadv.plotting.parts import show_image
+from geomadv.plotting.style import current_look
 
 COLUMNS = ["panel", "title", "x_label", "y_label", "kind", "series", "color", "x", "y", "value"]
 DRAWN = {
@@ -74,3 +76,5 @@ def test_a_saved_figure_stands_beside_its_numbers(tmp_path):
     last = shown[shown["panel"] == shown["panel"].max()]
     np.testing.assert_allclose(last["y"], rates)
     np.testing.assert_allclose(last["x"], ds["size"])
+    cycle = current_look()["axes.prop_cycle"].by_key()["color"]
+    assert set(shown["color"]) == {to_hex(f"#{cycle[1].removeprefix('#')}")}

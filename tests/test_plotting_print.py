@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from results_for_tests import result
@@ -260,8 +260,3 @@ def test_seen_edge_on_boundaries_have_their_true_angle_and_distances():
         distance = np.abs((points - ends[0]) @ [-along[1], along[0]])
         true = np.abs(ds["space_train"] @ ds["space_normal"][part] + ds["space_distance"][part])
         np.testing.assert_allclose(np.sort(distance), np.sort(true), atol=1e-9)
-
-
-def test_colors_of_the_style_reach_the_figures():
-    with mpl.rc_context(dict(current_look())):
-        assert to_hex("C2") == to_hex(current_look()["axes.prop_cycle"].by_key()["color"][2])

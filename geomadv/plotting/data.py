@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import Collection, LineCollection, PolyCollection, QuadMesh
@@ -39,7 +40,15 @@ def figure_data(drawing: Figure) -> pd.DataFrame:
         words, empty where there are none), color (as hex; a series without words is told apart by
         it), x, y and value.
     """
-    rows: list[pd.DataFrame] = []
+    # Colours of a cycle are those of the look that the figure was drawn with.
+    with rc_context(getattr(drawing, "_look", {})):
+        rows = [*_rows(drawing)]
+    if not rows:
+        return pd.DataFrame(columns=list(_COLUMNS))
+    return pd.concat(rows, ignore_index=True)[list(_COLUMNS)]
+
+
+def _rows(drawing: Figure) -> Iterator[pd.DataFrame]:
     for number, axes in enumerate(drawing.axes):
         if axes.name == "3d":
             continue
@@ -51,10 +60,7 @@ def figure_data(drawing: Figure) -> pd.DataFrame:
                 label = str(artist.get_label())
                 series = "" if label.startswith("_") else label
                 about = (number, *named, kind, series, _color(artist))
-                rows.append(part.assign(**dict(zip(_COLUMNS, about, strict=False))))
-    if not rows:
-        return pd.DataFrame(columns=list(_COLUMNS))
-    return pd.concat(rows, ignore_index=True)[list(_COLUMNS)]
+                yield part.assign(**dict(zip(_COLUMNS, about, strict=False)))
 
 
 def _parts(axes: Axes, artist: Artist) -> Iterator[_Part]:
