@@ -130,6 +130,8 @@ def test_the_slider_holds_the_numbers_of_the_result(result):
     np.testing.assert_allclose(data["angle"], np.degrees(turned["angle"]), atol=1e-4)
     np.testing.assert_allclose(data["norm"], turned["mean_adversarial_norm"], atol=1e-4)
     assert data["converged"] == [True, False, True]
+    moved = np.frombuffer(base64.b64decode(data["examples"][0]["moved"][0]), np.uint8)
+    assert moved.shape == np.shape(result["example_image"][0].to_numpy().ravel())
     assert np.shape(data["n"]) == (3, 20)
     assert sum(data["label"]) == 10
     # The boundary as the page draws it: cos(angle) z + sin(angle) n + gap is the distance.
@@ -170,7 +172,20 @@ def test_the_slider_runs_in_a_browser(result, tmp_path):
         text=True,
         timeout=120,
     )
-    # What stands in the table was written there by the page's script.
-    angle = np.degrees(float(result["angle"].sel(C=10.0)))
+    # What stands in the table was written there by the page's script, in the middle of the sweep.
+    angle = np.degrees(float(result["angle"].sel(C=1e-1)))
     assert f'<td id="angle">{angle:.1f}°</td>' in done.stdout
-    assert 'aria-valuetext="C = 1.0e+1' in done.stdout
+    assert 'aria-valuetext="C = 1.0e-1' in done.stdout
+    assert re.search(rf'id="degrees"[^>]*>{angle:.0f}°</text>', done.stdout)
+    number = int(result["example_index"][0])
+    second = bool(result["test_distance"].sel(C=1e-1)[number] > 0)
+    names = ["class &lt;cat&gt;", "class dog &amp; co"]
+    assert f'<span id="before">predicted {names[second]}</span>' in done.stdout
+    assert f'<span id="after">predicted {names[not second]}</span>' in done.stdout
+    # Both axes have numbers, of equal steps around zero.
+    numbers = re.findall(r'text-anchor="(\w+)" class="tick">([^<]+)<', done.stdout)
+    for end in ("middle", "end"):
+        ticks = [float(text.replace("\N{MINUS SIGN}", "-")) for at, text in numbers if at == end]
+        assert 0 in ticks
+        assert len(ticks) >= 3
+        np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0], rtol=1e-4)

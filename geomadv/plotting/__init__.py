@@ -1,6 +1,7 @@
 """One function per figure: a result dataset in, a matplotlib Figure out. Nothing is computed."""
 
 from geomadv.plotting import beside, friends
+from geomadv.plotting.confined import confined_deepfool, confined_examples
 from geomadv.plotting.curvature import (
     curvature_directions,
     curvature_profile,
@@ -8,6 +9,7 @@ from geomadv.plotting.curvature import (
     sharedness,
     spectral_density,
 )
+from geomadv.plotting.data import figure_data
 from geomadv.plotting.figure import save_figure
 from geomadv.plotting.linear import (
     normal_tilt,
@@ -38,8 +40,6 @@ from geomadv.plotting.softmax import (
 )
 from geomadv.plotting.style import use_style
 from geomadv.plotting.subspaces import (
-    confined_deepfool,
-    confined_examples,
     first_order_twin,
     norm_fractions,
     resampling,
@@ -66,6 +66,7 @@ __all__ = [
     "direction_sweep",
     "direction_sweep_classes",
     "feature_collisions",
+    "figure_data",
     "finetuning",
     "first_order_twin",
     "friends",

@@ -21,12 +21,25 @@ from geomadv.plotting.figure import (
     legend,
     lines,
     new_figure,
+    note,
     panel,
     panels,
     whole,
 )
-from geomadv.plotting.parts import band, class_ticks, cross_out, show_direction, spread, title
-from geomadv.plotting.style import COLUMN, GREY, HOLLOW, PAGE, scaled
+from geomadv.plotting.parts import (
+    band,
+    caption,
+    class_ticks,
+    cross_out,
+    percent,
+    question,
+    share_ticks,
+    show_direction,
+    spread,
+    title,
+    twofold,
+)
+from geomadv.plotting.style import COLUMN, GREY, HOLLOW, PAGE
 
 _GRID_CLASSES = 10
 _ENDS = ("positive", "negative")
@@ -60,12 +73,14 @@ def curvature_profile(ds: xr.Dataset, *, ax: Given = None) -> Figure:
             _profile_line(axes, one, name, look)
         _symlog(axes, ds[f"{name}_value"].to_numpy())
         axes.axhline(0, color=GREY, linewidth=0.5, zorder=0)
-        axes.set_xlabel("index of the eigenvalue")
+        axes.set_xlabel("index of the eigenvalue, share of all")
         axes.set_ylabel(f"eigenvalue ({_units(ds[f'{name}_value'])})")
         axes.set_title(what)
     none = [is_no_eigenvector(ds[f"{name}_residual"].to_numpy()).any() for name in names]
     _class_legend(both[0], ds, hollow=any(none))
-    return heading(both[0], f"{title(ds)}: {_how(ds)}")
+    hollow = f"{NO_EIGENVECTOR}: residual above 1" if any(none) else ""
+    axis = "axes linear around zero, logarithmic beyond"
+    return note(heading(both[0], f"{title(ds)}: {_how(ds)}"), _points(ds), axis, hollow)
 
 
 @figure("curvature", *_NEEDS, "hessian_direction")
@@ -74,7 +89,8 @@ def curvature_directions(ds: xr.Dataset, count: int = 3) -> Figure:
 
     ds: result of the experiment `curvature`; count: directions at each end. A row for each class,
     at most ten. Grey is zero; each image is scaled by its largest magnitude. Directions that are no
-    eigenvectors (residual above 1) say so and are crossed out.
+    eigenvectors (residual above 1) say so and are crossed out; a dashed frame alone marks those
+    that did not converge.
 
     Raises:
         InputError: no class has curvatures.
@@ -96,9 +112,15 @@ def curvature_directions(ds: xr.Dataset, count: int = 3) -> Figure:
                 axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=4)
             if row == 0 and column in (count // 2, count + 1 + count // 2):
                 end = "positive" if column < count else "negative"
-                axes.set_title(f"most {end}", fontsize=scaled(7))
+                axes.set_title(f"most {end}")
     drawing.suptitle(lines("principal curvature directions", title(ds), class_doubt(ds).of_step))
-    return drawing
+    return note(
+        drawing,
+        _points(ds),
+        f"below: eigenvalue of the mean Hessian ({_units(ds['hessian_value'])})",
+        "grey: zero; scaled by the largest magnitude",
+        f"crossed out: {NO_EIGENVECTOR} (residual above 1), dashed frame alone: not converged",
+    )
 
 
 @figure("curvature", *_NEEDS, "half_angle", "half_dimension", "random_angle")
@@ -137,7 +159,12 @@ def sharedness(ds: xr.Dataset, d: int | None = None, *, ax: Given = None) -> Fig
         _sign_panel(all_panels[2], ds)
     all_panels[0].set_ylabel("angle between halves of the points (°)")
     _class_legend(all_panels[0], ds, band="random subspaces")
-    return heading(all_panels[0], f"{title(ds)}: {_how(ds)}")
+    return note(
+        heading(all_panels[0], f"{title(ds)}: {_how(ds)}"),
+        f"{_points(ds)}, halved once",
+        f"band: range over {ds.sizes['random']} draws of two random subspaces, grey line: mean",
+        "right: hollow where the direction is no eigenvector, dotted: chance" if signs else "",
+    )
 
 
 @figure("curvature", *_NEEDS, "sweep", "sweep_random", "step", "median_distance")
@@ -156,6 +183,7 @@ def scale_sweep(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     """
     step, random = ds["step"].to_numpy(), ds["sweep_random"]
     low, high = random.min(["class", "draw"]), random.max(["class", "draw"])
+    far = float(np.nanmedian(ds["median_distance"]))
     both = panels(ax, PAGE, 2.9, 1, 2, sharey=True)
     for axes, end in zip(both, _ENDS, strict=True):
         axes.fill_between(step, low, high, color=GREY, alpha=0.35, linewidth=0)
@@ -167,14 +195,21 @@ def scale_sweep(ds: xr.Dataset, *, ax: Given = None) -> Figure:
         _mark(axes, ds["hvp_step"].to_numpy(), ":")
         _mark(axes, ds["median_distance"].to_numpy(), "--")
         axes.axhline(0, color=GREY, linewidth=0.5, zorder=0)
-        axes.set_xlabel("step h (image units)")
+        axes.set_xlabel("step h (image units; median distances)")
+        twofold(axes, lambda h: f"{h / far:.2g}")
         axes.set_title(f"most {end} direction")
     both[0].set_ylabel(f"curvature at scale h\n({_units(ds['sweep'])})")
     marks = {"median boundary distance": "--"}
     if np.isfinite(ds["hvp_step"]).any():
         marks["step of the eigenvalues"] = ":"
     _class_legend(both[0], ds, band="random directions", marks=marks)
-    return heading(both[0], title(ds), f"directions from the {_how(ds)}")
+    draws = f"{ds.sizes['draw']} uniform random directions a class"
+    return note(
+        heading(both[0], title(ds), f"directions from the {_how(ds)}"),
+        _points(ds),
+        f"dark band: range over {draws}; light bands: range of the marks over classes",
+        f"faint lines: {NO_EIGENVECTOR}",
+    )
 
 
 @figure("curvature", *_NEEDS)
@@ -203,9 +238,13 @@ def spectral_density(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     axes.set(yscale="log", ylim=(1e-5 * peak, 5 * peak))
     axes.set_xlabel(f"eigenvalue ({_units(ds['hessian_value'])})")
     axes.set_ylabel(f"density ({_units(ds['density'])})")
-    axes.set_title(f"{title(ds)}\n{_how(ds)}", fontsize=scaled(7))
+    axes.set_title(lines(title(ds), class_doubt(ds).of_step, cancellation(ds)))
     _class_legend(axes, ds)
-    return whole(axes)
+    return note(
+        whole(axes),
+        _product(ds),
+        "bands: one standard deviation over probes up; ticks on top: eigenvalues computed",
+    )
 
 
 def _refuse_without_density(ds: xr.Dataset) -> None:
@@ -284,9 +323,14 @@ def _product(ds: xr.Dataset) -> str:
         kind += f", h = {' to '.join(dict.fromkeys([steps[0], steps[-1]]))}"
     if np.isfinite(solved["beta"][0]):
         kind += f", β = {float(solved['beta'][0]):g}"
-    used = solved["points_used"].to_numpy()
+    return f"Hessian ({kind}) over {_points(solved)}"
+
+
+def _points(ds: xr.Dataset) -> str:
+    """How many points each class that has curvatures rests on."""
+    used = ds["points_used"].to_numpy()[ds["kind"].to_numpy() >= 0]
     points = f"{used.min()}" if used.min() == used.max() else f"{used.min()} to {used.max()}"
-    return f"Hessian ({kind}) over {points} boundary points a class"
+    return f"{points} boundary points a class"
 
 
 def _direction(axes: Axes, one: xr.Dataset) -> None:
@@ -294,10 +338,12 @@ def _direction(axes: Axes, one: xr.Dataset) -> None:
     show_direction(axes, one["hessian_direction"].to_numpy())
     text = f"{float(one['hessian_value']):#.3g}".replace("-", "\N{MINUS SIGN}")
     none = is_no_eigenvector(float(one["hessian_residual"]))
+    if not bool(one["hessian_converged"]):
+        question(axes)
     if none:
         cross_out(axes)
         text += "\n" + NO_EIGENVECTOR.replace(" ", "\n")
-    axes.set_xlabel(text, fontsize=scaled(5 if none else 6), labelpad=1.5)
+    caption(axes, text, 5 if none else 6)
 
 
 def _sign_panel(axes: Axes, ds: xr.Dataset) -> None:
@@ -311,6 +357,7 @@ def _sign_panel(axes: Axes, ds: xr.Dataset) -> None:
             label = f"most {end} direction" if i == 0 else None
             axes.plot(i + shift, share, "o", ms=3, color=color, markerfacecolor=face, label=label)
     class_ticks(axes, [name for name, _ in shown])
+    axes.axhline(50, color=GREY, linestyle=":", linewidth=0.8, zorder=0)
     axes.set(xlim=(-0.7, len(shown) - 0.3), ylim=(0, 103), xlabel="class")
     axes.set_ylabel("share of the points (%)")
     axes.set_title("points with the sign of the mean")
@@ -341,7 +388,10 @@ def _profile_line(axes: Axes, one: xr.Dataset, name: str, look: dict[str, Any]) 
         place[half:] += gap - 1
         parts = [slice(half), slice(half, None)]
         ticks = [1, half, half + gap, 2 * half + gap - 1]
-        axes.set_xticks(ticks, [str(i) for i in (1, half, dimension - half + 1, dimension)])
+        index = (1, half, dimension - half + 1, dimension)
+        axes.set_xticks(ticks, [f"{i}\n{percent(i / dimension)} %" for i in index])
+    else:
+        share_ticks(axes, dimension)
     for part in parts:
         axes.plot(place[part], values[part], **look)
     # In a full spectrum circles would cover each other: some 40 of them are enough.

@@ -1,6 +1,7 @@
-"""What every figure shares: check of the dataset, panels, heading, legend, file."""
+"""What every figure shares: check of the dataset, panels, heading, legend, note, file."""
 
 import io
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import wraps
@@ -12,11 +13,13 @@ import xarray as xr
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
 from geomadv.files.writing import write_whole
-from geomadv.plotting.style import current_look, style
+from geomadv.plotting.data import figure_data
+from geomadv.plotting.style import GREY, current_look, scaled, style
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,12 +27,20 @@ R = TypeVar("R")
 # Axes of the caller's to draw into.
 Given = Axes | Sequence[Axes] | NDArray[Any] | None
 
+# Points of the small print below a figure, and a letter's mean width in such sizes.
+_SMALL, _LETTER = 6.0, 0.56
+
 
 class LookedFigure(Figure):
     """A matplotlib figure that keeps the look it was drawn with, and that notebooks show.
 
     It is independent of pyplot's list of open figures.
+
+    Attributes:
+        note: what n is and what bands mean, as the small print below the figure says it.
     """
+
+    note = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -168,8 +179,35 @@ def legend(
         axes.legend(handles=named, **looks)
 
 
+def note(drawing: Figure, *parts: str) -> Figure:
+    """Says below a figure what n is and what bands mean, in small print; returns the figure.
+
+    The last thing done to a figure, which grows by the lines. Figures of the caller's stay as they
+    are.
+
+    parts: empty ones are left out.
+    """
+    if not isinstance(drawing, ShownFigure):
+        return drawing
+    size, (width, height) = scaled(_SMALL), drawing.get_size_inches()
+    drawing.note = "; ".join(filter(None, parts))
+    rows = textwrap.wrap(drawing.note, int(72 * width / (_LETTER * size)))
+    room = (1.3 * size * len(rows) + 6) / 72
+    drawing.set_figheight(height + room)
+    share = room / (height + room)
+    drawing.text(0.5, 0.2 * share / len(rows), "\n".join(rows), ha="center", va="bottom",
+                 fontsize=size, color=GREY)  # fmt: skip
+    engine = drawing.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, share, 1, 1 - share))
+    for one in drawing.legends:
+        # The layout reserves no room for a legend that has an anchor of its own.
+        one.borderaxespad = 72 * room / one.prop.get_size_in_points()
+    return drawing
+
+
 def settle(drawing: Figure) -> Figure:
-    """Lays panels of a fixed aspect out: their first layout does not know yet how they shrink."""
+    """Lays panels out that their first layout changes: of a fixed aspect, or with legends below."""
     engine = drawing.get_layout_engine()
     if isinstance(drawing, ShownFigure) and engine is not None:
         engine.execute(drawing)
@@ -184,7 +222,7 @@ def lines(*parts: str) -> str:
 def save_figure(drawing: Figure | str, folder: str | Path, name: str) -> Path:
     """Writes a figure as <name>.pdf and <name>.png, a page of text as <name>.html.
 
-    Each appears whole or not at all.
+    Beside a figure stands what it draws as numbers, <name>.csv. Each appears whole or not at all.
     The same result gives the same files: there is no date in them.
 
     Args:
@@ -207,6 +245,7 @@ def save_figure(drawing: Figure | str, folder: str | Path, name: str) -> Path:
         drawing.savefig(image, format="png")
         with _fonts_of_outlines():
             drawing.savefig(pages, format="pdf", metadata={"CreationDate": None})
+    write_whole(path.with_suffix(".csv"), figure_data(drawing).to_csv(index=False))
     write_whole(path.with_suffix(".png"), image.getvalue())
     write_whole(path, pages.getvalue())
     return path

@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 
 from geomadv.errors import InputError
 from geomadv.experiments.principal.doubt import line_doubt
-from geomadv.linalg.doubt import is_no_eigenvector
-from geomadv.plotting.figure import Given, figure, heading, legend, lines, new_figure, panels
+from geomadv.linalg.doubt import NO_EIGENVECTOR, is_no_eigenvector
+from geomadv.plotting.figure import Given, figure, heading, legend, lines, new_figure, note, panels
 from geomadv.plotting.parts import (
     band,
+    caption,
     class_ticks,
     cross_out,
     short,
     show_direction,
     show_image,
     title,
+    write,
 )
 from geomadv.plotting.style import COLUMN, GREY, HOLLOW, PAGE, scaled
 
@@ -30,8 +32,11 @@ _STRIP_NAME = 7
 _SCALE = "scale s (image units)"
 # Populations of the results, and the colours of their examples.
 _OTHER, _OWN = "other classes", "target class"
+_RANDOM = "random"
 _EXAMPLES = {_OTHER: "C0", _OWN: "C3"}
 FAMILY_COLORS = ("C0", "C3", "C2", GREY)
+_MARKERS = ("o", "s", "^", "x")
+_CROSSED = f"crossed out: {NO_EIGENVECTOR} (residual above 1)"
 
 # Measure -> its panel's title; the first is drawn under its own name, the interval beside it.
 _MEASURES = {
@@ -59,11 +64,17 @@ def score_curves(ds: xr.Dataset, target: str | None = None) -> Figure:
         InputError: the result has no such class.
     """
     shown = list(_directions(ds, target))[:2]
-    drawing = new_figure(PAGE if len(shown) == 2 else COLUMN, 3.7)
+    drawing = new_figure(PAGE if len(shown) == 2 else COLUMN, 3.85)
     first = shown[0][1]
     name = _class_name(first, int(first["target"]))
     words = f"{title(ds)}: score of class {name} along directions"
     drawing.suptitle(lines(words, line_doubt(first).of_step))
+    note(
+        drawing,
+        f"thin lines: {min(_CURVES, ds.sizes['sample'])} of {ds.sizes['sample']} images",
+        "symmetry and monotonicity: medians over all of them",
+        _CROSSED,
+    )
     parts = drawing.subfigures(1, len(shown), squeeze=False)[0]
     for part, (label, one) in zip(parts, shown, strict=True):
         upper, lower = part.subfigures(2, 1, height_ratios=[2.45, 1.1])
@@ -76,27 +87,36 @@ def score_curves(ds: xr.Dataset, target: str | None = None) -> Figure:
 def score_curve_measures(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     """Symmetry, monotonicity and separability of the leading directions of every class.
 
-    ds: result of `experiments.class_score_curves`; ax: four axes to draw into. Medians over images,
-    for separability and shape share values of all images together, with bootstrap intervals.
+    Beside those of curved directions stand flat ones and, in grey, random ones. ds: result of
+    `experiments.class_score_curves`; ax: four axes to draw into. Medians over images, for
+    separability and shape share values of all images together, with bootstrap intervals.
     """
-    four = panels(ax, PAGE, 2.5, 1, len(_MEASURES), sharey=True)
+    four = panels(ax, PAGE, 4.0, 2, 2)
     names = [short(str(name)) for name in ds["class"].to_numpy()]
     for axes, (name, label) in zip(four, _MEASURES.items(), strict=True):
         for i, family in enumerate(ds["family"].to_numpy()[: len(FAMILY_COLORS)]):
             one = ds.sel(family=family).isel(direction=0)
-            place, color = np.arange(len(names)) + 0.2 * (i - 1.5), FAMILY_COLORS[i]
+            place, color = np.arange(len(names)) + 0.18 * (i - 1.5), FAMILY_COLORS[i]
             interval = one[f"{name.removesuffix('_median')}_interval"]
-            axes.vlines(place, *interval.transpose("bound", ...), color=color)
-            axes.plot(place, one[name], "o", color=color, ms=2.5, label=family)
+            axes.vlines(place, *interval.transpose("bound", ...), color=color, linewidth=0.8)
+            look: Any = {"linestyle": "", "marker": _MARKERS[i], "color": color, "ms": 3}
+            axes.plot(place, one[name], label=family, **look)
             none = _none(one)
             axes.plot(place[none], one[name][none], **HOLLOW, color=color)
         class_ticks(axes, names)
         axes.set(xlabel="class", title=label, xlim=(-0.7, len(names) - 0.3))
-        axes.set_ylim(min(0, axes.get_ylim()[0]), 1.03)
-    four[0].set_ylabel("share")
+        # Each measure on the part of its axis that it uses.
+        axes.margins(y=0.08)
+    for axes in four[::2]:
+        axes.set_ylabel("share")
     legend(four[0], len(FAMILY_COLORS))
-    words = f"{title(ds)}: curves of {ds.sizes['sample']} images along the leading directions, "
-    return heading(four[0], f"{words}95 % intervals", line_doubt(ds).of_step)
+    return note(
+        heading(
+            four[0], f"{title(ds)}: curves along the leading directions", line_doubt(ds).of_step
+        ),
+        f"{ds.sizes['sample']} images; bars: 95 % intervals over images",
+        f"vertical axes differ; hollow circles: {NO_EIGENVECTOR}",
+    )
 
 
 @figure("direction_sweep", *_SWEEP, "target_score", "other_score", "population_size")
@@ -107,8 +127,10 @@ def direction_sweep(ds: xr.Dataset, target: str | None = None, *, ax: Given = No
     of `experiments.class_direction_sweep`: then the leading directions of one class, a row for each
     family, with the direction images. target: name of that class; default the middle one. Lines of
     scores are medians, bands run from the 30th to the 70th percentile; along the direction of most
-    negative curvature they show the images of the class itself, which it leads away. ax: two axes
-    a direction, for its scores and its shares; the images are then left out.
+    negative curvature they show the images of the class itself, which it leads away. Numbers in
+    the corners are the shares of images that enter the class at either end; grey is the same along
+    a random direction, where the result has one. ax: two axes a direction, for its scores and its
+    shares; the images are then left out.
 
     Raises:
         InputError: the result has no such class.
@@ -120,15 +142,21 @@ def direction_sweep(ds: xr.Dataset, target: str | None = None, *, ax: Given = No
     for i, (label, one) in enumerate(shown):
         scores, shares = pairs[2 * i : 2 * i + 2]
         _score_panel(scores, one, label, name)
-        _share_panel(shares, one)
-        shares.set_ylabel("%")
+        _share_panel(shares, one, _random(ds, target))
+        shares.set_ylabel("images (%)")
+        shares.set_title("entering the class, by sign")
         if i == len(shown) - 1:
             scores.set_xlabel(_SCALE)
             shares.set_xlabel(_SCALE)
     handles = [h for axes in pairs[:2] for h in axes.get_legend_handles_labels()[0]]
-    legend(pairs[0], len(handles), handles)
-    words = f"{title(ds)}: movement of {ds.sizes['sample']} images along directions of class {name}"
-    return heading(pairs[0], words, line_doubt(first).of_step)
+    legend(pairs[0], 3, handles)
+    words = f"{title(ds)}: movement of images along directions of class {name}"
+    return note(
+        heading(pairs[0], words, line_doubt(first).of_step),
+        f"{_population(first)}; numbers: % of the others that enter at either end",
+        f"lines of scores: medians, bands: {_quantiles(ds)} percentile over images",
+        _CROSSED if ax is None else "",
+    )
 
 
 @figure("direction_sweep", "class", "family", *_SWEEP)
@@ -150,9 +178,9 @@ def direction_sweep_classes(ds: xr.Dataset) -> Figure:
         for j, name in enumerate(classes):
             one = shown.sel({"family": family, "class": name})
             image = drawing.add_subplot(grid[2 * i, j])
-            _direction(image, one, one["direction_image"].to_numpy())
+            _direction(image, one)
             if i == 0:
-                image.set_title(short(str(name)), fontsize=scaled(7), pad=3)
+                image.set_title(short(str(name)), pad=3)
             axes = drawing.add_subplot(grid[2 * i + 1, j])
             _share_panel(axes, one)
             axes.set_xticks([-tick, 0, tick])
@@ -163,7 +191,29 @@ def direction_sweep_classes(ds: xr.Dataset) -> Figure:
                 axes.set_ylabel(f"{first}\n{word}\n(%)")
     legend(axes, 3)
     words = f"{title(ds)}: leading directions of all classes, against the {_SCALE}"
-    return heading(axes, words, line_doubt(shown).of_step)
+    return note(
+        heading(axes, words, line_doubt(shown).of_step),
+        f"{ds.sizes['sample']} images; numbers: % of the others that enter at either end",
+        _CROSSED,
+    )
+
+
+def _population(one: xr.Dataset) -> str:
+    """How many images lie in the class and how many do not."""
+    own = int(one["population_size"].sel(population=_OWN))
+    return f"{one.sizes['sample']} images, {own} of them of the class"
+
+
+def _quantiles(ds: xr.Dataset) -> str:
+    low, *_, high = (round(100 * q) for q in ds["quantile"].to_numpy())
+    return f"{low}th to {high}th"
+
+
+def _random(ds: xr.Dataset, target: str | None) -> xr.Dataset | None:
+    """The random direction of a class, if the result holds one."""
+    if "family" not in ds.dims or _RANDOM not in ds["family"].to_numpy():
+        return None
+    return of_class(ds, target).sel(family=_RANDOM).isel(direction=0)
 
 
 def _directions(ds: xr.Dataset, target: str | None) -> Iterator[tuple[str, xr.Dataset]]:
@@ -201,22 +251,21 @@ def _sweep_page(
         rows = slice(2 * i, 2 * i + 2)
         pairs += [drawing.add_subplot(grid[rows, column]) for column in range(2)]
         # The first two directions of the same family, or the direction itself.
-        images = [one["direction_image"].to_numpy()]
+        leading = [one]
         if "family" in ds.dims:
-            images = list(of_class(ds, target)["direction_image"].sel(family=label).to_numpy()[:2])
+            family = of_class(ds, target).sel(family=label)
+            leading = [family.isel(direction=k) for k in range(min(2, ds.sizes["direction"]))]
         for j in range(2):
             axes = drawing.add_subplot(grid[2 * i + j, 2])
-            if j == 0:
-                _direction(axes, one, images[0])
-            elif len(images) == 2:
-                show_direction(axes, images[1])
+            if j < len(leading):
+                _direction(axes, leading[j])
             else:
                 axes.set_axis_off()
     return pairs
 
 
-def _direction(axes: Axes, one: xr.Dataset, image: NDArray[Any]) -> None:
-    show_direction(axes, image)
+def _direction(axes: Axes, one: xr.Dataset) -> None:
+    show_direction(axes, one["direction_image"].to_numpy())
     if line_doubt(one).no_eigenvector:
         cross_out(axes)
 
@@ -257,9 +306,8 @@ def _curve_panel(axes: Axes, one: xr.Dataset, label: str) -> None:
     legend(axes, 2, drop=0.22)
     axes.set_title(
         f"{_doubted(one, label)}\nsymmetry {float(one['symmetry_median']):.2f}, "
-        f"monotonicity {float(one['monotonicity_median']):.2f}, "
-        f"separability {float(one['separability']):.2f}",
-        fontsize=scaled(7),
+        f"monotonicity {float(one['monotonicity_median']):.2f}\n"
+        f"separability {float(one['separability']):.2f}"
     )
 
 
@@ -276,10 +324,10 @@ def _strips(part: SubFigure, one: xr.Dataset) -> None:
             image = example["example_image"][step].to_numpy()
             show_image(axes, image, frame=color, width=0.6)
             label = _class_name(one, int(example["example_prediction"][step]), _STRIP_NAME)
-            axes.set_xlabel(label, fontsize=scaled(5.5), labelpad=1.5)
+            caption(axes, label, 5.5)
     axes = part.add_subplot(grid[:, -1])
-    show_direction(axes, one["direction_image"].to_numpy())
-    axes.set_xlabel("direction", fontsize=scaled(6), labelpad=1.5)
+    _direction(axes, one)
+    caption(axes, "direction")
 
 
 def _score_panel(axes: Axes, one: xr.Dataset, label: str, name: str) -> None:
@@ -296,10 +344,16 @@ def _score_panel(axes: Axes, one: xr.Dataset, label: str, name: str) -> None:
     axes.set_title(f"{_doubted(one, label)}\nimages of {of}")
 
 
-def _share_panel(axes: Axes, one: xr.Dataset) -> None:
-    scale = one["scale"]
+def _share_panel(axes: Axes, one: xr.Dataset, random: xr.Dataset | None = None) -> None:
+    scale, entering = one["scale"].to_numpy(), 100 * one["transition"].to_numpy()
     softmax = one["target_softmax"].sel(population=_OTHER, quantile=0.5)
-    axes.plot(scale, 100 * one["transition"], color="C2", label="transition into the class")
+    if random is not None:
+        look: Any = {"color": GREY, "linestyle": ":", "label": "the same, random direction"}
+        axes.plot(scale, 100 * random["transition"], **look)
     axes.plot(scale, 100 * softmax, color="C1", label="median softmax")
     axes.plot(scale, 100 * one["retention"], color="black", ls="--", lw=0.9, label="retention")
+    axes.plot(scale, entering, color="C2", label="transition into the class")
+    ends: Any = {"color": "C2", "transform": axes.transAxes, "va": "bottom"}
+    write(axes, 0.02, 1.0, f"{entering[0]:.0f}", ha="left", **ends)
+    write(axes, 0.98, 1.0, f"{entering[-1]:.0f}", ha="right", **ends)
     axes.set_ylim(-4, 104)

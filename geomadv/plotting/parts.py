@@ -1,15 +1,22 @@
 """Small painters that figures of several subjects share: images, bands, numbers, names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-VERMILION = "#D55E00"
+from geomadv.plotting.data import PICTURE
+from geomadv.plotting.style import scaled
+
+# Percent from which on cells of a table are dark, and their numbers white.
+DARK = 55
+
+VERMILION = "#CB4E00"
 
 
 def title(ds: xr.Dataset) -> str:
@@ -44,7 +51,7 @@ def show_image(
     """
     shown = ((image - low) / max(high - low, 1e-12)).clip(0, 1)
     picture = shown.transpose(1, 2, 0) if len(shown) == 3 else shown[0]
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, gid=PICTURE)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, linewidth=width, edgecolor=frame)
 
@@ -57,10 +64,37 @@ def show_direction(
     show_image(axes, direction, -reach, reach, frame, width)
 
 
+def question(axes: Axes) -> None:
+    """A dashed frame around an image: not settled, such as an eigenpair that did not converge."""
+    axes.spines[:].set(linestyle=(0, (2, 1)), edgecolor=VERMILION, linewidth=0.8)
+
+
 def cross_out(axes: Axes) -> None:
     """A thin diagonal across the panel and a dashed frame: not what its place says."""
     axes.plot([0, 1], [0, 1], color=VERMILION, linewidth=0.6, transform=axes.transAxes)
-    axes.spines[:].set(linestyle=(0, (2, 1)), edgecolor=VERMILION, linewidth=0.8)
+    question(axes)
+
+
+def caption(axes: Axes, text: str, points: float = 6.0, **looks: Any) -> None:
+    """A few words below an image, in small print."""
+    axes.set_xlabel(text, fontsize=scaled(points), labelpad=1.5, **looks)
+
+
+def twofold(axes: Axes, second: Callable[[float], str]) -> None:
+    """Writes below each number of the horizontal axis what else it is, such as a share."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}\n{second(x)}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def share_ticks(axes: Axes, dimension: int) -> None:
+    """Writes below each number of dimensions its share of all of them."""
+    twofold(axes, lambda d: f"{percent(d / dimension)} %")
+
+
+def percent(share: float) -> str:
+    """A share in percent with the digits that tell it from its neighbours: 0.03, 1.6, 31, 100."""
+    value = 100 * share
+    return f"{value:.0f}" if value >= 9.95 or value == 0 else f"{value:.2g}"
 
 
 def spread(
@@ -93,7 +127,7 @@ def write(axes: Axes, x: float, y: float, text: str, **looks: Any) -> None:
 def heat_table(axes: Axes, percent: NDArray[Any], pattern: str) -> AxesImage:
     """Cells from white (0 %) to blue (100 %), each with its number."""
     for (i, j), value in np.ndenumerate(percent):
-        write(axes, j, i, pattern.format(value), color="white" if value > 55 else "black")
+        write(axes, j, i, pattern.format(value), color="white" if value > DARK else "black")
     return axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, aspect="auto")
 
 
@@ -112,3 +146,11 @@ def class_ticks(axes: Axes, names: Sequence[str]) -> None:
 def relative_norm(ds: xr.Dataset, name: str = "norm") -> xr.DataArray:
     """Norms of perturbations in percent of the images' mean norm."""
     return 100 * ds[name] / ds["mean_image_norm"]
+
+
+def log_edges(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Where the cell of each value ends on a logarithmic axis: half-way to its neighbours."""
+    if len(values) == 1:
+        return np.append(0.5 * values, 2.0 * values)
+    inner = np.sqrt(values[:-1] * values[1:])
+    return np.array([values[0] ** 2 / inner[0], *inner, values[-1] ** 2 / inner[-1]])

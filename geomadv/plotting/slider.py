@@ -12,10 +12,16 @@ import xarray as xr
 from geomadv.errors import InputError
 from geomadv.plotting.figure import figure
 
+# How far the image across the boundary lies, as a multiple of the way to the boundary.
+_ACROSS = 1.1
+
 
 @figure("tilting_plane", "C", "angle", "weight", "trace_direction", "example_image", "test_n")
 def tilting_slider(ds: xr.Dataset, points: int = 300, seed: int = 0) -> str:
     """A web page on which one moves the regularisation and sees points, boundary and image move.
+
+    It starts in the middle of the values of C. A test image is shown beside its shift across the
+    boundary, by a tenth more than the way to it, with the labels predicted for both.
 
     The page is whole in itself: it loads nothing, from this machine or another, and says so to the
     browser. Points are training images, drawn from both classes alike; values of C without a usable
@@ -84,7 +90,7 @@ def _contents(ds: xr.Dataset, points: int, seed: int) -> dict[str, Any]:
 
 def _example(ds: xr.Dataset, k: int) -> dict[str, Any]:
     image = ds["example_image"].isel(example=k).to_numpy()
-    moved = ds["adversarial_image"].isel(example=k).to_numpy()
+    moved = image + _ACROSS * (ds["adversarial_image"].isel(example=k).to_numpy() - image)
     low, high = float(image.min()), float(image.max())
     number = int(ds["example_index"][k])
     label = int(ds["example_label"][k])

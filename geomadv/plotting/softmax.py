@@ -7,9 +7,28 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from geomadv.plotting.figure import Given, figure, heading, legend, new_figure, panel, panels, whole
-from geomadv.plotting.parts import histogram, relative_norm, show_image, title
-from geomadv.plotting.style import COLUMN, GREY, PAGE, scaled
+from geomadv.plotting.figure import (
+    Given,
+    figure,
+    heading,
+    legend,
+    new_figure,
+    note,
+    panel,
+    panels,
+    settle,
+    whole,
+)
+from geomadv.plotting.parts import (
+    band,
+    caption,
+    histogram,
+    relative_norm,
+    share_ticks,
+    show_image,
+    title,
+)
+from geomadv.plotting.style import COLUMN, GREY, PAGE
 
 # Values below this have no place on a logarithmic axis: the smallest change that float64 shows.
 _FLOOR = 1e-17
@@ -20,19 +39,26 @@ def softmax_null_space(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     """Singular values of the centred weights, what moving along their null space does, its share.
 
     ds: result of `experiments.softmax_directions`; ax: three axes to draw into. Left: singular
-    values over all directions of the feature space, the adversarial ones shaded. Middle: largest
-    change of the softmax over the images against the displacement. Right: share of the feature
-    change in adversarial directions.
+    values over all directions of the feature space, the adversarial ones shaded. Middle: change of
+    the softmax against the displacement, the largest of all images, with a band from their median.
+    Right: share of the feature change in adversarial directions. What the adversarial directions
+    are compared with is grey.
     """
-    three = panels(ax, PAGE, 2.5, 1, 3)
+    three = panels(ax, PAGE, 2.6, 1, 3)
     for axes, draw in zip(three, (_singular_values, _displacements, _hidden_shares), strict=True):
         draw(axes, ds)
-        legend(axes, drop=0.3)
-    return heading(
-        three[0],
-        f"{title(ds)}: {int(ds['adversarial_dimension'])} of {ds.sizes['feature']} feature "
-        f"directions are adversarial (published bound: {int(ds['published_bound'])})",
+        legend(axes, drop=0.36)
+    hidden = ds["perturbation_converged"].to_numpy()
+    drawing = note(
+        heading(
+            three[0],
+            f"{title(ds)}: {int(ds['adversarial_dimension'])} of {ds.sizes['feature']} feature "
+            f"directions are adversarial (published bound: {int(ds['published_bound'])})",
+        ),
+        f"{ds.sizes['sample']} images, {int(hidden.sum())} of them with a DeepFool perturbation",
+        "lines in the middle: largest of all images, bands: from their median up",
     )
+    return settle(drawing)
 
 
 def _singular_values(axes: Axes, ds: xr.Dataset) -> None:
@@ -48,26 +74,30 @@ def _singular_values(axes: Axes, ds: xr.Dataset) -> None:
     axes.set_xscale("log")
     axes.set_xlim(0.9, width * 1.05)
     axes.set_ylim(bottom=-0.04 * values.max())
-    axes.set_xlabel("index of the singular value")
+    share_ticks(axes, width)
+    axes.set_xlabel("index, share of all features")
     axes.set_ylabel("singular value of centred W\n(score per feature unit)")
 
 
 def _displacements(axes: Axes, ds: xr.Dataset) -> None:
     for name, color, line, label in (
-        ("control_change", "C3", "-", "uniform direction"),
+        ("control_change", GREY, "-", "uniform direction"),
         ("rounding_bound", GREY, ":", "bound on rounding"),
         ("softmax_change", "C0", "-", "adversarial direction"),
     ):
-        largest = np.maximum(ds[name].max("sample"), _FLOOR)
-        axes.plot(ds["displacement"], largest, color=color, linestyle=line, label=label)
+        middle, largest = (
+            np.maximum(ds[name].quantile(share, "sample"), _FLOOR) for share in (0.5, 1.0)
+        )
+        look: Any = {"linestyle": line, "label": label}
+        band(axes, ds["displacement"], middle, largest, largest, color, **look)
     axes.set(xscale="log", yscale="log", xlabel="displacement (feature norms)")
-    axes.set_ylabel("largest change\nof the softmax")
+    axes.set_ylabel("change of the softmax")
 
 
 def _hidden_shares(axes: Axes, ds: xr.Dataset) -> None:
     for shares, color, label in (
         (ds["hidden_share"].where(ds["perturbation_converged"]), "C0", "DeepFool"),
-        (ds["noise_hidden_share"], "C3", "noise of the same norm"),
+        (ds["noise_hidden_share"], GREY, "noise of the same norm"),
     ):
         percent = 100 * shares.to_numpy()
         histogram(axes, percent, np.linspace(0, 100, 41), color=color, alpha=0.6, label=label)
@@ -94,14 +124,23 @@ def softmax_boundary_angles(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure
         look: Any = {"fill": True, "color": color, "alpha": 0.6}
         axes.stairs(100 * counts / total, edges, label=f"{name} ({total:,})", **look)
         smallest = np.degrees(np.arccos(float(ds["parallel_cosine"][relation])))
+        if "random_parallel_cosine" in ds:
+            cosines = ds["random_parallel_cosine"][:, relation]
+            ends = np.degrees(np.arccos([float(cosines.max()), float(cosines.min())]))
+            axes.axvspan(*ends.tolist(), color=GREY, alpha=0.25, linewidth=0, zorder=0)
         axes.axvline(smallest, color=color, linestyle="--", linewidth=1)
     axes.set(xlim=(0, 90), xticks=range(0, 91, 15))
     axes.set_xlabel("angle between two boundaries (degrees)")
     axes.set_ylabel("pairs of boundaries (% per bin)")
     kind = "all pairs" if bool(ds["angle_complete"]) else f"{int(ds['angle_pairs']):,} pairs"
-    axes.set_title(f"{title(ds)}\n{kind}; dashed: {_most_parallel(ds)}")
+    axes.set_title(title(ds))
     legend(axes, 2, drop=0.2)
-    return whole(axes)
+    draws = ds.sizes.get("draw", 0)
+    return note(
+        whole(axes),
+        f"{kind} of {ds.sizes['class']} classes; dashed: {_most_parallel(ds)}",
+        f"grey bands: the same of {draws} draws of Gaussian weights, range" if draws else "",
+    )
 
 
 def _most_parallel(ds: xr.Dataset) -> str:
@@ -121,13 +160,14 @@ def feature_collisions(ds: xr.Dataset) -> Figure:
     pair: the start, the best images within growing radii with the share of the feature distance
     that remains, the goal.
     """
-    drawing = new_figure(PAGE, 3.0)
+    drawing = new_figure(PAGE, 3.1)
     left, right = np.asarray(drawing.subfigures(1, 2, width_ratios=(1, 1.25)))
     _success(left.subplots(), ds)
     _examples(right, ds)
     clipped = ", inside the pixel bounds" if bool(ds["collision_clipped"]) else ""
-    drawing.suptitle(f"{title(ds)} ({ds.sizes['pair']} random pairs{clipped})")
-    return drawing
+    drawing.suptitle(f"feature collisions, {title(ds)}")
+    shown = f"{ds.sizes['example']} of them as images, below the share of the distance left"
+    return settle(note(drawing, f"{ds.sizes['pair']} random pairs of images{clipped}; {shown}"))
 
 
 def _success(axes: Axes, ds: xr.Dataset) -> None:
@@ -144,6 +184,9 @@ def _success(axes: Axes, ds: xr.Dataset) -> None:
          {"color": "C2", "linestyle": "--"}),
     ):  # fmt: skip
         axes.plot(radius, 100 * rate, label=label, **look)
+    if "noise_collision" in ds:
+        noise: Any = {"color": GREY, "marker": "x", "markersize": 3, "label": "noise collides"}
+        axes.plot(radius, 100 * ds["noise_collision"].mean("pair"), **noise)
     norm = relative_norm(ds, "perturbation_norm").where(ds["perturbation_converged"]).median()
     axes.axvline(float(norm), color=GREY, linestyle=":", label="median DeepFool norm")
     axes.set_xscale("log")
@@ -167,7 +210,7 @@ def _examples(part: SubFigure, ds: xr.Dataset) -> None:
     shares = relative_norm(ds, "epsilon")
     heads = ["start x", *(f"ε = {float(shares[i]):.2g} %" for i in chosen), "goal x'"]
     for axes, head in zip(grid[0], heads, strict=True):
-        axes.set_title(head, fontsize=scaled(7), pad=3)
+        axes.set_title(head, pad=3)
     for row in range(rows):
         show_image(grid[row, 0], ds["start_image"][row].to_numpy())
         show_image(grid[row, -1], ds["goal_image"][row].to_numpy())
@@ -175,4 +218,4 @@ def _examples(part: SubFigure, ds: xr.Dataset) -> None:
             show_image(axes, ds["collision_image"][i, row].to_numpy())
             color = "C0" if bool(ds["collision"][i, row]) else "black"
             left = f"{100 * float(ds['collision_residual'][i, row]):.0f} % left"
-            axes.set_xlabel(left, fontsize=scaled(6), labelpad=1, color=color)
+            caption(axes, left, color=color)

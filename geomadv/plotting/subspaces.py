@@ -1,6 +1,6 @@
 """Figures of subspaces: accuracy, shares of norms, confined DeepFool, resampling."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,29 +9,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
-from geomadv.errors import InputError
 from geomadv.experiments.principal.doubt import families_doubt, family_doubt
 from geomadv.plotting.figure import (
-    Given,
     figure,
     heading,
     legend,
     lines,
     new_figure,
+    note,
     panel,
-    panels,
     require,
     whole,
 )
 from geomadv.plotting.parts import (
+    DARK,
     band,
     heat_table,
-    show_direction,
-    show_image,
-    spread,
+    percent,
     title,
+    twofold,
     write,
 )
 from geomadv.plotting.style import COLUMN, GREY, PAGE, scaled
@@ -51,33 +48,33 @@ _LOOKS = {
     "image PCA": ("image PCA", "C4", 1.2),
 }
 
-# The same where a family has a panel of its own.
-_NAMES = {
-    "hi": r"$S_\mathrm{hi}$, leading perturbations",
-    "lo": r"$S_\mathrm{lo}$, trailing perturbations",
-    "positive": r"$S_\mathrm{pos}$, positive curvature",
-    "negative": r"$S_\mathrm{neg}$, negative curvature",
-    "both": r"$S_\mathrm{neg\cup pos}$, both ends",
-    "flat": r"$S_\mathrm{flat}$, least curvature",
-    "random": "random subspaces",
-}
-
 _DASHES = (0, (3, 1.5))
 
 # From this d on a linear axis would hide what happens at the first few.
 _LINEAR = 100
 
-# Panels of families side by side.
-_COLUMNS = 4
+# Fewer ticks than these have no room for every power of ten.
+_POWERS = 5
 
 # Of a column of text, in cells of the table.
 _WIDTH = 1.55
 
-# Below this share of images with a changed label a mean norm is marked as one of the others only.
-_ALL = 0.99
+_BANDS = "bands: two binomial standard errors"
 
-_ACCURACY = ("accuracy", "standard_error", "plain_accuracy", "description", "split", "family", "d")
-_CONFINED = ("subspace_dimension", "norm", "converged", "projected_norm", "family", "d")
+_ACCURACY = (
+    "accuracy",
+    "standard_error",
+    "plain_accuracy",
+    "description",
+    "split",
+    "family",
+    "d",
+    "count",
+    "draws",
+    "directions_per_step",
+    "subspace_dimension",
+    "image_dimension",
+)
 
 
 @figure("subspace_accuracy", *_ACCURACY)
@@ -85,7 +82,8 @@ def subspace_accuracy(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     """Accuracy of projected images against d, a line per family; train dashed, test solid.
 
     ds: result of `experiments.subspace_accuracy`; ax: axes to draw into. Bands around the test
-    curves are two binomial standard errors.
+    curves are two binomial standard errors. Baselines are grey: random subspaces, the images
+    themselves, and the most frequent class.
     """
     axes = panel(ax, COLUMN, 2.9)
     told = families_doubt(ds).of_step.replace(", ", ",\n")
@@ -97,11 +95,12 @@ def subspace_accuracy(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
 def first_order_twin(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     """The same for singular vectors, where d counts all directions and the axis is linear.
 
+    Lines of the perturbations are wide, those of the normals, thin on top of them, dark.
     ds: result of the experiment `first_order_twin`; ax: axes to draw into.
     """
     axes = panel(ax, COLUMN, 2.9)
     axes.set_title(f"{title(ds)}\nimages projected on singular vectors")
-    return _one_accuracy(axes, ds, False, "singular directions d")
+    return _one_accuracy(axes, ds, False, "singular directions d, share of all")
 
 
 @figure("norm_fractions", "mean_fraction", "fraction_quantile", "random_fraction", "kind", "count")
@@ -110,7 +109,8 @@ def norm_fractions(ds: xr.Dataset, accuracy: xr.Dataset | None = None) -> Figure
 
     A page of its own: ds is the result of `experiments.norm_fractions`; accuracy: result of
     `experiments.subspace_accuracy` of the same families, drawn above on the same axis. Bands run
-    from the 10th to the 90th percentile over perturbations; dotted lines are random directions.
+    from the 10th to the 90th percentile over perturbations; dotted grey lines are uniform random
+    directions, one for each course of dimensions that the families take.
     """
     if accuracy is not None:
         require(accuracy, "norm_fractions (accuracy)", "subspace_accuracy", *_ACCURACY)
@@ -123,12 +123,14 @@ def norm_fractions(ds: xr.Dataset, accuracy: xr.Dataset | None = None) -> Figure
     for i, kind in enumerate(kinds):
         axes = drawing.add_subplot(grid[-1, i], sharey=below[0] if below else None)
         _fractions(axes, ds.sel(kind=kind))
-        _scale(axes, scale, _is_long(scale))
-        axes.set(title=f"{kind} ({int(ds['count'][i])})", xlabel=_along(ds), ylim=(0, 1.03))
+        _scale(axes, scale, _is_long(scale), ticks=4)
+        axes.set(title=f"{kind} ({int(ds['count'][i])})", ylim=(0, 1.03))
+        axes.set_xlabel("d, share of all")
         axes.tick_params(labelleft=i == 0)
         below.append(axes)
     below[0].set_ylabel("share of the norm in $S_d$")
-    named = [*_family_handles(scale), _line(":", "random direction", "black", linewidth=0.8)]
+    along = _along(ds).split(",")[0]
+    named = [*_family_handles(scale), _line(":", "uniform random direction", GREY, linewidth=0.8)]
     if accuracy is None:
         legend(below[0], len(named), named)
     else:
@@ -139,85 +141,14 @@ def norm_fractions(ds: xr.Dataset, accuracy: xr.Dataset | None = None) -> Figure
         side = drawing.add_subplot(grid[0, columns // 2 :])
         side.set_axis_off()
         side.legend(handles=[*named, *_split_handles(accuracy)], loc="center", ncols=2)
-    return heading(below[0], title(ds), families_doubt(ds).of_step)
-
-
-@figure("confined_deepfool", *_CONFINED, "plain_converged", "flat_law", "converged_share")
-def confined_deepfool(ds: xr.Dataset, *, ax: Given = None) -> Figure:
-    """Norms of confined perturbations and of projected images against the dimension, by family.
-
-    Figure 5 of "With Friends Like These" (Jetley, Lord and Torr, 2018). Lines are means, bands run
-    from the 10th to the 90th percentile of images. Perturbations count where the label changed;
-    hollow markers where it did not for more than 1 % of the images. A family without a subspace at
-    any of the d has no panel.
-
-    ds: result of `experiments.confined_deepfool`; ax: axes to draw into, one for each such family.
-    """
-    there = (ds["subspace_dimension"] > 0).any("d").to_numpy()
-    families = ds["family"].to_numpy()[there].tolist()
-    grid, columns = _family_panels(ax, len(families))
-    for axes, family in zip(grid, families, strict=False):
-        _family(axes, ds.sel(family=family), ds)
-        doubt = family_doubt(ds, family).of_directions
-        axes.set_title(lines(_NAMES.get(family, family), doubt))
-    for axes in grid[max(0, len(families) - columns) : len(families)]:
-        # Also where the row below is not full, and no panel there carries the axis.
-        axes.xaxis.set_tick_params(labelbottom=True)
-        axes.set_xlabel("dimension d")
-    for axes in grid[::columns]:
-        axes.set_ylabel("norm (image units)")
-    handles = grid[0].get_legend_handles_labels()[0]
-    label = "label kept by some images"
-    handles.append(_line("", label, "C0", marker="o", markerfacecolor="white", markersize=2.5))
-    spare = grid[len(families) :]
-    for axes in spare:
-        axes.set_axis_off()
-    if spare:
-        spare[0].legend(handles=handles, loc="center")
-    else:
-        legend(grid[0], 4, handles)
-    images = f"{title(ds)} ({ds.sizes['sample']} images)"
-    return heading(grid[0], images, families_doubt(ds).of_step)
-
-
-@figure("confined_deepfool", *_CONFINED, "example_image", "example_perturbation")
-def confined_examples(
-    ds: xr.Dataset, families: Sequence[str] = ("hi", "lo", "random"), example: int = 0
-) -> Figure:
-    """One image's confined perturbations and projections at some d, two rows a family.
-
-    A page of the images of figure 5 of "With Friends Like These". Perturbations and projections
-    have frames in the colours of their curves in `confined_deepfool`. Perturbations are scaled by
-    their largest magnitude, grey is zero; projections, with the mean image added back, are clipped
-    to the range of the image.
-
-    ds: result of `experiments.confined_deepfool`. families: those to show, where they are there.
-
-    Raises:
-        InputError: none of the families is there, or no such example.
-    """
-    shown = [family for family in families if family in ds["family"].to_numpy()]
-    if not shown or not 0 <= example < ds.sizes["example"]:
-        raise InputError(
-            f"families={list(families)}, example={example}: the result has families "
-            f"{ds['family'].to_numpy().tolist()} and {ds.sizes['example']} examples."
-        )
-    picked = np.unique(np.linspace(0, ds.sizes["d"] - 1, 6).round().astype(int))
-    drawing = new_figure(PAGE, 0.4 + 2.12 * len(shown))
-    grid = drawing.subplots(2 * len(shown), len(picked) + 1, squeeze=False)
-    image = ds["example_image"].isel(example=example).to_numpy()
-    for k, family in enumerate(shown):
-        above, below = grid[2 * k], grid[2 * k + 1]
-        one = ds.sel(family=family).isel(example=example, sample=example)
-        name = _NAMES.get(family, family).replace(", ", "\n")
-        write(above[0], 0.5, 0.5, name, transform=above[0].transAxes, wrap=True)
-        above[0].set_axis_off()
-        _clipped(below[0], image, image, GREY)
-        below[0].set_title("image", fontsize=scaled(6), pad=2)
-        for j, d in enumerate(picked, start=1):
-            _pair(above[j], below[j], one.isel(d=d), image)
-    drawing.suptitle(f"confined perturbations and projected images, {title(ds)}")
-    return drawing
+    return note(
+        heading(below[0], title(ds), families_doubt(ds).of_step),
+        f"{int(ds['count'].min())} or more perturbations a kind, in brackets",
+        f"d: {along.removesuffix(' d')}",
+        "lines of shares: means, bands: 10th to 90th percentile",
+        "" if accuracy is None else f"accuracy: {_counted(accuracy)}, {_BANDS}",
+        _steps(ds),
+    )
 
 
 @figure("resampling", "fooling_rate", "d_low", "factor", "resampled_norm", "accuracy", "converged")
@@ -232,8 +163,13 @@ def resampling(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     before, after = _norm_columns(ds)
     rates = 100 * ds["fooling_rate"].transpose("d_low", "factor").to_numpy()
     rows, columns = rates.shape
-    axes = panel(ax, PAGE, 1.15 + 0.26 * rows)
+    axes = panel(ax, PAGE, 1.15 + 0.34 * rows)
     heat_table(axes, rates, "{:.1f}")
+    if "noise_fooling_rate" in ds:
+        noise = 100 * ds["noise_fooling_rate"].transpose("d_low", "factor").to_numpy()
+        for (i, j), rate in np.ndenumerate(noise):
+            look = {"fontsize": scaled(5.5), "color": "white" if rates[i, j] > DARK else GREY}
+            write(axes, j, i + 0.33, f"noise {rate:.0f}", **look)
     _text_columns(axes, before, -_WIDTH * len(before) - 0.15)
     _text_columns(axes, after, columns + 0.35)
     axes.set_xlim(-_WIDTH * len(before) - 0.9, columns - 0.5 + _WIDTH * len(after))
@@ -247,7 +183,12 @@ def resampling(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     if after:
         middle = columns + 0.35 + 1.5 * _WIDTH
         write(axes, middle, -1.55, "mean ‖r‖, direct attack", va="bottom")
-    return heading(axes, f"{title(ds)} ({ds.sizes['sample']} images)")
+    small = "small: at x + f u, u random of the norm of r" if "noise_fooling_rate" in ds else ""
+    return note(
+        heading(axes, f"resampled networks, {title(ds)}"),
+        f"{ds.sizes['sample']} images; norms: means where the attack changed the label",
+        small,
+    )
 
 
 def _one_accuracy(axes: Axes, ds: xr.Dataset, symlog: bool, along: str) -> Figure:
@@ -255,7 +196,7 @@ def _one_accuracy(axes: Axes, ds: xr.Dataset, symlog: bool, along: str) -> Figur
     _scale(axes, ds, symlog)
     axes.set_xlabel(along)
     legend(axes, 2, [*_family_handles(ds), *_split_handles(ds)])
-    return whole(axes)
+    return note(whole(axes), _counted(ds), _BANDS, _draws(ds), _steps(ds))
 
 
 def _look(ds: xr.Dataset, family: Any) -> dict[str, Any]:
@@ -293,29 +234,69 @@ def _fractions(axes: Axes, ds: xr.Dataset) -> None:
         one, color = ds.sel(family=family), _look(ds, family)["color"]
         low, high = one["fraction_quantile"].isel(quantile=0), one["fraction_quantile"][..., -1]
         band(axes, ds["d"], low, one["mean_fraction"], high, color, alpha=0.15)
-        axes.plot(ds["d"], one["random_fraction"], color=color, linestyle=":", linewidth=0.8)
+    for _, level in _by_step(ds, ds["random_fraction"]):
+        axes.plot(ds["d"], level, color=GREY, linestyle=":", linewidth=0.8)
 
 
 def _is_long(ds: xr.Dataset) -> bool:
     return int(ds["d"][-1]) > _LINEAR
 
 
-def _scale(axes: Axes, ds: xr.Dataset, symlog: bool) -> None:
+def _scale(axes: Axes, ds: xr.Dataset, symlog: bool, ticks: int = 8) -> None:
     """The axis of d; a logarithmic one has the same room for 0 to 1 as for 1 to 10."""
     last = int(ds["d"][-1])
     if symlog:
         axes.set_xscale("symlog", linthresh=1)
-        powers = 10 ** np.arange(int(np.log10(last)) + 1)
-        axes.set_xticks([0, *powers], ["0", *map(str, powers)])
+        powers = 10 ** np.arange(int(np.log10(last)) + 1)[:: 2 if ticks < _POWERS else 1]
+        axes.set_xticks([0, *powers])
         axes.minorticks_off()
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlim(0, last)
+    twofold(axes, _shares(ds))
+
+
+def _by_step(ds: xr.Dataset, values: xr.DataArray) -> list[tuple[int, xr.DataArray]]:
+    """Values over d for each number of directions a step adds, as far as any such family goes."""
+    steps = ds["directions_per_step"]
+    return [(s, values.where(steps == s).max("family")) for s in np.unique(steps).tolist()]
+
+
+def _shares(ds: xr.Dataset) -> Callable[[float], str]:
+    """The share of all dimensions that S_d of most families has, as a function of d."""
+    if "image_dimension" in ds:
+        share = ds["subspace_dimension"] / ds["image_dimension"]
+    else:
+        share = ds["random_fraction"] ** 2
+    usual = _by_step(ds, share)[0][1].fillna(0)
+    return lambda d: f"{percent(float(np.interp(d, ds['d'], usual)))} %"
 
 
 def _along(ds: xr.Dataset) -> str:
     """What the axis of d counts."""
-    return "directions per class d" if (ds["directions_per_step"] > 1).any() else "directions d"
+    per_class = bool((ds["directions_per_step"] > 1).any())
+    return f"directions{' per class' if per_class else ''} d, share of all"
+
+
+def _steps(ds: xr.Dataset) -> str:
+    """Families whose dimension grows faster than the axis says."""
+    steps = ds["directions_per_step"]
+    faster = ds["family"].to_numpy()[(steps > steps.min()).to_numpy()]
+    if len(faster) == 0:
+        return ""
+    names = ", ".join(_LOOKS.get(str(family), (str(family),))[0] for family in faster)
+    return f"{names}: {int(steps.max() / steps.min())} times the share at a d"
+
+
+def _counted(ds: xr.Dataset) -> str:
+    """The images of each split."""
+    pairs = zip(ds["count"].to_numpy(), ds["split"].to_numpy(), strict=True)
+    return " and ".join(f"{int(count)} {split}" for count, split in pairs) + " images"
+
+
+def _draws(ds: xr.Dataset) -> str:
+    most = int(ds["draws"].max())
+    return f"{most} draws of random subspaces" if most > 1 else ""
 
 
 def _line(dashes: Any, label: str, color: str, **looks: Any) -> Line2D:
@@ -333,51 +314,6 @@ def _split_handles(ds: xr.Dataset) -> list[Line2D]:
         handles.append(_line(_DASHES, f"{', '.join(others)} images", "black"))
     handles.append(_line(":", "unprojected images", GREY))
     return [*handles, _line("-.", "most frequent class", GREY)]
-
-
-def _family_panels(ax: Given, count: int) -> tuple[list[Axes], int]:
-    """Panels for so many families and how many stand side by side; in a new figure some spare."""
-    if ax is not None:
-        return panels(ax, 0, 0, 1, count), count
-    columns = min(_COLUMNS, count)
-    rows = -(-count // columns)
-    shared: Any = {"sharex": True, "sharey": True}
-    return panels(None, PAGE, 0.75 + 1.6 * rows, rows, columns, **shared), columns
-
-
-def _family(axes: Axes, one: xr.Dataset, ds: xr.Dataset) -> None:
-    one = one.isel(d=(one["subspace_dimension"] > 0).to_numpy())
-    size = one["subspace_dimension"]
-    found = one["norm"].where(one["converged"])
-    law = ds["flat_law"].where(ds["plain_converged"]).mean("sample")
-    axes.plot(ds["d"], law, color=GREY, linestyle="--", label=r"flat law $\sqrt{D/d}\,\|r\|$")
-    for norms, color, label in (
-        (found, "C0", "confined perturbation"),
-        (one["projected_norm"], "C3", "projected image"),
-    ):
-        band(axes, size, *spread(norms, "sample", 0.1, 0.9), color, label=label)
-    most = (one["converged_share"] >= _ALL).to_numpy()
-    mean = found.mean("sample")
-    for chosen, face in ((most, "C0"), (~most, "white")):
-        axes.plot(size[chosen], mean[chosen], "o", color="C0", markerfacecolor=face, markersize=2.5)
-    axes.set(xscale="log", yscale="log")
-
-
-def _pair(above: Axes, below: Axes, one: xr.Dataset, image: NDArray[Any]) -> None:
-    if int(one["subspace_dimension"]) == 0:
-        above.set_axis_off()
-        below.set_axis_off()
-        return
-    show_direction(above, one["example_perturbation"].to_numpy(), "C0", 1.0)
-    kept = "" if one["converged"] else " (label kept)"
-    words = f"d = {int(one['subspace_dimension'])}{kept}\n‖r‖ = {float(one['norm']):.3g}"
-    above.set_title(words, fontsize=scaled(6), pad=2)
-    _clipped(below, one["example_projection"].to_numpy(), image, "C3")
-
-
-def _clipped(axes: Axes, shown: NDArray[Any], like: NDArray[Any], frame: str) -> None:
-    """An image, clipped to the range of another one."""
-    show_image(axes, shown, float(like.min()), float(like.max()), frame, 1.0)
 
 
 def _norm_columns(ds: xr.Dataset) -> tuple[list[Any], list[Any]]:

@@ -13,11 +13,22 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from numpy.typing import NDArray
 
-from geomadv.plotting.figure import Given, figure, heading, legend, new_figure, panel, panels, whole
+from geomadv.plotting.figure import (
+    Given,
+    figure,
+    heading,
+    legend,
+    new_figure,
+    note,
+    panel,
+    panels,
+    whole,
+)
 from geomadv.plotting.parts import (
     band,
     class_ticks,
     heat_table,
+    log_edges,
     relative_norm,
     show_direction,
     spread,
@@ -40,7 +51,16 @@ _CURVES = (
 _CATEGORIES = ("C2", "C5", "C1", "C3")
 
 
-@figure("universal", "history", "held_out_history", "fooling_rate", "perturbation", "size", "pass")
+@figure(
+    "universal",
+    "history",
+    "held_out_history",
+    "fooling_rate",
+    "perturbation",
+    "size",
+    "pass",
+    "held_out_sample",
+)
 def universal(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     """A universal perturbation, and fooling rates against passes and sample size.
 
@@ -60,8 +80,9 @@ def universal(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     ):
         _range(middle, passes, largest[history], "repeat", color, label)
         _range(right, ds["size"], ds[name], "repeat", color, label)
-    random = 100 * float(ds["random_fooling_rate"].mean())
+    low, random, high = (float(x) for x in spread(100 * ds["random_fooling_rate"], "draw"))
     for axes in (middle, right):
+        axes.axhspan(low, high, color=GREY, alpha=0.2, linewidth=0)
         axes.axhline(random, color=GREY, linestyle=":", label="random, same norm")
         axes.set(ylim=(0, 103), ylabel="fooling rate (%)")
     middle.set_xticks(passes)
@@ -70,8 +91,13 @@ def universal(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     right.set_xticks(ds["size"].to_numpy(), [f"{n}" for n in ds["size"].to_numpy()])
     right.minorticks_off()
     right.set_xlabel("images in the sample set")
-    legend(right, 3, loc="outside lower right")
-    return heading(image, f"universal perturbation, {title(ds)}")
+    legend(right, 3)
+    return note(
+        heading(image, f"universal perturbation, {title(ds)}"),
+        f"{ds.sizes['held_out_sample']} held-out images",
+        f"lines: means over {ds.sizes['repeat']} repeats, bands: their range; grey: "
+        f"{ds.sizes['draw']} random draws and their range",
+    )
 
 
 def _range(axes: Axes, x: Any, rates: xr.DataArray, dim: str, color: str, label: str) -> None:
@@ -79,32 +105,39 @@ def _range(axes: Axes, x: Any, rates: xr.DataArray, dim: str, color: str, label:
     band(axes, x, *spread(100 * rates, dim), **look)
 
 
-@figure("norm_comparison", "fooling_rate", "mean_image_norm", "kind", "norm", "draw")
+@figure("norm_comparison", "fooling_rate", "mean_image_norm", "kind", "norm", "draw", "draws")
 def norm_comparison(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     """Fooling rate against norm for every kind of vector.
 
-    ds: result of `experiments.norm_comparison`; ax: axes to draw into. Lines are means over draws.
+    ds: result of `experiments.norm_comparison`; ax: axes to draw into. Lines are means over draws,
+    bands run from their 10th to their 90th percentile. Grey are random directions.
     """
     axes = panel(ax, PAGE, 2.8)
-    looks = [(f"C{c}", marker) for marker in ("o", "s", "^") for c in range(6)]
+    looks = [(f"C{c}", marker) for marker in ("o", "s", "^") for c in range(7)]
     kinds = [str(kind) for kind in ds["kind"].to_numpy()]
     for kind, (color, marker) in zip(kinds, looks, strict=False):
-        rate = 100 * ds["fooling_rate"].sel(kind=kind).mean("draw")
+        rates = spread(100 * ds["fooling_rate"].sel(kind=kind), "draw", 0.1, 0.9)
         if kind == "random":
             color, marker = GREY, "x"
         # Subspaces come last, after the random directions.
         drawn = kinds.index(kind) > kinds.index("random")
         dashes = (0, (1, 1)) if drawn else (0, (4, 2)) if kind.endswith("one image") else "-"
         look: Any = {"color": color, "marker": marker, "markersize": 3, "linestyle": dashes}
-        axes.plot(relative_norm(ds), rate, label=kind, **look)
+        band(axes, relative_norm(ds), *rates, alpha=0.13, label=kind, **look)
     axes.set(xlabel=_NORM, ylabel="held-out fooling rate (%)", ylim=(0, 103))
     axes.set_xlim(left=0)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     axes.set_title(f"vectors of the same norm, {title(ds)}")
-    return whole(axes)
+    draws = ds["draws"].to_numpy()
+    return note(
+        whole(axes),
+        f"{ds.sizes['held_out_sample']} held-out images",
+        f"lines: means over up to {draws.max()} draws, bands: 10th to 90th percentile",
+        "no band: one vector" if (draws == 1).any() else "",
+    )
 
 
-@figure("transfer", "fooling_rate", "random_fooling_rate", "made_for", "network", "draw")
+@figure("transfer", "fooling_rate", "random_fooling_rate", "made_for", "network", "sample")
 def transfer(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     """Matrix of fooling rates: rows are perturbations, columns networks.
 
@@ -123,7 +156,8 @@ def transfer(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     axes.set(xlabel="network to be fooled", ylabel="perturbation made for")
     axes.figure.colorbar(shown, ax=axes, label="fooling rate (%)", shrink=0.8)
     axes.set_title(f"transfer on {ds.attrs.get('dataset', 'held-out images')}")
-    return whole(axes)
+    drawn = f"random: mean over {ds.sizes['draw']} draws of the norm"
+    return note(whole(axes), f"{ds.sizes['sample']} held-out images a cell", drawn)
 
 
 @figure("label_graph", "count", "edge", "edge_share", "from_class", "received_share", "share")
@@ -137,7 +171,15 @@ def label_graph(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     names = [str(name) for name in ds["from_class"].to_numpy()]
     _draw_graph(left, ds, names)
     _draw_counts(right, ds, names)
-    return heading(left, f"labels under the universal perturbation, {title(ds)}")
+    return note(
+        heading(left, f"labels under the universal perturbation, {title(ds)}"),
+        f"{int(ds['count'].sum())} images",
+        "arrow: the label that most of a class' fooled images get, its width their share",
+        f"effective number of labels received {float(ds['effective_labels']):.1f}, of labels drawn "
+        f"uniformly {float(ds['uniform_effective_labels'].mean()):.1f}"
+        if "uniform_effective_labels" in ds
+        else "",
+    )
 
 
 def _draw_graph(axes: Axes, ds: xr.Dataset, names: list[str]) -> None:
@@ -196,10 +238,15 @@ def finetuning(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     axes.set(ylim=(0, 103), xticks=rounds.to_numpy(), title=title(ds))
     axes.set(xlabel="rounds of fine-tuning", ylabel="held-out images (%)")
     legend(axes)
-    return whole(axes)
+    pool = f"lines: means over {ds.sizes['member']} perturbations a round, bands: their range"
+    return note(whole(axes), pool)
 
 
-@figure("categories", "category", "radius", "level", "mean_image_norm", *(c[0] for c in _CURVES))
+@figure(
+    "categories",
+    *("category", "radius", "level", "mean_image_norm", "random_fooling_rate", "sample"),
+    *(name for name, *_ in _CURVES),
+)
 def categories(ds: xr.Dataset) -> Figure:
     """The curves A, U and R of each network, and its category at every norm, one strip each.
 
@@ -220,7 +267,7 @@ def categories(ds: xr.Dataset) -> Figure:
         axes = drawing.add_subplot(grid[0, i], sharey=curves[0] if curves else None)
         _draw_curves(axes, at_level.isel(network=i), relative, level)
         heading_of = name if len(names) < 4 else two_lines(name, 1 / 3)
-        axes.set_title(heading_of, fontsize=scaled(7))
+        axes.set_title(heading_of)
         axes.tick_params(labelleft=i == 0)
         curves.append(axes)
     curves[0].set_ylabel("images fooled (%)")
@@ -229,8 +276,13 @@ def categories(ds: xr.Dataset) -> Figure:
     for k, color in enumerate(_CATEGORIES, 1):
         handles.append(Patch(color=color, label=f"{k}: {ds['category'].attrs[f'category_{k}']}"))
     legend(curves[0], 3, handles, fontsize=scaled(6.5))
-    images = f"{ds.sizes['sample']} images of {ds.attrs.get('dataset', 'a data set')}"
-    return heading(curves[0], f"what fools {level:.0f} % of {images}, against the norm allowed")
+    images = f"the images of {ds.attrs.get('dataset', 'a data set')}"
+    return note(
+        heading(curves[0], f"what fools {level:.0f} % of {images}, against the norm allowed"),
+        f"{ds.sizes['sample']} images",
+        f"R: mean over {ds.sizes['draw']} draws, band: their range",
+        f"dotted: {level:.0f} %",
+    )
 
 
 def _norm_axis(axes: Axes, edges: NDArray[np.floating]) -> None:
@@ -245,24 +297,18 @@ def _norm_axis(axes: Axes, edges: NDArray[np.floating]) -> None:
 def _draw_curves(axes: Axes, ds: xr.Dataset, relative: NDArray[np.floating], level: float) -> None:
     for name, color, label in _CURVES:
         axes.plot(relative, 100 * ds[name], color=color, label=label, marker="o", markersize=2)
+    low, _, high = spread(100 * ds["random_fooling_rate"], "draw")
+    axes.fill_between(relative, low, high, color=GREY, alpha=0.2, linewidth=0)
     axes.axhline(level, color="black", linestyle=":", linewidth=0.8)
     axes.set_ylim(-3, 103)
-    _norm_axis(axes, _edges(relative))
-
-
-def _edges(relative: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Where each norm's cell ends on a logarithmic axis: half-way to its neighbours."""
-    if len(relative) == 1:
-        return np.append(0.5 * relative, 2.0 * relative)
-    inner = np.sqrt(relative[:-1] * relative[1:])
-    return np.array([relative[0] ** 2 / inner[0], *inner, relative[-1] ** 2 / inner[-1]])
+    _norm_axis(axes, log_edges(relative))
 
 
 def _draw_strips(
     axes: Axes, category: xr.DataArray, names: list[str], relative: NDArray[np.floating]
 ) -> None:
     values = category.transpose("network", "radius").to_numpy()
-    cells, colors = _edges(relative), ListedColormap(_CATEGORIES)
+    cells, colors = log_edges(relative), ListedColormap(_CATEGORIES)
     norm = BoundaryNorm([0.5, 1.5, 2.5, 3.5, 4.5], 4)
     axes.pcolormesh(cells, np.arange(len(names) + 1), values, cmap=colors, norm=norm)
     for i, row in enumerate(values):
