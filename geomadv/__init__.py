@@ -34,7 +34,7 @@ _MODULES = {
         "saliency",
         "universal_perturbation",
     ),
-    "geomadv.pipeline": ("Experiment", "run"),
+    "geomadv.pipeline": ("Experiment", "reproduce", "run"),
     "geomadv.results": ("load", "save"),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from geomadv.perturbations import saliency as saliency
     from geomadv.perturbations import universal_perturbation as universal_perturbation
     from geomadv.pipeline import Experiment as Experiment
+    from geomadv.pipeline import reproduce as reproduce
     from geomadv.pipeline import run as run
     from geomadv.results import load as load
     from geomadv.results import save as save

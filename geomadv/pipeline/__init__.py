@@ -3,6 +3,17 @@
 from geomadv.pipeline.api import run
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.figures import draw
+from geomadv.pipeline.reproduction import Reproduction, reproduce
 from geomadv.pipeline.table import EXPERIMENTS
 
-__all__ = ["EXPERIMENTS", "Drawing", "Experiment", "Run", "Sample", "draw", "run"]
+__all__ = [
+    "EXPERIMENTS",
+    "Drawing",
+    "Experiment",
+    "Reproduction",
+    "Run",
+    "Sample",
+    "draw",
+    "reproduce",
+    "run",
+]

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -34,9 +34,10 @@ from geomadv.pipeline.flags import (
     with_own,
 )
 from geomadv.pipeline.plan import planned
+from geomadv.pipeline.reproduction import reproduce_by_words
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.show import listed, shown
-from geomadv.pipeline.study import folder_name, loaded_name
+from geomadv.pipeline.study import Subject, folder_name, loaded_name
 from geomadv.pipeline.verdicts import claims, explained, threshold_of
 from geomadv.pipeline.verify import verified
 
@@ -235,6 +236,36 @@ class _File:
 def show(argv: Sequence[str]) -> None:
     """Shows a result file: where it comes from, its variables, the command that makes it again."""
     print(shown(parse(_File, argv, "show", show).file))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Reproduce:
+    """Flags of `geomadv reproduce`; those given stand for what the file says."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """A result file."""
+    subject: tyro.conf.OmitArgPrefixes[Subject] = Subject()  # noqa: RUF009 (frozen)
+    device: str = "auto"
+    """Device to compute on."""
+    batch_size: int | None = None
+    """Images per pass."""
+    memory: int | None = None
+    """Bytes for what exact Hessian products keep for reuse."""
+    also: Names = ()
+    """Experiments of your own, package.module:experiment."""
+    progress: Literal["auto", "off"] = "auto"
+    """off: no progress bars; auto: bars, in a log file a line a minute."""
+
+
+def reproduce(argv: Sequence[str]) -> int:
+    """Runs again what a result file says, elsewhere, and compares; status 1 if it differs."""
+    file = parse(_Reproduce, argv, "reproduce", reproduce).file
+    position = next(
+        i for i, word in enumerate(argv) if not word.startswith("-") and Path(word) == file
+    )
+    again = reproduce_by_words(file, [*argv[:position], *argv[position + 1 :]], say=print_line)
+    print(again)
+    return int(not again.same)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
