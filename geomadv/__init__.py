@@ -34,7 +34,7 @@ _MODULES = {
         "saliency",
         "universal_perturbation",
     ),
-    "geomadv.pipeline": ("Comparison", "Experiment", "compare", "run"),
+    "geomadv.pipeline": ("Comparison", "Experiment", "compare", "reproduce", "run"),
     "geomadv.pipeline.report": ("Report", "report"),
     "geomadv.results": ("load", "save"),
 }
@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from geomadv.pipeline import Comparison as Comparison
     from geomadv.pipeline import Experiment as Experiment
     from geomadv.pipeline import compare as compare
+    from geomadv.pipeline import reproduce as reproduce
     from geomadv.pipeline import run as run
     from geomadv.pipeline.report import Report as Report
     from geomadv.pipeline.report import report as report

@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": ("compare_", "show several networks' results side by side: tables and figures"),
     "list": ("list_", "experiments: what is done, missing, stale; list networks: the networks"),
     "verify": ("verify", "check that results, unfinished work and cached networks are undamaged"),
+    "reproduce": ("reproduce", "run again what a result file says, and compare the numbers"),
     "show": ("show", "where a result file comes from, and what makes it again"),
 }
 
@@ -27,7 +28,7 @@ _USAGE = "\n".join(
         "",
         "The geometry of neural networks' decision boundaries.",
         "",
-        *(f"  {name:9}{words}" for name, (_, words) in COMMANDS.items()),
+        *(f"  {name:10}{words}" for name, (_, words) in COMMANDS.items()),
         "",
         "For example: geomadv run curvature --network lenet-mnist --curvature.count 400",
     ]

@@ -17,7 +17,8 @@ from torch import nn
 
 import geomadv as ga
 from geomadv import InputError
-from geomadv.pipeline import EXPERIMENTS, commands, provenance
+from geomadv.pipeline import EXPERIMENTS, provenance
+from geomadv.pipeline.flags import Flags, parsed
 from geomadv.pipeline.settings import Bound, Count, Shares, differing, normalised, with_given
 from geomadv.results.identity import plain
 
@@ -169,7 +170,7 @@ def test_the_recorded_flags_are_parsed_to_the_same_settings(experiment):
         except InputError:  # out of bounds
             continue
         words = provenance.words_of(experiment.name, differing(asked, default))
-        _, given = commands._parsed(commands._Flags, words, [experiment.name], table, "run")
+        _, given = parsed(Flags, words, [experiment.name], table, "run")
         assert with_given(default, given.get(experiment.name, {})) == asked, words
 
 

@@ -75,7 +75,11 @@ def deepfool(
             False looks at all candidates at every step, as published; slower, same iterates.
         region: with a target, walk to the boundary of the target's region: at every step the rival
             is whoever scores highest, and a walk ends where the target is predicted.
-        batch_size: images per pass; default from memory. It changes results by rounding only.
+        batch_size: images per pass; default from memory. It changes results by rounding only, as
+            the number of threads does: of 200 images on each of two digit networks no
+            label and no number of steps differed, and no perturbation by more than 3e-6 of the
+            largest. A walk whose tested point lies on the boundary to rounding may take a step
+            more or less.
         progress: show a progress bar.
 
     Returns:

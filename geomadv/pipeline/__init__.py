@@ -6,6 +6,7 @@ from geomadv.pipeline.comparison import Comparison
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.figures import draw
 from geomadv.pipeline.finished import results_of
+from geomadv.pipeline.reproduction import Reproduction, reproduce
 from geomadv.pipeline.table import EXPERIMENTS
 
 __all__ = [
@@ -13,10 +14,12 @@ __all__ = [
     "Comparison",
     "Drawing",
     "Experiment",
+    "Reproduction",
     "Run",
     "Sample",
     "compare",
     "draw",
+    "reproduce",
     "results_of",
     "run",
 ]

@@ -215,9 +215,13 @@ class Runner:
 
     def inputs_there(self, name: str) -> list[str]:
         """The inputs of an experiment, and those of the optional ones that are or will be there."""
-        experiment = self.find(name)
-        there = [i for i in experiment.optional if i in self._plans or self.exists(i)]
+        experiment, known = self.find(name), {*self._plans, *self._current}
+        there = [i for i in experiment.optional if i in known or self.exists(i)]
         return [*experiment.inputs, *there]
+
+    def accept(self, name: str, identity: Identity) -> None:
+        """Takes a result, which is there or will be when it is needed, as current."""
+        self._current[name] = identity
 
     def status(self, name: str) -> Status:
         """What there is of a result; nothing is computed."""

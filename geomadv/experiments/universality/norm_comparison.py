@@ -96,6 +96,12 @@ def norm_comparison(
     """
     x, unseen = net.check_images(images), net.check_images(held_out)
     delta = check_perturbation(net, perturbation)
+    if not delta.any():
+        raise InputError(
+            "perturbation: it is zero, as of a universal search that no image had to be moved for, "
+            "or could be: there is no norm to compare at. Search with other images, a larger "
+            "radius, or a network that predicts more than one class."
+        )
     subspaces = {} if subspaces is None else subspaces
     _check(net, norms, subspaces, draws)
     size = net.batch_size(batch_size)

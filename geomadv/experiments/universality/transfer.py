@@ -74,7 +74,9 @@ def transfer(
     norms = [ball_norm(delta, p) for delta in deltas]
     if min(norms) == 0:
         raise InputError(
-            f"the perturbation for {nets[int(np.argmin(norms))].name!r} is zero: nothing transfers."
+            f"perturbations: the one for {nets[int(np.argmin(norms))].name!r} is zero, so that "
+            "nothing transfers: DeepFool moved none of its images. Give more images, a larger "
+            "radius, or a network that predicts more than one class."
         )
     noise = random_perturbations(nets[0], draws, max(norms), p, seed)
     prediction, label, random = [], [], []

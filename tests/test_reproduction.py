@@ -1,0 +1,250 @@
+"""Results that are computed again: what agrees, what is said before any work, what is refused."""
+
+import contextlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from small_runs import small_runner
+from test_pipeline_runner import TABLE, classifier, images, runner
+
+import geomadv as ga
+from geomadv.cli import main
+from geomadv.results.agreement import BOUND, agreements
+
+ARCHIVE = Path(__file__).parent / "archive"
+GIVEN = {
+    "boundary": {"count": 12},
+    "normal_svd": {"rank": 3, "baseline_draws": 2},
+    "random_subspace_fooling": {
+        "count": 8, "dimensions": [1, 2], "relative_norms": [0.4], "draws": 2,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a chain of results, the first of another seed than the others."""
+    path = tmp_path_factory.mktemp("results")
+    small_runner(path, given=GIVEN, seed=3).run("boundary")
+    small_runner(path, given=GIVEN).run("random_subspace_fooling")
+    return path / "digits-cnn"
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "digits-cnn"))
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+def verdicts(again) -> set[str]:
+    return {a.verdict for a in again.agreements}
+
+
+def altered(path: Path, values=None, **attrs) -> Path:
+    """The file with other attributes, or a variable of other values, sealed as its own."""
+    ds = ga.load(path)
+    for name, value in (values or {}).items():
+        ds[name][:] = value
+    return ga.save(ds, path, attrs)
+
+
+def test_a_result_is_reproduced_from_what_lies_beside_it(folder, said):
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    again = ga.reproduce(folder / "random_subspace_fooling.h5", progress=False, say=said.append)
+    assert again.same
+    assert verdicts(again) == {"identical"}
+    assert again.notes == ()
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_missing_and_other_inputs_are_said_and_made_again(folder, said):
+    path, svd = folder / "random_subspace_fooling.h5", folder / "normal_svd.h5"
+    whole = svd.read_bytes()
+    svd.unlink()
+    altered(folder / "boundary.h5", {"normal": 1.0})  # not looked at: its command comes first
+    again = ga.reproduce(path, progress=False, say=said.append)
+    assert again.notes == ("normal_svd is not beside it",)
+    assert verdicts(again) == {"identical"}
+    svd.write_bytes(whole)
+    other = json.loads(ga.load(svd).attrs["identity"]) | {"seed": 1}
+    for kind, words in (
+        (json.dumps(other), "is another result than then"),
+        ("{}", "cannot be used"),
+    ):
+        altered(svd, {"direction": 1.0}, identity=kind)
+        again = ga.reproduce(path, progress=False, say=said.append)
+        assert f"normal_svd beside it {words}" in again.notes[0]
+        assert again.same
+
+
+def test_the_command_tells_by_its_status(folder, capsys):
+    path = folder / "normal_svd.h5"
+    assert main(["reproduce", "--batch-size", "5", str(path), "--progress", "off"]) == 0
+    assert "normal_svd.h5: reproduced, " in capsys.readouterr().out
+    altered(path, {"singular_value": 1.0})
+    assert main(["reproduce", str(path), "--progress", "off"]) == 1
+    out = capsys.readouterr().out
+    assert "different    singular_value: 3 of 3 differ" in out
+    assert "identical    direction\n" in out
+    assert "NOT reproduced" in out
+
+
+def test_settings_are_those_of_the_file_whatever_is_default_now(folder, said):
+    path = folder / "normal_svd.h5"
+    line = ga.load(path).attrs["command"].splitlines()[-1]
+    first = "geomadv run normal_svd --network digits-cnn --seed 0"
+    assert line.startswith(first)
+    altered(path, command=first)
+    assert ga.reproduce(path, progress=False, say=said.append).same
+
+
+OBJECTS = {"train": images(0), "test": images(1)}
+
+
+def test_objects_are_given_again(tmp_path, said):
+    runner(tmp_path, given={"first": {"scale": 2.0}}, seed=5).run("second")
+    path = tmp_path / "net" / "second.h5"
+    with pytest.raises(ga.InputError, match=r"from objects in Python .*reproduce\(path, net, im"):
+        ga.reproduce(path)
+    again = ga.reproduce(path, classifier(), OBJECTS, also=TABLE, say=said.append)
+    assert verdicts(again) == {"identical"}
+    with pytest.raises(ga.InputError, match=r"images: give both"):
+        ga.reproduce(path, classifier())
+    with pytest.raises(ga.InputError, match=r"another than then: network\.behaviour.*weights"):
+        ga.reproduce(path, classifier(seed=1), OBJECTS, also=TABLE, say=said.append)
+    other = {**OBJECTS, "test": images(2)}
+    with pytest.raises(ga.InputError, match=r"another than then: images\.test: \w{8}\.\.\. -> "):
+        ga.reproduce(path, classifier(), other, also=TABLE, say=said.append)
+    path.with_name("first.h5").unlink()
+    with pytest.raises(ga.InputError, match=r"starts from first, which is not beside it"):
+        ga.reproduce(path, classifier(), OBJECTS, also=TABLE, say=said.append)
+
+
+def test_another_program_is_a_note(folder, said):
+    path = folder / "boundary.h5"
+    identity = json.loads(ga.load(path).attrs["identity"])
+    other = {**identity, "version": 99, "schema": {**identity["schema"], "gone": [[], "1"]}}
+    altered(path, identity=json.dumps(other), torch_version="1.0", geomadv_version="0.1.9")
+    notes = " ".join(ga.reproduce(path, progress=False, say=said.append).notes)
+    for word in ("geomadv: 0.1.9 then", "torch: 1.0 then", "gone", "version: 99 -> "):
+        assert word in notes
+
+
+def test_code_that_only_the_file_names_does_not_run(folder, tmp_path, monkeypatch):
+    (tmp_path / "trap.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / "trap.toml").write_text('network = "trap:net"\nalso = ["trap:experiment"]')
+    monkeypatch.chdir(tmp_path)
+    run = "geomadv run boundary --network"
+    for command in (
+        f"{run} trap:net",
+        f"{run}=trap:net",
+        f"{run} digits-cnn --also trap:experiment",
+        "geomadv run trap:experiment boundary",
+        "geomadv run boundary --settings trap.toml",
+    ):
+        path = altered(folder / "boundary.h5", command=command)
+        with contextlib.suppress(ga.InputError):
+            ga.reproduce(path, progress=False, say=str)
+        assert "trap" not in sys.modules
+    beside = {
+        "experiment": "transfer",
+        "command": "geomadv run transfer --network digits-cnn",
+        "config": '{"seed": 0, "networks": ["trap:net"]}',
+    }
+    path = altered(folder / "boundary.h5", **beside)
+    with pytest.raises(ga.InputError, match="repeat --network trap:net"):
+        ga.reproduce(path, progress=False, say=str)
+
+
+HOSTILE = {
+    "no JSON": {"config": "{"},
+    "a list": {"config": "[1]"},
+    "no seed": {"config": '{"count": 3}'},
+    "an unknown setting": {"config": '{"seed": 0, "counts": 3}'},
+    "a setting of another type": {"config": '{"seed": 0, "count": "x"}'},
+    "a seed that is none": {"config": '{"seed": "x"}'},
+    "inputs that are a list": {"identity": '{"images": {}, "inputs": [1]}'},
+    "inputs elsewhere": {"identity": '{"images": {}, "inputs": {"../x": "00"}}'},
+    "inputs that are none": {"identity": '{"images": {}, "inputs": {"x": "00"}}'},
+    "inputs without command": {"identity": '{"images": {}, "inputs": {"train": "00"}}'},
+    "no images": {"identity": "{}"},
+    "an experiment that is none": {"experiment": "nothing"},
+    "a path": {"experiment": "../../x"},
+    "flags that are none": {"command": "geomadv run boundary --wrong 3"},
+    "help": {"command": "geomadv run boundary --help"},
+    "quotes that do not close": {"command": "geomadv run boundary --network 'x"},
+    "no experiment": {"command": "geomadv run --network digits-cnn"},
+    "no words": {"command": "geomadv run "},
+    "another program": {"command": "rm -r /"},
+    "nothing": {"command": ""},
+}
+
+
+@pytest.mark.parametrize("attrs", HOSTILE.values(), ids=HOSTILE)
+def test_files_that_say_nonsense_are_refused(folder, attrs, capsys):
+    path = altered(folder / "boundary.h5", **attrs)
+    assert main(["reproduce", str(path), "--progress", "off"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("path", sorted(ARCHIVE.glob("*.h5")), ids=lambda path: path.stem)
+def test_layouts_that_say_too_little_are_refused_by_what_they_lack(path):
+    with pytest.raises(ga.InputError, match=r"does not say its network, its images and .*command"):
+        ga.reproduce(path)
+
+
+ONE = np.array([1.0, -2.0, np.nan, np.inf])
+AGREE = {
+    "equal": (ONE, ONE, "identical"),
+    "below the bound": (ONE, ONE * (1 + 0.99 * BOUND), "to rounding"),
+    "above the bound": (ONE, ONE * (1 + 1.01 * BOUND), "different"),
+    "small beside the largest": (np.array([1.0, 0.0]), np.array([1.0, BOUND / 2]), "to rounding"),
+    "another missing": (ONE, ONE[[2, 1, 0, 3]], "different"),
+    "another infinite": (ONE, -ONE, "different"),
+    "infinite for a number": (ONE, np.where(ONE == 1, np.inf, ONE), "different"),
+    "no scale": (np.zeros(2), np.array([0.0, 1e-30]), "different"),
+    "empty": (np.zeros(0), np.zeros(0), "identical"),
+    "a whole number": (np.array([10**6]), np.array([10**6 + 1]), "different"),
+    "a truth": (np.array([True]), np.array([False]), "different"),
+    "texts": (np.array(["a"]), np.array(["b"]), "different"),
+    "longer": (np.zeros(2), np.zeros(3), "different"),
+    "other numbers": (np.zeros(2), np.zeros(2, int), "different"),
+    "large": (np.arange(3e6), np.arange(3e6) + (np.arange(3e6) == 2e6 + 9), "to rounding"),
+}
+
+
+def found(one, other, units) -> str:
+    first, second = (xr.Dataset({"v": ("x", values, {"units": units})}) for values in (one, other))
+    (agreement,) = agreements(first, second)
+    return agreement.verdict
+
+
+@pytest.mark.parametrize(("one", "other", "verdict"), AGREE.values(), ids=AGREE)
+def test_agreement(one, other, verdict):
+    assert found(one, other, "image units") == verdict
+
+
+def test_pure_numbers_and_angles_are_parts_of_one():
+    small = np.array([1e-7, 2e-8])
+    for units in ("1", "radian"):
+        assert found(small, -small, units) == "to rounding"
+        assert found(small, small + 1.01 * BOUND, units) == "different"
+    assert found(small, -small, "score units") == "different"
+
+
+def test_agreement_of_what_only_one_has_and_of_durations():
+    scalar = xr.Dataset({"a": ((), 1.0), "t": ((), 1.0, {"units": "s"}), "c": ("y", [1])})
+    other = xr.Dataset({"b": ((), 1.0), "t": ((), 2.0, {"units": "s"}), "c": ("z", [1])})
+    found = {a.name: a.verdict for a in agreements(scalar, other)}
+    assert found == {"a": "different", "b": "different", "t": "a duration", "c": "different"}
