@@ -78,7 +78,16 @@ GOOD: dict[str, Callable[[], Any]] = {
 }
 # Functions of the package's own machinery and of names and files, which have tests of their own.
 OTHERS = {
-    *("run", "load", "save", "load_network", "load_images", "list_images", "list_networks"),
+    *(
+        "compare",
+        "run",
+        "load",
+        "save",
+        "load_network",
+        "load_images",
+        "list_images",
+        "list_networks",
+    ),
     *("within", "keep_nothing", "random_subspace_angles", "toy_problem", "label_graph"),
 }
 
