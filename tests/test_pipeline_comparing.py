@@ -139,6 +139,11 @@ def test_folders_that_are_none_of_a_network_are_refused(tmp_path):
                 ga.pipeline.results_of(*(tmp_path / name for name in folders))
 
 
+def test_what_is_no_path_is_refused():
+    with pytest.raises(InputError, match="found a dict, expected paths"):
+        ga.compare({}, [])
+
+
 def test_networks_of_one_name_are_told_by_their_folders(tmp_path):
     for part in ("one", "two"):
         written(tmp_path / part, "a")

@@ -56,8 +56,7 @@ def finished(
             one; or the same experiment's results are laid out differently.
     """
     table = tuple(experiments)
-    paths = [Path(folder) for folder in folders]
-    _check_places(paths)
+    paths = _places(folders)
     found = [_read(path, table) for path in paths]
     names = [one.name for one in found]
     found = [
@@ -84,8 +83,7 @@ def results_of(
         InputError: no folder, or one that does not exist or is named twice; the function it
             returns: a damaged result.
     """
-    paths = [Path(folder) for folder in folders]
-    _check_places(paths)
+    paths = _places(folders)
     names: dict[str, Path] = {}
     for path in paths:
         if not path.is_dir():
@@ -101,13 +99,20 @@ def results_of(
     return found
 
 
-def _check_places(paths: Sequence[Path]) -> None:
-    """Raises an `InputError` where there is no folder, or one twice."""
+def _places(folders: Sequence[Any]) -> list[Path]:
+    """The folders; raises an `InputError` where there is none, one twice, or no path."""
+    if other := [word for word in folders if not isinstance(word, str | os.PathLike)]:
+        raise InputError(
+            f"folders: found a {type(other[0]).__name__}, expected paths of networks' results, "
+            "such as results/digits-cnn."
+        )
+    paths = [Path(folder) for folder in folders]
     if not paths:
         raise InputError("folders: none; name those of the networks' results, results/digits-cnn.")
     places = [path.resolve() for path in paths]
     if twice := [str(path) for path in paths if places.count(path.resolve()) > 1]:
         raise InputError(f"folders: {', '.join(twice)} are one folder: name each network's once.")
+    return paths
 
 
 def _read(folder: Path, table: Sequence[Experiment]) -> Finished:
