@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 
 from geomadv.experiments.principal.doubt import line_doubt
 from geomadv.linalg.doubt import NO_EIGENVECTOR, is_no_eigenvector
-from geomadv.plotting.figure import figure, heading, legend, lines, new_figure
+from geomadv.plotting.figure import figure, heading, legend, lines, new_figure, note
 from geomadv.plotting.lines import FAMILY_COLORS, of_class
 from geomadv.plotting.parts import band, short, show_image, title, write
 from geomadv.plotting.style import GREY, PAGE, scaled
@@ -63,7 +63,7 @@ def normal_section(ds: xr.Dataset, target: str | None = None) -> Figure:
         _single_section(pair[0], one.sel(family=family), color)
         _all_sections(pair[1], one.sel(family=family), color)
         words = lines(str(one["family_name"][i].item()), line_doubt(_leading(ds, i)).of_directions)
-        pair[0].set_title(lines(words, pair[0].get_title()), fontsize=scaled(7))
+        pair[0].set_title(lines(words, pair[0].get_title()))
         pair[1].set_xlabel("s (image units)")
         if i == 0:
             for axes in pair:
@@ -71,12 +71,22 @@ def normal_section(ds: xr.Dataset, target: str | None = None) -> Figure:
     name = str(one["class"].item())
     half = len(families)
     both = drawing.add_subplot(grid[2, :half]), drawing.add_subplot(grid[2, half:])
-    _radii(both[0], one, f"class {short(name)}")
-    _radii(both[1], ds.isel(direction=0), "all classes")
+    counts = [
+        _radii(axes, part, words)
+        for axes, part, words in (
+            (both[0], one, f"class {short(name)}"),
+            (both[1], ds.isel(direction=0), "all classes"),
+        )
+    ]
     both[0].set_ylabel("share of points (%)")
     legend(both[0], 4, _section_legend(families))
     words = f"{title(ds)}: normal sections of the boundary of class {short(name)}, which is above"
-    return heading(both[0], words, line_doubt(one).of_step)
+    return note(
+        heading(both[0], words, line_doubt(one).of_step),
+        f"{counts[0]} points of the class, {counts[1]} of all classes",
+        "above: the point of median curvature; then all points, line: median, band: quartiles",
+        "grey: |s| up to which the model is within 20 % at that point",
+    )
 
 
 @figure("decision_plane", "prediction", "margin", "coordinate", "mark", "class_name")
@@ -105,13 +115,11 @@ def decision_plane(ds: xr.Dataset) -> Figure:
             if i == rows - 1:
                 axes.set_xlabel("to the boundary point")
     legend(axes, 4 if columns > 2 else 1, _plane_legend(ds))
-    words = f"axes in image units; contours: margin every {spacing:g} score units"
-    return heading(axes, f"{title(ds)}: decision regions", *_broken(words, columns))
-
-
-def _broken(words: str, columns: int) -> list[str]:
-    """The words in one line, or in two where the page is narrow."""
-    return [words] if columns > 1 else words.split("; ")
+    return note(
+        heading(axes, f"{title(ds)}: decision regions"),
+        f"{columns} images, axes in image units",
+        f"thin lines: margin, best minus second-best score, every {spacing:g} score units",
+    )
 
 
 def _leading(ds: xr.Dataset, family: int) -> xr.Dataset:
@@ -151,7 +159,7 @@ def _all_sections(axes: Axes, one: xr.Dataset, color: str) -> None:
     s = np.linspace(-reach, reach, 201)
     kappa = float(np.nanmedian(kappas))
     axes.plot(s, -kappa * s**2 / 2, color="black", linestyle=_DASHED, linewidth=0.9)
-    axes.set_title(f"n = {len(curves)}, median κ = {_number(kappa)}", fontsize=scaled(7))
+    axes.set_title(f"median κ = {_number(kappa)}")
 
 
 def _square(axes: Axes, one: xr.Dataset) -> float:
@@ -163,8 +171,8 @@ def _square(axes: Axes, one: xr.Dataset) -> float:
     return reach
 
 
-def _radii(axes: Axes, ds: xr.Dataset, name: str) -> None:
-    """Share of the points at which the model holds up to |s|."""
+def _radii(axes: Axes, ds: xr.Dataset, name: str) -> int:
+    """Share of the points at which the model holds up to |s|; returns how many points there are."""
     reach = float(ds["scale"].max())
     count = 0
     for i, family in enumerate(ds["family"].to_numpy()):
@@ -178,7 +186,8 @@ def _radii(axes: Axes, ds: xr.Dataset, name: str) -> None:
             color = FAMILY_COLORS[i % len(FAMILY_COLORS)]
             axes.stairs(share, steps, baseline=None, color=color, linestyle=dashes, linewidth=1.0)
     axes.set(xlim=(0, reach), ylim=(0, 103), xlabel="|s| (image units)")
-    axes.set_title(f"model within 20 % up to |s|: {name}, n = {count} points")
+    axes.set_title(f"model within 20 % up to |s|: {name}")
+    return count
 
 
 def _section_legend(families: NDArray[Any]) -> list[Any]:
@@ -191,7 +200,7 @@ def _section_legend(families: NDArray[Any]) -> list[Any]:
         *named,
         Line2D([], [], linestyle=_DASHED, label="above: model −κs²/2, κ from S", **thin),
         Line2D([], [], color=GREY, linewidth=0.6, label="osculating circle; single points"),
-        Patch(color=GREY, alpha=0.25, linewidth=0, label="within 20 %; quartiles"),
+        Patch(color=GREY, alpha=0.25, linewidth=0, label="model within 20 %"),
         Line2D([], [], linestyle=_DASHED, color=GREY, label="below: κ from H, not S"),
     ]
 
@@ -221,7 +230,7 @@ def _spacing(margins: NDArray[Any]) -> float:
 def _clean_image(axes: Axes, one: xr.Dataset) -> None:
     show_image(axes, one["image"].to_numpy())
     names = [_name(one, int(one[role])) for role in ("source", "target")]
-    axes.set_title(f"{names[0]} → {names[1]}, at {float(one['distance']):.2g}", fontsize=scaled(7))
+    axes.set_title(f"{names[0]} → {names[1]}\nat {float(one['distance']):.2g}")
 
 
 def _number(value: float) -> str:
@@ -292,7 +301,7 @@ def _curvature(axes: Axes, one: xr.Dataset) -> None:
     if np.isfinite(kappa):
         none = bool(is_no_eigenvector(np.array([float(one["second_residual"])])).any())
         words = f"κ = {_number(kappa)}" + (f", {NO_EIGENVECTOR}" if none else "")
-        axes.set_title(words, fontsize=scaled(6.5), pad=2)
+        axes.set_title(words, pad=2)
 
 
 def _plane_legend(ds: xr.Dataset) -> list[Any]:
