@@ -1,6 +1,5 @@
-"""Every experiment of the table in the processes of torchrun: started by test_pipeline_edges."""
+"""Every experiment of the table in one of several processes: forked by test_pipeline_edges."""
 
-import sys
 from pathlib import Path
 
 from small_runs import small_runner
@@ -10,7 +9,7 @@ from geomadv.pipeline import EXPERIMENTS
 from geomadv.results import shared
 
 
-def main(folder: Path) -> None:
+def run_what_is_missing(folder: Path) -> None:
     """Runs what is missing in the folder, the same in every process."""
     distributed.start()
     second, by_itself, parts = distributed.rank() == 1, shared.by_itself, [0]
@@ -28,7 +27,3 @@ def main(folder: Path) -> None:
         if second and parts[0] > before:
             print(f"shared {experiment.name}", flush=True)
     distributed.stop()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -4,6 +4,8 @@ All take flattened images; buffers are float64 and `dtype` casts them. Pairs hav
 [-f(x), f(x)] / 2, so that F_1 - F_0 = f: class 0 where f < 0.
 """
 
+import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
 from geomadv.images import load_images
-from geomadv.networks import load_network
+from geomadv.networks import ZOO, load_network, train
 
 WIDE = (-1e3, 1e3)
 SHAPE = (1, 2, 3)
@@ -254,3 +256,14 @@ def random_quadric(seed: int, n: int = 8) -> tuple[Classifier, Tensor, Tensor]:
     c = -float((((x @ a) * x).sum(1) / 2 + x @ b).max()) - 0.5
     nearest = np.stack([nearest_on_quadric(a.numpy(), b.numpy(), c, row) for row in x.numpy()])
     return quadric(a, b, c), x.reshape(n, *SHAPE), torch.from_numpy(nearest).reshape(n, *SHAPE)
+
+
+@functools.cache
+def quick_lenet(name: str) -> Classifier:
+    """A LeNet of the zoo after a fifteenth of an epoch in small batches: seconds, not a minute."""
+    spec = ZOO[name]
+    assert spec.recipe is not None
+    recipe = dataclasses.replace(spec.recipe, epochs=1, batch_size=32)
+    images = load_images(spec.dataset, split="train", limit=4000, progress=False)
+    module = train(dataclasses.replace(spec, recipe=recipe), False, images=images)
+    return Classifier(module, spec.input_shape, spec.mean, spec.std, name=name)

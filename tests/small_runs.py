@@ -16,7 +16,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "random_subspace_fooling": {
         "count": 40, "dimensions": [1, 4], "relative_norms": [0.4], "draws": 2,
     },
-    "curvature": {"classes": ["0", "3"], "count": 20, "pairs": 4, "hvp": "exact"},
+    "curvature": {"classes": ["0", "3"], "count": 20, "pairs": None, "hvp": "exact"},
     "score_curves": {"count": 30, "steps": 4, "draws": 20},
     "direction_sweep": {"count": 30, "steps": 3},
     "normal_section": {"count": 6, "steps": 3},

@@ -114,7 +114,7 @@ def together(processes, job, folder, *arguments):
     for process in started:
         process.start()
     for process in started:
-        process.join(60)
+        process.join(300)
         assert process.exitcode is not None
     said = [(folder / f"words-{rank}").read_text() for rank in range(processes)]
     return [process.exitcode for process in started], said

@@ -129,6 +129,26 @@ def test_published_files_fit_strictly(name: str, data_dir: Path) -> None:
     assert tensors_sha256(state) == spec.weights.sha256
 
 
+# Of every tenth image: how many are right, and the mean cross-entropy. Taken when the accuracy on
+# all of them was the stated one to 0.1 %; logits with an error of 1 % move the cross-entropy more
+# than the tolerance, rounding a hundred times less.
+EVERY_TENTH = {
+    "resnet20-cifar10": (92, 0.4221),
+    "resnet32-cifar10": (93, 0.5939),
+    "resnet56-cifar10": (92, 0.4296),
+    "nin-cifar10": (91, 0.3387),
+    "alexnet-cifar100": (49, 2.1384),
+    "mobilenet-imagenet": (83, 0.6548),
+    "mobilenet-v2-imagenet": (82, 0.5525),
+    "efficientnet-lite0-imagenet": (88, 0.6074),
+    "squeezenet-imagenet": (62, 1.4494),
+    "mnist-convsmall-robust-eps0.1": (978, 0.0669),
+    "mnist-convsmall-robust-eps0.3": (848, 0.7347),
+    "cifar10-convsmall-robust-linf8": (31, 1.9630),
+    "cifar10-convsmall-robust-l2-36": (65, 1.1084),
+}
+
+
 def first_images(spec: NetworkSpec, data: Path) -> ImageSet:
     if spec.dataset == "cifar100":  # in an order of its own, under a name of its own
         folder = data / "cifar100"
@@ -141,14 +161,22 @@ def first_images(spec: NetworkSpec, data: Path) -> ImageSet:
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_pretrained_accuracy(name: str, real_data: Path) -> None:
-    """Within 0.1 % of the accuracy stated with the files."""
     spec = ZOO[name]
-    assert spec.accuracy is not None
-    images = first_images(spec, real_data)
     net = load_network(name)
+    images = first_images(spec, real_data)
     assert net.class_names == images.class_names
-    # One image in a thousand may change sides by rounding; 1e-9 for the decimal fractions.
-    assert abs(accuracy(net, images) - spec.accuracy) <= 0.001 + 1e-9
+    tenth = images[::10]
+    with torch.no_grad():
+        logits = torch.cat([net(x) for x in tenth.images.split(50)]).double()
+    right = int((logits.argmax(1) == tenth.labels).sum())
+    expected, cross_entropy = EVERY_TENTH[name]
+    assert abs(right - expected) <= 1  # one may change sides by rounding
+    found = nn.functional.cross_entropy(logits, tenth.labels)
+    assert float(found) == pytest.approx(cross_entropy, abs=2e-4)
+    # A tenth drawn without replacement from images of the stated accuracy: four deviations.
+    assert spec.accuracy is not None
+    deviation = (0.9 * spec.accuracy * (1 - spec.accuracy) / len(tenth)) ** 0.5
+    assert abs(expected / len(tenth) - spec.accuracy) <= 4 * deviation
 
 
 def test_accuracy_is_weighted_by_images_not_by_batches() -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks_for_tests import quick_lenet
 
 from geomadv.errors import InputError
 from geomadv.images import ImageSet, load_images
 from geomadv.networks import ZOO, Recipe, accuracy, load_network, train
-from geomadv.networks.cache import cache_path, cached_metadata
+from geomadv.networks.cache import cache_path, cached_metadata, is_at_hand
 from geomadv.networks.training import _augment
 
 SHORT = dataclasses.replace(
@@ -60,9 +61,22 @@ def test_digits_accuracy(name: str, own_cache: Path) -> None:
     assert again.weights_sha256 == net.weights_sha256
 
 
-@pytest.mark.parametrize("name", ["lenet-mnist", "lenet-softplus-mnist"])
-def test_lenet_accuracy(name: str, real_data: Path) -> None:
-    """From the user's cache where it is there; a fresh training takes about a minute."""
+LENETS = ["lenet-mnist", "lenet-softplus-mnist"]
+
+
+@pytest.mark.parametrize("name", LENETS)
+@pytest.mark.usefixtures("real_data")
+def test_a_fifteenth_of_an_epoch_teaches_lenet_most_digits(name: str) -> None:
+    """125 steps on 4,000 images; 94 % on 1,000 images were seen, with a deviation of 0.75 %."""
+    net = quick_lenet(name)
+    assert accuracy(net, load_images("mnist", split="test", limit=1000)) >= 0.94 - 5 * 0.0075
+
+
+@pytest.mark.parametrize("name", LENETS)
+@pytest.mark.usefixtures("real_data")
+def test_lenet_accuracy(name: str) -> None:
+    if not is_at_hand(name):
+        pytest.skip(f"{name} is not trained yet: geomadv check --network {name} does it")
     net = load_network(name, progress=False)
     assert accuracy(net, load_images("mnist", split="test")) >= 0.985
 

@@ -15,15 +15,15 @@ import h5py
 import pytest
 import torch
 import xarray as xr
+from distributed_experiments import run_what_is_missing
 from small_runs import SMALL, small_runner
-from test_distributed import torchrun
+from test_distributed import together
 
 import geomadv as ga
 from geomadv.cli import main
 from geomadv.files.seals import seal
 from geomadv.pipeline import EXPERIMENTS, drawer
 
-WORKER = Path(__file__).with_name("distributed_experiments.py")
 RECIPES = Path(__file__).resolve().parent.parent / "analysis"
 
 NAMES = [experiment.name for experiment in EXPERIMENTS]
@@ -218,14 +218,16 @@ def test_processes_store_what_one_stores_to_the_bit(results, tmp_path, processes
     folder.mkdir()
     for name in {*NAMES} - computed:
         shutil.copy(results / "digits-cnn" / f"{name}.h5", folder)
-    done = torchrun(processes, WORKER, tmp_path)
-    assert done.returncode == 0, done.stderr
+    words = tmp_path / "words"
+    words.mkdir()
+    codes, said = together(processes, lambda _: run_what_is_missing(tmp_path), words)
+    assert codes == [0] * processes, said
     assert {path.name for path in folder.iterdir()} == {f"{name}.h5" for name in NAMES}
     for name in NAMES:
         assert_same_numbers(
             ga.load(folder / f"{name}.h5"), ga.load(results / "digits-cnn" / f"{name}.h5")
         )
-    check_who_worked(done.stdout.splitlines(), computed, processes)
+    check_who_worked("\n".join(said).splitlines(), computed, processes)
 
 
 def check_who_worked(lines: list[str], computed: set[str], processes: int):
