@@ -13,13 +13,26 @@ import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Files of minutes, first: the processes that share the files then end together.
-LONG = ("test_pipeline_edges", "test_experiments_curvature", "test_cli", "test_wheel")
+# Files of more than about 15 s of CPU, the dearest first. They come after all others: a fault shows
+# early, and the processes that share the files still end together.
+LONG = (
+    "test_pipeline_edges",
+    "test_experiments_curvature",
+    "test_docs",
+    "test_networks_architectures",
+    "test_experiments_parts",
+    "test_cli",
+    "test_distributed",
+    "test_experiments_planes",
+    "test_networks_training",
+    "test_wheel",
+    "test_boundary_region",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, the others in their order."""
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+    """Short files in their order, then the long ones."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else -1)
 
 
 @pytest.fixture(autouse=True)

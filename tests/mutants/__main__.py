@@ -1,0 +1,96 @@
+"""`make mutants`: puts the faults of the table in, one at a time; counts those that tests catch."""
+
+import argparse
+import contextlib
+import importlib
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from mutants.table import TABLE
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Of the tests of one fault; an endless loop is a fault that was noticed.
+SECONDS = 900
+# Imported once: what every run of tests needs, but geomadv.
+HEAVY = (
+    "torch",
+    "xarray",
+    "scipy.linalg",
+    "sklearn.svm",
+    "h5py",
+    "hypothesis",
+    "matplotlib.pyplot",
+)
+
+
+def run(copy: Path, files: list[str]) -> None:
+    """The exit status is pytest's; in a process of its own."""
+    os.chdir(copy)
+    os.environ["PYTHONPATH"] = str(copy)  # of the processes that tests start
+    sys.path.insert(0, str(copy))
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        os._exit(pytest.main(["-x", "-p", "no:cacheprovider", "-p", "no:xdist", *files]))
+
+
+def status(copy: Path, tests: str) -> int | None:
+    """Pytest's exit status, or None where the tests did not end."""
+    files = [f"tests/test_{name}.py" for name in tests.split()]
+    process = multiprocessing.get_context("fork").Process(target=run, args=(copy, files))
+    process.start()
+    process.join(SECONDS)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return None
+    return process.exitcode
+
+
+def survivors(copy: Path, name: str) -> tuple[int, list[str]]:
+    """How many faults of a file were tried, and those that no test noticed."""
+    tests, changes = TABLE[name]
+    if status(copy, tests) != 0:
+        raise SystemExit(f"{name}: its tests fail without any fault: {tests}")
+    path, found = copy / "geomadv" / name, []
+    source = path.read_text()
+    for old, new in changes.items():
+        path.write_text(source.replace(old, new))
+        caught = status(copy, tests) != 0
+        print("caught  " if caught else "SURVIVED", f"{name}: {old!r} -> {new!r}", flush=True)
+        found += [] if caught else [f"{name}: {old!r} -> {new!r}"]
+    path.write_text(source)
+    return len(changes), found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=[], help="files of geomadv, or their folders")
+    only = parser.parse_args().only
+    for module in HEAVY:
+        importlib.import_module(module)
+    # Files of bytecode do not tell sources of the same second and size apart.
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    tried, lived = 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "geomadv"
+        leave = shutil.ignore_patterns(".*", "__pycache__", "results", "site", "shared")
+        shutil.copytree(REPOSITORY, copy, ignore=leave)
+        for name in TABLE:
+            if not only or any(name.startswith(start) for start in only):
+                count, found = survivors(copy, name)
+                tried, lived = tried + count, lived + found
+    print(f"\n{tried - len(lived)} of {tried} faults caught")
+    print("\n".join(lived))
+    raise SystemExit(bool(lived))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""Faults put in by hand: a file of geomadv, the files of tests of which one must fail, the changes.
+
+A change is a text that stands once in the file, and what replaces it.
+"""
+
+TABLE: dict[str, tuple[str, dict[str, str]]] = {
+    "linalg/sign.py": (
+        "linalg_svd linalg_eigen",
+        {
+            "torch.where(decisive < 0, -directions, directions)": "directions",
+            "np.where(decisive_array < 0, -directions, directions)": "directions",
+            "np.abs(directions).argmax(axis=0)": "directions.argmax(axis=0)",
+        },
+    ),
+    "linalg/svd.py": (
+        "linalg_svd",
+        {
+            "int((held < share).sum()) + 1": "int((held <= share).sum()) + 1",
+            "held = held / held[-1]": "pass",
+            "share > held[-1]": "share >= held[-1]",
+            "torch.special.entr(share).sum().exp()": "torch.special.entr(share).sum()",
+            'self._full_spectrum("participation_ratio") ** 4': (
+                'self._full_spectrum("participation_ratio") ** 2'
+            ),
+            "(values**2).cumsum(0)": "values.cumsum(0)",
+            "return min(self.rank, n, d)": "return min(self.rank, d)",
+            "if not 1 <= rank <= min(n, d):": "if not 1 <= rank <= max(n, d):",
+            'return "covariance" if d <= n else "gram"': 'return "covariance" if d > n else "gram"',
+            "self.reader.skip_rows(matrix.diagonal())": "pass",
+            "directions = orthonormalised(np.concatenate(image).astype(np.float64) @ rotation)": (
+                "directions = np.concatenate(image).astype(np.float64) @ rotation"
+            ),
+            "float(min(quotient, np.sqrt(residual)) + rounding)": "float(rounding)",
+            "skipped=self.reader.shape[0] - self.reader.count": "skipped=0",
+            "np.sqrt(np.maximum(eigenvalues, 0.0))": "np.maximum(eigenvalues, 0.0)",
+        },
+    ),
+    "linalg/eigen.py": (
+        "linalg_eigen linalg_checkpoint",
+        {
+            "np.arange(size - 1, size - 1 - self.k, -1)": "np.arange(size - self.k, size)",
+            "bottom = np.arange(self.k - 1, -1, -1)": "bottom = np.arange(self.k)",
+            'return 2 * self.k if self.which == "both" else self.k': "return self.k",
+            "matrix @ vectors[:, part] - vectors[:, part] * values[part]": (
+                "0.0 * vectors[:, part] * values[part]"
+            ),
+            "eigh((matrix + matrix.T) / 2": "eigh((matrix + matrix) / 2",
+            "scale = float(np.abs(values).max())": "scale = float(values.max())",
+            "relative(float(np.linalg.norm(matrix)), 2 * total)": (
+                "relative(float(np.linalg.norm(matrix)), total)"
+            ),
+            "ritz = self._search(bar)": "pass",
+            "(ritz.residuals[positions] <= self.wanted.tolerance * ritz.scale).all()": (
+                "(ritz.residuals[positions] <= 100 * self.wanted.tolerance * ritz.scale).all()"
+            ),
+            "np.maximum(self.wanted.tolerance * ritz.scale, inside)": (
+                "np.maximum(100 * self.wanted.tolerance * ritz.scale, inside)"
+            ),
+            "return min(max_products, dimension)": "return dimension",
+        },
+    ),
+    "linalg/pairs.py": (
+        "linalg_eigen curvature_principal",
+        {
+            "converged=torch.from_numpy(residuals <= tolerance)": (
+                "converged=torch.from_numpy(residuals <= 100 * tolerance)"
+            ),
+            "norms = np.linalg.norm(image - values * directions, axis=0)": (
+                "norms = np.linalg.norm(image, axis=0)"
+            ),
+            "float(np.abs(values).max()),": "float(np.abs(values).min()),",
+            "pairs.products + counted.products": "pairs.products",
+        },
+    ),
+    "linalg/slq.py": (
+        "linalg_slq",
+        {
+            "return nodes, vectors[0] ** 2": "return nodes, np.abs(vectors[0])",
+            "for _ in range(2):": "for _ in range(0):",
+            "curve[:] = shares @ kernel / (width * np.sqrt(2 * np.pi))": (
+                "curve[:] = shares @ kernel / (width * np.sqrt(np.pi))"
+            ),
+            "values.std(ddof=1) / np.sqrt(probes)": "values.std(ddof=1)",
+            "if not 0 <= power < 2 * steps:": "if not 0 <= power <= 2 * steps:",
+        },
+    ),
+    "linalg/doubt.py": (
+        "curvature_doubt",
+        {
+            "return self.no_eigenvector > 0.5": "return self.no_eigenvector > 0.0",
+            "max(steps, default=math.nan)": "min(steps, default=math.nan)",
+            "return coherence < _LEAST_COHERENCE": "return coherence > _LEAST_COHERENCE",
+            "float(np.abs(quadratics).mean(axis=0).max())": (
+                "float(np.abs(quadratics.mean(axis=0)).max())"
+            ),
+        },
+    ),
+    "boundary/segment.py": (
+        "segment boundary",
+        {
+            "crossed = (f_low <= 0) & (f_high >= 0)": "crossed = (f_low <= 0) & (f_high > 0)",
+            "at_start = crossed & (f_low == 0)": "at_start = crossed & (f_low > 0)",
+            "if evaluation % 3 == 2 else": "if evaluation % 3 == 5 else",
+            "side[active] == now, 0.5, 1.0": "side[active] == now, 1.0, 1.0",
+            "t = torch.where((t > a) & (t < b), t, middle)": "pass",
+            "(f_best[active].abs() > tolerance[active])": (
+                "(f_best[active].abs() > 100 * tolerance[active])"
+            ),
+        },
+    ),
+    "boundary/nearest.py": (
+        "nearest boundary",
+        {
+            "better = crosses & (length < self.length)": "better = crosses",
+            "self.length = torch.where(better, length, self.length)": "pass",
+            "ahead = margin < 0": "ahead = margin <= 0",
+            "best.offer(boxed.delta, boxed.length.isfinite())": "pass",
+            "best.length.isinf() | (_FAR * shorter < length)": "best.length.isinf()",
+            "blind = (slope == 0) & best.length.isinf()": "blind = slope < 0",
+        },
+    ),
+    "perturbations/balls.py": (
+        "universal fgsm_saliency",
+        {
+            "return v if norm <= radius else v * (radius / norm)": "return v * (radius / norm)",
+            "return v.clamp(-radius, radius)": "return v.clamp(max=radius)",
+            "if p not in (2, math.inf):": "if p not in (1, 2, math.inf):",
+            "if not 0 < radius < math.inf:": "if not 0 <= radius < math.inf:",
+        },
+    ),
+    "perturbations/fgsm.py": (
+        "fgsm_saliency",
+        {
+            "delta = epsilon * torch.cat(signs)": "delta = -epsilon * torch.cat(signs)",
+            "delta = adversarial - x": "pass",
+            "predicted if chosen is None else chosen[i : i + size]": "predicted",
+            "labels_at(net, adversarial, size)": "labels_at(net, x, size)",
+        },
+    ),
+    "perturbations/fooling.py": (
+        "non_finite_scores universal",
+        {
+            "(labels != clean) & ~lost(labels)": "labels != clean",
+            "torch.where(scores.isfinite().all(1), scores.argmax(1), NO_LABEL)": "scores.argmax(1)",
+            "first = start + int(missing.nonzero()[0])": "first = int(missing.nonzero()[0])",
+        },
+    ),
+    "perturbations/universal_pass.py": (
+        "universal",
+        {
+            "rank.argsort(descending=True,": "rank.argsort(descending=False,",
+            "rank = frequency * problem.net.num_classes + labels": "rank = frequency",
+            "v = problem.project(v + steps[0])": "v = v + steps[0]",
+            "if merits and max(merits) >= merit:": "if merits:",
+            "max(merits) >= merit": "max(merits) > merit + 1e9",
+            "[problem.project(v + sums[count - 1]) for count in counts]": (
+                "[v + sums[count - 1] for count in counts]"
+            ),
+            "found.append(ahead[places[~lost(labels[places])]])": "found.append(ahead[places])",
+        },
+    ),
+    "perturbations/rivals.py": (
+        "deepfool deepfool_every_rival",
+        {
+            "self._predicted(index).argmin(1)": "self._predicted(index).argmax(1)",
+            "<= _MARGIN * self.nearest[index, None]": "<= 0 * self.nearest[index, None]",
+            "_MARGIN = 2.5": "_MARGIN = 1.0",
+            "_SPREAD = 2.5": "_SPREAD = 1e9",
+            "_CHANGE = 1.5": "_CHANGE = 1e9",
+            "_LONG = 4": "_LONG = 10**6",
+            "nearer = least < self.nearest[index]": "nearer = least <= self.nearest[index] + 1e9",
+            "~(change <= _CHANGE)": "(change > _CHANGE)",
+        },
+    ),
+    "perturbations/walk.py": (
+        "deepfool deepfool_outcomes",
+        {
+            "(1 + self.search.overshoot) * flat": "flat",
+            "point.clamp(*self.net.bounds) if self.search.clip else point": "point",
+            "self.iterations[index] += 1": "self.iterations[index] += 2",
+            "cotangent[row, near] = -1": "cotangent[row, near] = 0",
+            "there = self.label == self.boundary.target": "there = self.label != self.source",
+            "w.sign(), unit_rows(w, order=1)[1]": "w.sign(), unit_rows(w)[1]",
+            "others.topk(count, dim=1).indices": "others.topk(count, dim=1, largest=False).indices",
+            "self.total[index[~finite]] = before[~finite]": "pass",
+        },
+    ),
+    "claims/measures.py": (
+        "claims",
+        {
+            "(weights @ np.where(known, flat, 0)) / (weights @ known)": (
+                "(weights @ np.where(known, flat, 0)) / weights.sum(1)[:, None]"
+            ),
+            "hit = curves >= levels[:, None]": "hit = curves > levels[:, None]",
+            "if not np.quantile(np.nan_to_num(excess[1:], nan=-1.0), 0.025, method=": (
+                "if not np.quantile(np.nan_to_num(excess[1:], nan=-1.0), 0.975, method="
+            ),
+            "mean(weights, by_image) + mean(draws, by_draw) - by_draw.mean(0)": (
+                "mean(weights, by_image) + 0 * mean(draws, by_draw)"
+            ),
+        },
+    ),
+    "claims/directions.py": (
+        "claims",
+        {
+            "rows = rows.min(2)": "rows = rows.max(2)",
+            "np.max(others, axis=0)": "np.min(others, axis=0)",
+            "isel(scale=[0, -1])": "isel(scale=[0, 0])",
+            "moved = (ends == target) if enters else (ends != target)": "moved = ends == target",
+            'isel(scale=(ds["scale"] != 0).to_numpy())': 'isel(scale=(ds["scale"] > 0).to_numpy())',
+        },
+    ),
+    "claims/claim.py": (
+        "claims",
+        {
+            "if ends[0] >= least:": "if ends[1] >= least:",
+            "effect / null if claim.contrast": "null / effect if claim.contrast",
+            '(low, high) if claim.relation == ">=" else (-high, -low)': "(low, high)",
+            'low = -math.inf if found.bound == "at most" else low': "pass",
+            "hits + 0.5, count - hits + 0.5": "hits + 0.5, count + 0.5",
+        },
+    ),
+    "claims/subspaces.py": (
+        "claims",
+        {
+            "_ENOUGH = 0.95": "_ENOUGH = 0.9",
+            "last = min(size[-1] for size, _ in each)": "last = max(size[-1] for size, _ in each)",
+            '(pair["converged"] == 1).all("family")': '(pair["converged"] == 1).any("family")',
+            "self._number % draws": "self._number * 0",
+        },
+    ),
+    "claims/universal.py": (
+        "claims",
+        {
+            "squares = (weights**2).sum(1)": "squares = 0 * weights.sum(1)",
+            "size[few].argmax()": "size[few].argmin()",
+            "others = ~np.eye(excess.shape[1], dtype=bool)": (
+                "others = np.ones((excess.shape[1],) * 2, dtype=bool)"
+            ),
+            '(ds["label"] != ds["prediction"]) & (ds["label"] >= 0)\n        weights': (
+                '(ds["label"] != ds["prediction"])\n        weights'
+            ),
+        },
+    ),
+    "curvature/operators.py": (
+        "curvature_operators",
+        {
+            "scales = 1 / lengths": "scales = lengths",
+            "norms.square()": "norms",
+            "return (rows / safe[:, None])": "return rows",
+            "self.step / distance": "self.step * distance",
+            "matrix = (self.products_sum(identity) / self.points_used)": (
+                "matrix = self.products_sum(identity)"
+            ),
+            'return self.kind != "finite-difference"': "return True",
+        },
+    ),
+    "curvature/shared.py": (
+        "distributed",
+        {
+            "total = self._answer(block)": "total = self._answer(block) / 2",
+            "if error is not None:": "if False:",
+        },
+    ),
+    "experiments/principal/uncertainty.py": (
+        "experiments_curvature",
+        {
+            "order[n // 2 :].sort()": "order[n // 2 - 1 :].sort()",
+            "means = counts @ values / n": "means = counts @ values / (n - 1)",
+            "two.leading(d)": "one.leading(d)",
+        },
+    ),
+    "experiments/subspaces/subspace_accuracy.py": (
+        "experiments_subspaces",
+        {
+            "(x - centre).flatten(1) @ basis.T": "x.flatten(1) @ basis.T",
+            "new = slice(before or 0, end)": "new = slice(0, end)",
+            "np.sqrt(accuracy * (1 - accuracy) / counts[:, None, None])": (
+                "np.sqrt(accuracy * (1 - accuracy))"
+            ),
+        },
+    ),
+    "results/identity.py": (
+        "results results_store",
+        {
+            "if key != BEHAVIOUR": "if True",
+            "<= 1e-4 * np.abs(old)": "<= 1e-1 * np.abs(old)",
+            "elif before != after and not": "elif before is not after and not",
+        },
+    ),
+    "results/parts.py": (
+        "results_store results_damage results_kills",
+        {
+            "if digest != content[-_DIGEST_SIZE:].tobytes():": "if False:",
+            "start = end": "pass",
+        },
+    ),
+    "results/reuse.py": (
+        "results_store results_kills",
+        {
+            "if changed and refresh:": "if refresh:",
+            "    tidy(path, identity)\n": "",
+        },
+    ),
+    "results/workarea.py": (
+        "results_store results_kills results_workarea",
+        {
+            "if changed or not found or (assembled and overwrite):": "if changed or not found:",
+            "            _remove_temporary(self.folder)\n": "            pass\n",
+            "if done or old:": "if old:",
+        },
+    ),
+    "files/writing.py": (
+        "results_store files_kinds results_kills",
+        {
+            "os.fsync(file.fileno())\n            os.replace": "pass\n            os.replace",
+            "            _flush_names(path.parent)\n": "",
+            "                file.check()\n": "",
+            "if free < needed_bytes:": "if free < 0:",
+        },
+    ),
+    "files/seals.py": (
+        "results_damage",
+        {
+            "return found.digest() == end[len(_MARK) :]": "return True",
+            "file.write(_MARK + found.digest())": "pass",
+        },
+    ),
+    "files/locking.py": (
+        "files_locking",
+        {
+            "(self._folder / LOCK).unlink(missing_ok=True)": "pass",
+            "self._held = False": "pass",
+        },
+    ),
+}
