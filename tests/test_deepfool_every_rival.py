@@ -15,6 +15,7 @@ from torch import Tensor
 from geomadv import load_images, load_network
 from geomadv.linalg import Subspace
 from geomadv.perturbations import deepfool
+from geomadv.perturbations.rivals import Rivals
 
 D = math.prod(SHAPE)
 
@@ -148,3 +149,17 @@ def test_robust_network_agrees_with_a_plain_walk(real_data):
     plain = np.array([float(plain_walk(net.scores, image)[0].norm()) for image in x])
     # Images are walked one at a time here: long walks may differ as above.
     assert np.sum(np.abs(norms / plain - 1) > 1e-2) <= 1
+
+
+@pytest.mark.parametrize(("times", "looked_at"), [(1.0, True), (2.4, True), (2.6, False)])
+def test_a_rival_is_skipped_beyond_two_and_a_half_times_the_nearest(times, looked_at):
+    """Gradients of length 1: the predicted distances are the gaps."""
+    like, image = torch.zeros(1, dtype=torch.float64), torch.tensor([0])
+    rivals = Rivals(torch.tensor([[3, 1]]), like, prune=True)
+    rivals.norms[:] = 1.0
+    rivals.begin(image, torch.tensor([[1.0, times]], dtype=torch.float64), step=2)
+    assert rivals.wanted.tolist() == [[True, False]]
+    one = torch.ones(1, dtype=torch.float64)
+    rivals.measured(image, torch.tensor([0]), torch.tensor([0]), one, one)
+    assert rivals.reconsider(image).tolist() == ([0] if looked_at else [])
+    assert rivals.wanted.tolist() == [[False, looked_at]]

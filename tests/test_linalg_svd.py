@@ -80,6 +80,13 @@ def test_derived_dimensions_of_equal_values(method):
     assert svd.spectrum.shape == (20,)
 
 
+def test_directions_that_hold_a_share_exactly_are_enough():
+    """Of four equal values, two hold a half: sums of whole numbers have no rounding."""
+    svd = normal_svd(np.eye(4), rank=4)
+    shares = {0.25: 1, 0.5: 2, 0.5 + 1e-9: 3, 0.75: 3, 1.0: 4}
+    assert svd.energy_dimensions(tuple(shares)) == shares
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_rank_deficient_rows_still_give_orthonormal_directions(method):
     rows, right = planted(30, 50, np.array([3.0, 2.0, 1.0]))

@@ -1,6 +1,8 @@
 """The nearest boundary point: exact distances on quadrics and linear classifiers."""
 
 import itertools
+from dataclasses import replace
+from types import SimpleNamespace
 
 import networks_for_tests as nets
 import numpy as np
@@ -13,6 +15,7 @@ from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from geomadv.boundary import boundary_points
+from geomadv.boundary import points as points_module
 from geomadv.boundary.nearest import nearest_crossing
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
@@ -303,3 +306,24 @@ def _into(weight: Tensor, bias: Tensor, target: Tensor, x: Tensor) -> Tensor:
 
 def margin_of(net: Classifier, x: Tensor) -> Tensor:
     return net.scores(x)[:, 1] - net.scores(x)[:, 0]
+
+
+@pytest.mark.parametrize("refined_is_one", [True, False])
+def test_a_polished_point_that_is_farther_replaces_only_what_is_no_boundary_point(
+    monkeypatch, refined_is_one
+):
+    net = nets.sphere(2.0)
+    found = boundary_points(net, 0.3 * gaussian(3, *net.input_shape))
+    assert found.converged.all()
+    farther = replace(found, distance=2 * found.distance)
+    refined = replace(found, converged=torch.full((3,), refined_is_one))
+    monkeypatch.setattr(points_module, "nearest_crossing", lambda *_: None)
+    monkeypatch.setattr(points_module._Piece, "refined", lambda _: refined)
+    monkeypatch.setattr(points_module._Piece, "_crossing", lambda *_: farther)
+    piece = object.__new__(points_module._Piece)
+    piece.net, piece.x, piece.boundary = net, None, None
+    piece.walk = SimpleNamespace(delta=None)
+    chosen = piece.nearest(10)
+    expected = found if refined_is_one else farther
+    assert torch.equal(chosen.distance, expected.distance)
+    assert chosen.converged.all()

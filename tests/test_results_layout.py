@@ -1,7 +1,8 @@
 """Files of released layouts stay readable.
 
-Each file in tests/archive/ was made by ``python tests/test_results_layout.py`` with the version in
-its name; a new layout gets a further file beside them, and these are never made anew.
+Each file ``results-*`` in tests/archive/ was made by ``python tests/test_results_layout.py`` with
+the version in its name, each ``normal_svd-*`` by that version's command, from 40 normals of
+digits-cnn; a new layout gets further files beside them, and these are never made anew.
 """
 
 import json
@@ -17,6 +18,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from test_results_store import assert_same, datasets
 
+from geomadv import plotting
+from geomadv.cli import main
 from geomadv.results import Store, load, provenance
 from geomadv.results.reading import read_netcdf
 
@@ -65,6 +68,29 @@ def test_every_released_layout_is_read(version: str) -> None:
     assert list(ds["class"].values) == ["zero", "one"]
     assert (ds.attrs["experiment"], ds.attrs["seed"], ds.attrs["complete"]) == ("boundary", 5, 1)
     assert json.loads(ds.attrs["config"]) == CONFIG
+
+
+@pytest.mark.parametrize("version", RELEASED)
+def test_a_result_of_every_released_layout_opens_verifies_and_draws(
+    version: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = ARCHIVE / f"normal_svd-{version}.h5"
+    ds = load(path)
+    assert (ds.attrs["geomadv_version"], ds.attrs["experiment"]) == (version, "normal_svd")
+    assert main(["verify", str(path)]) == 0
+    sealed = "no checksum" if version == "0.1.0" else "as it was written"
+    assert sealed in capsys.readouterr().out
+    axes = plotting.normal_spectrum(ds).axes[0]
+    drawn = [np.asarray(line.get_ydata()) for line in axes.get_lines()]
+    assert any(np.array_equal(y, ds["spectrum"]) for y in drawn if len(y) == 40)
+    pictures = [a.get_images() for a in plotting.leading_directions(ds).axes]
+    assert sum(map(len, pictures)) == ds.sizes["rank"]
+
+
+def test_every_released_layout_holds_the_same_numbers() -> None:
+    old, new = (load(ARCHIVE / f"normal_svd-{version}.h5") for version in RELEASED)
+    for name in ("spectrum", "direction", "baseline"):
+        np.testing.assert_allclose(old[name], new[name], atol=1e-4)
 
 
 def test_the_present_layout_is_the_last_archived_one(tmp_path: Path) -> None:

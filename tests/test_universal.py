@@ -2,6 +2,7 @@
 
 import math
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import networks_for_tests as nets
 import numpy as np
@@ -21,6 +22,7 @@ from geomadv import (
 )
 from geomadv.linalg import uniform_directions
 from geomadv.perturbations.balls import ball_norm, project_ball
+from geomadv.perturbations.universal_pass import _path
 from geomadv.results import Store
 
 D = 6
@@ -297,3 +299,14 @@ def test_bad_input(change, message):
     arguments = {"images": images(4), "radius": 1.0, **change}
     with pytest.raises(InputError, match=message):
         universal_perturbation(nets.perceptron(), **arguments)
+
+
+def test_steps_to_the_most_frequent_label_come_first_and_equally_frequent_ones_stay_together():
+    """The path after 1, 4 and all steps, where each step is a digit of one number."""
+    net = SimpleNamespace(num_classes=5)
+    problem = SimpleNamespace(net=net, project=lambda v: v)
+    labels = torch.tensor([1, 4, 2, 4, 2, 4, 2])
+    steps = (10.0 ** torch.arange(7, dtype=torch.float64)).reshape(-1, 1, 1, 1)
+    counts, points = _path(problem, torch.zeros(1, 1, 1, dtype=torch.float64), steps, labels)
+    assert counts == [1, 4, 7]
+    assert [int(p) for p in points] == [10, 101010 + 100, 1111111]

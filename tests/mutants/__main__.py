@@ -1,7 +1,6 @@
 """`make mutants`: puts the faults of the table in, one at a time; counts those that tests catch."""
 
 import argparse
-import contextlib
 import importlib
 import multiprocessing
 import os
@@ -34,10 +33,10 @@ def run(copy: Path, files: list[str]) -> None:
     os.chdir(copy)
     os.environ["PYTHONPATH"] = str(copy)  # of the processes that tests start
     sys.path.insert(0, str(copy))
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-        os._exit(pytest.main(["-x", "-p", "no:cacheprovider", "-p", "no:xdist", *files]))
+    with (copy.parent / "said").open("w") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+    os._exit(pytest.main(["-x", "-p", "no:cacheprovider", "-p", "no:xdist", *files]))
 
 
 def status(copy: Path, tests: str) -> int | None:
@@ -57,7 +56,8 @@ def survivors(copy: Path, name: str) -> tuple[int, list[str]]:
     """How many faults of a file were tried, and those that no test noticed."""
     tests, changes = TABLE[name]
     if status(copy, tests) != 0:
-        raise SystemExit(f"{name}: its tests fail without any fault: {tests}")
+        said = (copy.parent / "said").read_text()
+        raise SystemExit(f"{said}\n{name}: its tests fail without any fault: {tests}")
     path, found = copy / "geomadv" / name, []
     source = path.read_text()
     for old, new in changes.items():
@@ -81,8 +81,11 @@ def main() -> None:
     tried, lived = 0, []
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "geomadv"
-        leave = shutil.ignore_patterns(".*", "__pycache__", "results", "site", "shared")
-        shutil.copytree(REPOSITORY, copy, ignore=leave)
+        for kept in ("geomadv", "tests", "analysis", "figures", "pyproject.toml", "README.md"):
+            source = REPOSITORY / kept
+            make = shutil.copytree if source.is_dir() else shutil.copyfile
+            copy.mkdir(exist_ok=True)
+            make(source, copy / kept)
         for name in TABLE:
             if not only or any(name.startswith(start) for start in only):
                 count, found = survivors(copy, name)

@@ -119,6 +119,18 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
             "blind = (slope == 0) & best.length.isinf()": "blind = slope < 0",
         },
     ),
+    "boundary/points.py": (
+        "boundary nearest",
+        {
+            "(polished.distance < refined.distance) | ~refined.converged": (
+                "polished.distance < refined.distance"
+            ),
+            "polished.converged & nearer": "polished.converged",
+            "converged &= f.abs() <= torch.maximum(self.tolerance, rounding)": "pass",
+            "normals[~converged] = torch.nan": "pass",
+            "(norm > 0) & norm.isfinite() & (source != far)": "norm.isfinite()",
+        },
+    ),
     "perturbations/balls.py": (
         "universal fgsm_saliency",
         {
@@ -311,7 +323,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "files/writing.py": (
-        "results_store files_kinds results_kills",
+        "files_writing results_store files_kinds results_kills",
         {
             "os.fsync(file.fileno())\n            os.replace": "pass\n            os.replace",
             "            _flush_names(path.parent)\n": "",
