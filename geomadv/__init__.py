@@ -36,7 +36,7 @@ _MODULES = {
     ),
     "geomadv.pipeline": ("Comparison", "Experiment", "compare", "reproduce", "run"),
     "geomadv.pipeline.report": ("Report", "report"),
-    "geomadv.results": ("load", "save"),
+    "geomadv.results": ("export_perturbation", "load", "save", "to_dataframe"),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 _ROOMS = ("claims", "experiments", "pipeline", "plotting", "results")
@@ -84,8 +84,10 @@ if TYPE_CHECKING:
     from geomadv.pipeline import run as run
     from geomadv.pipeline.report import Report as Report
     from geomadv.pipeline.report import report as report
+    from geomadv.results import export_perturbation as export_perturbation
     from geomadv.results import load as load
     from geomadv.results import save as save
+    from geomadv.results import to_dataframe as to_dataframe
 
 
 def __getattr__(name: str) -> Any:
