@@ -23,7 +23,7 @@ _MODULES = {
     "geomadv.errors": ("InputError",),
     "geomadv.images": ("ImageSet", "list_images", "load_images"),
     "geomadv.linalg": ("NormalSVD", "Subspace", "normal_svd"),
-    "geomadv.networks": ("accuracy", "list_networks", "load_network"),
+    "geomadv.networks": ("accuracy", "list_networks", "load_network", "wrap"),
     "geomadv.perturbations": (
         "DeepFoolResult",
         "DeepFoolSettings",
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from geomadv.networks import accuracy as accuracy
     from geomadv.networks import list_networks as list_networks
     from geomadv.networks import load_network as load_network
+    from geomadv.networks import wrap as wrap
     from geomadv.perturbations import DeepFoolResult as DeepFoolResult
     from geomadv.perturbations import DeepFoolSettings as DeepFoolSettings
     from geomadv.perturbations import Perturbations as Perturbations
