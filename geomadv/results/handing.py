@@ -69,7 +69,7 @@ def to_dataframe(
     if dims:
         frame = table.to_dataframe(dim_order=dims).reset_index()
     else:
-        frame = pd.DataFrame({name: [value.item()] for name, value in table.variables.items()})
+        frame = pd.DataFrame({str(name): [v.to_numpy()[()]] for name, v in table.variables.items()})
     if class_names is None and "class_name" in ds:
         class_names = [str(name) for name in ds["class_name"].to_numpy()]
     for name in [n for n in chosen if class_names is not None and _is_class(ds[n])]:
