@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup paper figures test faults mutants lint types format bench bench-gpu lock docs gallery clean
+.PHONY: help setup paper figures test faults mutants lint types format bench bench-gpu lock lowest dist docs gallery clean
 
 help:  ## print these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -72,6 +72,27 @@ gallery: $(READY)  ## make the pictures of the documentation anew (MNIST: GEOMAD
 	$(BIN)/python docs/gallery.py $(RESULTS)/digits-cnn $(RESULTS)/quick/lenet-mnist \
 		$(RESULTS)/quick/mnist-convsmall-robust-eps0.1
 
+# Tests that touch every dependency, in some minutes.
+FAST := $(addprefix tests/test_,results.py results_store.py results_rows.py results_handing.py plotting.py cli.py \
+	deepfool.py boundary.py classifier.py linalg_svd.py linalg_eigen.py images.py images_formats.py claims.py \
+	schemas.py doors.py curvature_principal.py)
+
+lowest:  ## run fast tests with the lowest versions that pyproject.toml admits
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], \
+		sep='\n')" | sed 's/>=/==/' > $(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet --constraint $(VENV)-lowest/lowest.txt \
+		. pytest pytest-timeout hypothesis
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest $(FAST)
+
+dist: $(READY)  ## build wheel and sdist twice in dist/, compare them, check what they say of themselves
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet twine
+	set -e; for folder in dist dist/again; do $(BIN)/python -m hatchling build --directory $$folder; done
+	set -e; for file in dist/geomadv-*; do cmp $$file dist/again/$$(basename $$file); done
+	rm -r dist/again
+	$(BIN)/python -m twine check --strict dist/*
+
 lock: $(READY)  ## pin what the environment holds now
 	( sed -n '/^#/p' requirements.lock; \
 	  $(BIN)/python -m pip freeze --exclude geomadv --exclude-editable | sed 's/+cpu//' \
@@ -79,4 +100,4 @@ lock: $(READY)  ## pin what the environment holds now
 	mv lock.tmp requirements.lock
 
 clean:  ## remove the virtual environment and caches, not the results
-	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest site dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

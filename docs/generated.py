@@ -50,6 +50,7 @@ def pages() -> dict[str, str]:
         "commands.md": _commands(),
         "claims.md": _claims(),
         "gallery.md": _gallery(),
+        "explore.md": _notebook(DOCS / "explore.ipynb"),
     }
     made |= {f"reference/{room}.md": _room(room) for room in ("index", *_ROOMS)}
     return made | {f"experiments/{e.name}.md": _experiment(e) for e in EXPERIMENTS}
@@ -67,6 +68,20 @@ def navigation() -> dict[str, list[Any]]:
             *({f"geomadv.{room}": f"reference/{room}.md"} for room in _ROOMS),
         ],
     }
+
+
+def _notebook(path: Path) -> str:
+    """The cells of a notebook as a page: text as it stands, code in blocks."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    parts = [
+        text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+        for cell in cells
+        for text in ["".join(cell["source"])]
+    ]
+    here = (
+        f"This page is a notebook: [{path.name}]({path.name}). Its outputs are made where it runs."
+    )
+    return "\n\n".join([parts[0], here, *parts[1:]]) + "\n"
 
 
 # Experiments

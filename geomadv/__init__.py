@@ -23,7 +23,7 @@ _MODULES = {
     "geomadv.errors": ("InputError",),
     "geomadv.images": ("ImageSet", "list_images", "load_images"),
     "geomadv.linalg": ("NormalSVD", "Subspace", "normal_svd"),
-    "geomadv.networks": ("accuracy", "list_networks", "load_network"),
+    "geomadv.networks": ("accuracy", "list_networks", "load_network", "wrap"),
     "geomadv.perturbations": (
         "DeepFoolResult",
         "DeepFoolSettings",
@@ -36,7 +36,7 @@ _MODULES = {
     ),
     "geomadv.pipeline": ("Comparison", "Experiment", "compare", "reproduce", "run"),
     "geomadv.pipeline.report": ("Report", "report"),
-    "geomadv.results": ("load", "save"),
+    "geomadv.results": ("export_perturbation", "load", "save", "to_dataframe"),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 _ROOMS = ("claims", "experiments", "pipeline", "plotting", "results")
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from geomadv.networks import accuracy as accuracy
     from geomadv.networks import list_networks as list_networks
     from geomadv.networks import load_network as load_network
+    from geomadv.networks import wrap as wrap
     from geomadv.perturbations import DeepFoolResult as DeepFoolResult
     from geomadv.perturbations import DeepFoolSettings as DeepFoolSettings
     from geomadv.perturbations import Perturbations as Perturbations
@@ -84,8 +85,10 @@ if TYPE_CHECKING:
     from geomadv.pipeline import run as run
     from geomadv.pipeline.report import Report as Report
     from geomadv.pipeline.report import report as report
+    from geomadv.results import export_perturbation as export_perturbation
     from geomadv.results import load as load
     from geomadv.results import save as save
+    from geomadv.results import to_dataframe as to_dataframe
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 # Command -> function of geomadv.pipeline.commands, and what it does.
 COMMANDS = {
+    "demo": ("demo", "all of it on a digit classifier that comes along, to a report; no data"),
     "check": ("check", "what a run would work on: network, images, accuracy, effort; nothing runs"),
     "plan": ("plan", "what experiments would cost: passes, time, memory, disk; nothing runs"),
     "run": ("run", "run experiments of a network; what they start from runs first"),

@@ -1,12 +1,16 @@
 """Progress bars, which move on a terminal and in notebooks; in a log file, a line a minute."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Any
 
 import tqdm as standard
-import tqdm.auto as automatic
+
+with warnings.catch_warnings():  # a notebook without ipywidgets gets the bars of a terminal
+    warnings.simplefilter("ignore")
+    import tqdm.auto as automatic
 
 # Seconds between two lines of a log file; what is done sooner writes none.
 _LOG_INTERVAL = 60.0

@@ -16,7 +16,7 @@ from PIL import Image
 
 from geomadv.cli import COMMANDS, main
 from geomadv.pipeline import EXPERIMENTS
-from geomadv.pipeline import commands as pipeline_commands
+from geomadv.pipeline import flags as pipeline_flags
 
 DOCS = REPOSITORY / "docs"
 
@@ -202,7 +202,7 @@ def understood(folder, monkeypatch):
 
     def run(words):
         monkeypatch.setattr(tyro, "cli", stop)
-        monkeypatch.setattr(pipeline_commands, "EXPERIMENTS", named(words))
+        monkeypatch.setattr(pipeline_flags, "EXPERIMENTS", named(words))
         try:
             return main(words) == 0
         except Parsed:

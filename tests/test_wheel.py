@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+
+import geomadv as ga
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -55,3 +58,18 @@ print(ga.__file__, dict(ga.run("normal_svd").sizes))
     assert (folder / "figures" / "normal_spectrum.png").stat().st_size > 5000
     assert "geomadv run normal_svd" in out
     assert str(installed) in out.splitlines()[-1]
+
+
+def test_what_is_built_twice_is_the_same_and_the_source_holds_its_tests(tmp_path):
+    for name in ("one", "two"):
+        build = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path / name)]
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+        subprocess.run(build, cwd=REPOSITORY, check=True, env=environment, capture_output=True)
+    made = sorted(p.name for p in (tmp_path / "one").iterdir())
+    assert [name.split("-")[-1] for name in made] == ["any.whl", f"{ga.__version__}.tar.gz"]
+    for name in made:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    with tarfile.open(tmp_path / "one" / made[1]) as source:
+        held = {name.partition("/")[2] for name in source.getnames()}
+    assert {Path(__file__).relative_to(REPOSITORY).as_posix(), "docs/explore.ipynb"} <= held
+    assert {"Makefile", "requirements.lock", "README.md", "tests/conftest.py"} <= held

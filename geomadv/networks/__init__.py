@@ -4,6 +4,7 @@ from geomadv.networks.accuracy import accuracy
 from geomadv.networks.loading import load_network
 from geomadv.networks.spec import NetworkSpec, Recipe
 from geomadv.networks.training import train
+from geomadv.networks.wrapped import wrap
 from geomadv.networks.zoo import ZOO, list_networks, network_cards
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "load_network",
     "network_cards",
     "train",
+    "wrap",
 ]

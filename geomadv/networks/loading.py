@@ -47,8 +47,9 @@ def load_network(
     Args:
         name: a name of `list_networks()`; `package.module:function`, where `function()` returns
             an `nn.Module` of logits (the current folder is searched too; random initial weights
-            are seeded); `torchvision:NAME`, `timm:NAME`, `hf:NAME`, or a folder of Hugging Face's
-            `save_pretrained`. The Classifier's name is NAME, or package.module.function.
+            are seeded); `torchvision:NAME`, `timm:NAME`, `hf:NAME`, `robustbench:NAME`, or a folder
+            of Hugging Face's `save_pretrained`. The Classifier's name is NAME, or
+            package.module.function.
         weights: weight file, a path or a name in `weights/` of GEOMADV_DATA or of the cache:
             safetensors or a checkpoint of `torch.save`, whatever its suffix. The tensors that fit
             the network are found under any key and prefix; no code of the file runs. A
@@ -84,7 +85,8 @@ def load_network(
         raise InputError(
             f"network {name!r} is not known.{closest(name, list_networks())} Known are "
             f"{', '.join(list_networks())}; besides these 'package.module:function', "
-            "'torchvision:NAME', 'timm:NAME', 'hf:NAME' and folders of Hugging Face."
+            "'torchvision:NAME', 'timm:NAME', 'hf:NAME', 'robustbench:NAME' and folders of Hugging "
+            "Face."
         )
     shape = input_shape or source.input_shape
     if shape is None:

@@ -15,7 +15,10 @@ from PIL import Image
 from torch import nn
 
 from geomadv.errors import InputError, closest
+from geomadv.files.places import cache_dir
 from geomadv.framing import Framing
+from geomadv.images.classes import imagenet_classes
+from geomadv.images.formats import CIFAR10_NAMES
 
 # A folder that holds this file is one of Hugging Face's `save_pretrained`.
 HF_CONFIG = "config.json"
@@ -47,13 +50,14 @@ class Source:
 
 def states_shape(name: str) -> bool:
     """Whether the origin of a network states the shape of its images: all but a user's function."""
-    return ":" not in name or name.partition(":")[0] in ("torchvision", "timm", "hf")
+    return ":" not in name or name.partition(":")[0] in ("torchvision", "timm", "hf", "robustbench")
 
 
 def open_source(name: str, pretrained: bool) -> Source:
     """The module that a name with a colon, or a folder of Hugging Face, names.
 
-    name: `torchvision:NAME`, `timm:NAME`, `hf:NAME`, `package.module:function` or a folder.
+    name: `torchvision:NAME`, `timm:NAME`, `hf:NAME`, `robustbench:NAME`,
+        `package.module:function`, or a folder of Hugging Face.
     pretrained: take the package's own weights, downloaded by the package. Those of a function are
         what it makes, and its random numbers are seeded with 0.
 
@@ -66,7 +70,7 @@ def open_source(name: str, pretrained: bool) -> Source:
     if not origin or not model:
         raise InputError(
             f"network {name!r}: expected 'package.module:function', 'torchvision:NAME', "
-            "'timm:NAME' or 'hf:NAME'."
+            "'timm:NAME', 'hf:NAME' or 'robustbench:NAME'."
         )
     if origin == "torchvision":
         return _torchvision(model, pretrained)
@@ -74,6 +78,8 @@ def open_source(name: str, pretrained: bool) -> Source:
         return _timm(model, pretrained)
     if origin == "hf":
         return _hugging_face(model, pretrained)
+    if origin == "robustbench":
+        return _robustbench(model, pretrained)
     module = _called(origin, model)
     initial = pretrained and next(module.parameters(), None) is not None
     note = (
@@ -136,9 +142,10 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except Exception as error:  # a wheel for another torch fails in ways of its own
+        wanted = "robustbench" if name.startswith("robustbench") else "'geomadv[zoo]'"
         raise InputError(
             f"{name} cannot be imported: {type(error).__name__}: {error}. Install it with "
-            "pip install 'geomadv[zoo]', in the version made for the installed torch."
+            f"pip install {wanted}, in the version made for the installed torch."
         ) from error
 
 
@@ -251,3 +258,44 @@ def _processed(processor: Any, channels: int) -> Framing:
     if share:
         return Framing((short, short), channels, int(short / share), interpolation)
     return Framing((height, width), channels, None, interpolation, squash=not short)
+
+
+def _robustbench(model: str, pretrained: bool) -> Source:
+    """NAME, or DATASET/THREAT/NAME where several have the name; normalisation is in the module."""
+    zoo = _package("robustbench.model_zoo").model_dicts
+    *place, name = model.split("/")
+    named = [(d, t) for d, threats in zoo.items() for t, kinds in threats.items() if name in kinds]
+    found = [(d, t) for d, t in named if place in ([], [d.value], [d.value, t.value])]
+    if not named:
+        known = sorted({n for threats in zoo.values() for kinds in threats.values() for n in kinds})
+        raise InputError(f"robustbench has no network {name!r}.{closest(name, known)}")
+    if len(found) != 1:
+        there = ", ".join(f"'robustbench:{d.value}/{t.value}/{name}'" for d, t in named)
+        raise InputError(f"network 'robustbench:{model}': give one of {there}.")
+    dataset, threat = found[0]
+    with _failures_named(f"robustbench:{model}"), _no_code_of_files():
+        if pretrained:
+            folder = cache_dir() / "robustbench"
+            load = _package("robustbench.utils").load_model
+            module = load(name, folder, dataset, threat)
+        else:
+            module = zoo[dataset][threat][name]["model"]()
+    imagenet = dataset.value == "imagenet"
+    names = {"cifar10": CIFAR10_NAMES, "imagenet": [n for _, n in imagenet_classes()]}
+    side = 224 if imagenet else 32
+    return Source(module, name, (3, side, side), class_names=names.get(dataset.value))
+
+
+@contextmanager
+def _no_code_of_files() -> Iterator[None]:
+    """Whoever reads a checkpoint with torch.load gets tensors only, with older releases too."""
+    key = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(key)
+    os.environ[key] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[key]
+        else:
+            os.environ[key] = before

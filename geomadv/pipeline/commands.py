@@ -86,6 +86,26 @@ def paper(argv: Sequence[str]) -> None:
     _refuse_failed(failed)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Demo:
+    """Flags of `geomadv demo`."""
+
+    quick: bool = False
+    """Small counts of everything: all of it in a minute or two, in a folder of its own."""
+    results: Path | None = None
+    """Folder of the results; default: results, with --quick: quick."""
+
+
+def demo(argv: Sequence[str]) -> None:
+    """The study of a small digit classifier that comes with geomadv; no data, no downloads."""
+    flags = parse(_Demo, argv, "demo", demo)
+    folder = flags.results or Path("quick" if flags.quick else "results")
+    words = ["--network", "digits-cnn", "--processes", "auto", "--results", str(folder)]
+    paper([*words, "--quick"] if flags.quick else words)
+    if distributed.is_main():
+        print("Open the report in a browser; it needs no network.")
+
+
 def _run_all(
     flags: Any,
     given: Mapping[str, Any],

@@ -38,7 +38,8 @@ class Subject:
     """The network and its images."""
 
     network: Annotated[str, _Name] = "digits-cnn"
-    """A network of the zoo, package.module:function, torchvision:NAME, timm:NAME or hf:NAME."""
+    """A network of the zoo, package.module:function, torchvision:NAME, timm:NAME, hf:NAME or
+    robustbench:NAME."""
     weights: Path | None = None
     """Weights for the network: safetensors, or a checkpoint of torch.save."""
     weights_key: str | None = None

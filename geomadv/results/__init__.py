@@ -9,6 +9,7 @@ decides from them whether an existing file answers the present question.
 
 from geomadv.files.writing import check_writable
 from geomadv.results.files import load, save
+from geomadv.results.handing import export_perturbation, to_dataframe
 from geomadv.results.identity import differences, digest
 from geomadv.results.provenance import provenance
 from geomadv.results.reuse import reuse, stored_identity
@@ -22,10 +23,12 @@ __all__ = [
     "check_writable",
     "differences",
     "digest",
+    "export_perturbation",
     "load",
     "provenance",
     "reuse",
     "save",
     "stored_identity",
+    "to_dataframe",
     "unfinished",
 ]
