@@ -279,7 +279,10 @@ ACROSS = (
                 "curve that stays high means that fine-tuning closes old holes only.",
             )
         },
-        **SETS,
+        images={
+            "images": Sample("train", "count", labels=True),
+            "held_out": Sample("test", "held_out", labels=True),
+        },
     ),
     Experiment(
         name="categories",

@@ -227,7 +227,7 @@ CURVATURE = (
         settings=Curvature,
         compute=curvature,
         resolve=resolve,
-        images={"images": Sample("train")},
+        images={"images": Sample("train", labels=True)},
         work=work,
         quick={"classes": ("0", "1", "2"), "count": 20, "pairs": 3},
         tell=tell,

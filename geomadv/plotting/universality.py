@@ -181,7 +181,10 @@ def label_graph(ds: xr.Dataset, *, ax: Given = None) -> Figure:
 
 def _effective_words(ds: xr.Dataset) -> str:
     """How many labels the fooled images spread over; "" where fewer than two are fooled."""
-    if "uniform_effective_labels" not in ds or not np.isfinite(ds["uniform_effective_labels"]).any():
+    if (
+        "uniform_effective_labels" not in ds
+        or not np.isfinite(ds["uniform_effective_labels"]).any()
+    ):
         return ""
     received, drawn = ds["effective_labels"], ds["uniform_effective_labels"].mean()
     return (
