@@ -34,6 +34,8 @@ _KINDS = {
     "DeepFoolSettings": "Make them: geomadv.DeepFoolSettings(...) with its fields.",
     "LinearOperator": "Make one: geomadv.mean_hessian(net, points).",
     "Doubt": "Take it from class_doubt, family_doubt or line_doubt.",
+    "Experiment": "Take it from geomadv.pipeline.EXPERIMENTS, or make a geomadv.Experiment.",
+    "PathLike": "",
     "Claim": "Take it from geomadv.claims.CLAIMS, or make a geomadv.claims.Claim.",
     "Tensor": "",
     "ndarray": "",
@@ -50,6 +52,7 @@ def door(function: F) -> F:
         InputError: an argument of another type; the message says how to make what is expected.
     """
     signature = inspect.signature(function)
+    several = [n for n, p in signature.parameters.items() if p.kind is p.VAR_POSITIONAL]
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -59,8 +62,9 @@ def door(function: F) -> F:
             return function(*args, **kwargs)
         texts = _texts(function)
         for name, value in given.items():
-            if name in texts and not _fits(value, texts[name]):
-                raise _refusal(function.__name__, name, value, texts[name])
+            for one in value if name in several else (value,):
+                if name in texts and not _fits(one, texts[name]):
+                    raise _refusal(function.__name__, name, one, texts[name])
         try:
             return function(*args, **kwargs)
         except KeyError as error:
@@ -89,12 +93,12 @@ def guarded(names: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _texts(function: Callable[..., Any]) -> dict[str, str]:
-    """The annotations of plain parameters as texts, without the places of modules."""
+    """The annotations of parameters but `**` as texts, without the places of modules."""
     scope = getattr(inspect.unwrap(function), "__globals__", {})
     return {
         name: _text(p.annotation, scope)
         for name, p in inspect.signature(function).parameters.items()
-        if p.annotation is not p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        if p.annotation is not p.empty and p.kind is not p.VAR_KEYWORD
     }
 
 
@@ -143,7 +147,9 @@ def _is(value: Any, text: str) -> bool:
     if name in ("int", "float", "tuple"):  # which numbers is the function's own to say
         return hasattr(value, "__float__") or (name == "tuple" and isinstance(value, tuple))
     if name == "str":
-        return isinstance(value, str)
+        return isinstance(value, str) and "\0" not in value  # which no path may hold
+    if name == "PathLike":
+        return hasattr(value, "__fspath__")
     if name == "Numbers":
         return _several(value) or hasattr(value, "__float__")
     if name in ("Sequence", "Iterable"):

@@ -44,6 +44,13 @@ def check_counts(**counts: int) -> None:
             raise InputError(f"{name}={value} must be at least 1.")
 
 
+# The remedy where boundary points are wanted and there are none, whatever they are wanted for.
+NO_BOUNDARY = (
+    "Too few images reached a boundary: a network that predicts one label everywhere has none; of "
+    "another, give more images, or the search more steps (max_iter)."
+)
+
+
 class UnconvergedWarning(UserWarning):
     """Eigenpairs have residuals above the tolerance; the message says why."""
 

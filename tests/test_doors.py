@@ -75,6 +75,9 @@ GOOD: dict[str, Callable[[], Any]] = {
     "families": lambda: ga.experiments.singular_families(rows()),
     "results": lambda: {"transfer": xr.Dataset()},
     "claims": lambda: list(ga.claims.CLAIMS),
+    **dict.fromkeys(("folder", "path"), lambda: "results/none"),
+    "model": module,
+    "source": lambda: torch.rand(4, *SHAPE),
 }
 # Functions of the package's own machinery and of names and files, which have tests of their own.
 OTHERS = {
@@ -105,7 +108,8 @@ FUNCTIONS = dict(functions())
 
 def required(name: str) -> list[str]:
     parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in several]
 
 
 WRONG: dict[str, Callable[[], Any]] = {
@@ -121,6 +125,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 # Datasets of older versions lack the doubt that these tell, and then there is none to tell.
 ACCEPTED = {
     *((name, "dataset of another experiment") for name in ("cancellation", "line_doubt")),
+    ("to_dataframe", "dataset of another experiment"),  # every dataset is a table
     *(("family_doubt", kind) for kind in ("text", "dataset of another experiment")),
 }
 
@@ -142,6 +147,18 @@ def test_a_module_is_told_how_to_become_a_network(name: str) -> None:
     for wrong in (module(), module().forward):
         with pytest.raises(InputError, match=rf"{name}: net is .*geomadv\.Classifier\(module"):
             FUNCTIONS[name](**{**arguments, "net": wrong})
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"results", ["results"], "a\0b"], ids=repr)
+@pytest.mark.parametrize("name", ["load", "report", "compare", "reproduce", "run"])
+def test_what_is_no_path_is_refused(name: str, wrong: Any) -> None:
+    calls: dict[str, Callable[[], Any]] = {
+        "compare": lambda: ga.compare("results/none", wrong),
+        "report": lambda: ga.report("results/none", compare=[wrong]),
+        "run": lambda: ga.run("boundary", results=wrong),
+    }
+    with pytest.raises(InputError, match=rf"^{name}: \w+ is of type "):
+        calls.get(name, lambda: getattr(ga, name)(wrong))()
 
 
 # Values of the right kind that mean something else

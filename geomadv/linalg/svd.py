@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geomadv.errors import InputError
+from geomadv.errors import NO_BOUNDARY, InputError
 from geomadv.linalg.blocks import Array, BlockReader
 from geomadv.linalg.gram import (
     gram_matrix,
@@ -193,7 +193,7 @@ def _check_rank(rank: int, reader: BlockReader) -> None:
     if n == 0:
         raise InputError(
             f"rows: all {reader.shape[0]} rows contain NaN, expected at least one normal. "
-            "Check that the boundary search converged."
+            f"{NO_BOUNDARY}"
         )
     if not 1 <= rank <= min(n, d):
         raise InputError(

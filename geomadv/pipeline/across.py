@@ -234,7 +234,8 @@ def tell_categories(ds: xr.Dataset) -> str:
             for k in (2, 3, 4)
             if bool((category >= k).any())
         ]
-        lines.append(f"{name}: category 1, {', '.join(begins)} image units")
+        known = f"{', '.join(begins)} image units" if begins else "no other at any norm"
+        lines.append(f"{name}: category 1, {known}")
     return "\n".join(lines)
 
 
@@ -278,7 +279,10 @@ ACROSS = (
                 "curve that stays high means that fine-tuning closes old holes only.",
             )
         },
-        **SETS,
+        images={
+            "images": Sample("train", "count", labels=True),
+            "held_out": Sample("test", "held_out", labels=True),
+        },
     ),
     Experiment(
         name="categories",

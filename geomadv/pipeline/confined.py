@@ -250,7 +250,7 @@ CONFINED = (
         compute=resampling,
         resolve=_resolve_resampling,
         images={
-            "images": Sample("test", "count"),
+            "images": Sample("test", "count", labels=True),
             "span": Sample("train", "span_count", optional=True),
         },
         work=resampling_work,

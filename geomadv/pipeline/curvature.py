@@ -12,7 +12,7 @@ import xarray as xr
 
 import geomadv as ga
 from geomadv.classifier import Classifier
-from geomadv.errors import UnconvergedWarning
+from geomadv.errors import NO_BOUNDARY, UnconvergedWarning
 from geomadv.experiments import CurvatureSettings
 from geomadv.experiments.principal.layout import DENSITY, DENSITY_POINTS
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
@@ -131,6 +131,9 @@ def _tell_class(say: Any, ds: xr.Dataset, name: str) -> None:
         say(f"{line}: skipped, at least 2 are needed")
         return
     values = ds["hessian_value"].to_numpy()[0]
+    if not values.any():
+        say(f"{line}, all curvatures 0, {float(ds['wall_time'][0]):.1f} s")
+        return
     doubt = ga.experiments.class_doubt(ds)
     least, middle, most = ds["hessian_residual_range"].to_numpy()[0]
     shares = ds["hessian_sign_share"].isel(extreme=0).to_numpy()[0]
@@ -199,7 +202,9 @@ def _solving(products: int, d: int) -> float:
 def tell(ds: xr.Dataset) -> str:
     """How far the leading directions of two halves of the boundary points agree."""
     if not ds["hessian_value"].notnull().any():
-        return "no class had enough boundary points"
+        return f"no class had two boundary points. {NO_BOUNDARY}"
+    if not ds["hessian_value"].where(ds["hessian_value"].notnull(), 0).any():
+        return "every curvature is 0: the boundary is flat, and no direction leads"
     lines = []
     for d in ds["half_dimension"].to_numpy():
         at = {"half_dimension": d}
@@ -222,7 +227,7 @@ CURVATURE = (
         settings=Curvature,
         compute=curvature,
         resolve=resolve,
-        images={"images": Sample("train")},
+        images={"images": Sample("train", labels=True)},
         work=work,
         quick={"classes": ("0", "1", "2"), "count": 20, "pairs": 3},
         tell=tell,

@@ -31,12 +31,14 @@ class Sample:
             beyond the split, takes all in order. No name: all.
         classes: name of the setting with the classes whose images alone are taken.
         optional: a count of 0 says that none are wanted; `compute` then gets None.
+        labels: their true classes are needed; images without are refused before any work.
     """
 
     split: Split
     count: str | None = None
     classes: str | None = None
     optional: bool = False
+    labels: bool = False
 
 
 @dataclass(frozen=True)

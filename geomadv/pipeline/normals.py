@@ -8,6 +8,7 @@ import xarray as xr
 
 import geomadv as ga
 from geomadv.classifier import Classifier
+from geomadv.errors import NO_BOUNDARY
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count, Draws, Shares
 from geomadv.pipeline.work import FORWARD, STORED_IMAGE, Case, End, Walk, Work
@@ -100,11 +101,11 @@ def boundary_work(case: Case) -> Work:
 
 def tell_boundary(ds: xr.Dataset) -> str:
     """How many points there are, and how far they lie."""
+    found = f"{int(ds['converged'].sum())} of {ds.sizes['sample']} boundary points converged"
+    if not ds["converged"].any():
+        return f"{found}. {NO_BOUNDARY}"
     distance = float(ds["distance"].where(ds["converged"]).median())
-    return (
-        f"{int(ds['converged'].sum())} of {ds.sizes['sample']} boundary points converged, "
-        f"median distance {distance:.4g} image units"
-    )
+    return f"{found}, median distance {distance:.4g} image units"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +258,7 @@ NORMALS = (
         name="train",
         settings=Train,
         compute=train,
-        images={"images": Sample("test", "count")},
+        images={"images": Sample("test", "count", labels=True)},
         work=train_work,
         quick={"count": 100},
         tell=tell_train,
@@ -267,7 +268,7 @@ NORMALS = (
         divided="images",
         settings=Boundary,
         compute=boundary,
-        images={"images": Sample("train", "count")},
+        images={"images": Sample("train", "count", labels=True)},
         work=boundary_work,
         quick={"count": 60},
         tell=tell_boundary,

@@ -8,7 +8,7 @@ import xarray as xr
 
 import geomadv as ga
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import NO_BOUNDARY, InputError
 from geomadv.experiments.planes.second import CANDIDATES, PRODUCTS, Second
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count
@@ -198,6 +198,8 @@ def plane_work(case: Case) -> Work:
 def tell_planes(ds: xr.Dataset) -> str:
     """How many planes there are, how many classes each shows, and how much its own class fills."""
     grid = ("vertical", "horizontal")
+    if not ds["margin"].notnull().any():
+        return f"{ds.sizes['sample']} images, no plane. {NO_BOUNDARY}"
     half = ds["coordinate"].max("horizontal")
     words = f"half sides {float(half.min()):.3g} to {float(half.max()):.3g} image units"
     lines = [f"{ds.sizes['sample']} images, {words}"]

@@ -180,6 +180,17 @@ class Runner:
             inputs={i: self.case(i, also) for i in inputs},
         )
 
+    def _check_labels(self, name: str, images: Images) -> None:
+        """Refuses images without labels where the experiment needs their classes."""
+        for role, part in images.items():
+            sample = self.find(name).images[role]
+            if sample.labels and part is not None and not part.has_labels:
+                raise InputError(
+                    f"image set {part.name!r} has no labels, and {name} needs those of split "
+                    f"{sample.split}. Give them, as ImageSet(images, labels) or in the file or "
+                    "folder of --images, or run experiments that need none."
+                )
+
     def _check_held_out(self, name: str, own: Images) -> None:
         """Refuses images of split test that are among those of split train, its own or its inputs'.
 
@@ -277,7 +288,9 @@ class Runner:
             return self._plans[name].identity
         asked = self.asked(name)
         images = self._images(name, asked)
-        self._check_held_out(name, images)  # what is wrong with them, before what comes before
+        # What is wrong with them, before what comes before.
+        self._check_labels(name, images)
+        self._check_held_out(name, images)
         # First these, since what they start from may be an optional one of this.
         required = {i: self._identity(i) for i in self.find(name).inputs}
         inputs = {i: required.get(i) or self._identity(i) for i in self.inputs_there(name)}

@@ -291,7 +291,7 @@ def tell_fractions(ds: xr.Dataset) -> str:
 _PROJECTED: dict[str, Any] = {
     "divided": "families",
     "images": {
-        "test": Sample("test", "count"),
+        "test": Sample("test", "count", labels=True),
         "train": Sample("train", "count"),
         "all_train": Sample("train"),
     },

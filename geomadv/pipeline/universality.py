@@ -143,6 +143,8 @@ def graph_work(case: Case) -> Work:
 
 def tell_graph(ds: xr.Dataset) -> str:
     """The labels that most fooled images get."""
+    if not ds["received_share"].any():
+        return f"no label changes: the perturbation fools none of {int(ds['count'].sum())} images"
     order = ds["received_share"].argsort()[::-1].to_numpy()[:3]
     labels = ", ".join(
         f"{ds['to_class'].to_numpy()[k]} {100 * float(ds['received_share'][k]):.0f} %"
@@ -204,7 +206,8 @@ def _subspaces(
     if normal_svd is not None:
         rows = normal_svd["direction"].to_numpy()[: s.normals]
         subspaces["leading normals"] = ga.Subspace(rows.reshape(len(rows), -1).T)
-    if curvature is not None:
+    # Where no class curves there is no such subspace, as where curvature was not measured.
+    if curvature is not None and (curvature["hessian_value"].fillna(0) != 0).any():
         curvatures = ga.experiments.stored_curvatures(curvature)
         curved = ga.experiments.curvature_families(curvatures, run.seed)["positive"]
         doubt = ga.experiments.bracketed(curved.doubt(s.curved))

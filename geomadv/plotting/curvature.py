@@ -181,13 +181,14 @@ def scale_sweep(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     Raises:
         InputError: no class has curvatures.
     """
+    shown = list(_classes(ds))
     step, random = ds["step"].to_numpy(), ds["sweep_random"]
     low, high = random.min(["class", "draw"]), random.max(["class", "draw"])
     far = float(np.nanmedian(ds["median_distance"]))
     both = panels(ax, PAGE, 2.9, 1, 2, sharey=True)
     for axes, end in zip(both, _ENDS, strict=True):
         axes.fill_between(step, low, high, color=GREY, alpha=0.35, linewidth=0)
-        for one, look in _classes(ds):
+        for one, look in shown:
             residual = one["hessian_residual"].isel(pair=0 if end == "positive" else -1)
             look |= {"alpha": 0.35 if is_no_eigenvector(float(residual)) else 1.0}
             axes.plot(step, one["sweep"].sel(end=end).isel(extreme=0), **look)
@@ -408,6 +409,7 @@ def _symlog(axes: Axes, values: NDArray[np.floating]) -> None:
     axes.set_yticks([*-powers[::-1], 0, *powers])
     axes.minorticks_off()
     margin = 1.6
-    axes.set_ylim(
-        margin * min(0, float(np.nanmin(values))), margin * max(0, float(np.nanmax(values)))
-    )
+    if largest > 0:
+        axes.set_ylim(
+            margin * min(0, float(np.nanmin(values))), margin * max(0, float(np.nanmax(values)))
+        )

@@ -100,8 +100,13 @@ def percent(share: float) -> str:
 def spread(
     values: xr.DataArray, dim: str, low: float = 0.0, high: float = 1.0
 ) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
-    """Low quantile, mean and high quantile along a dimension; default the whole range."""
-    return values.quantile(low, dim), values.mean(dim), values.quantile(high, dim)
+    """Low quantile, mean and high quantile along a dimension; default the whole range.
+
+    NaN where all values are.
+    """
+    none = values.isnull().all(dim)
+    lowest, highest = (values.where(~none, 0).quantile(q, dim).where(~none) for q in (low, high))
+    return lowest, values.mean(dim), highest
 
 
 def band(

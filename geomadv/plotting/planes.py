@@ -139,8 +139,9 @@ def _single_section(axes: Axes, one: xr.Dataset, color: str) -> None:
     s = np.linspace(-reach, reach, 201)
     within = min(radius, reach)
     axes.axvspan(-within, within, color=GREY, alpha=0.12, linewidth=0)
-    angle = np.linspace(-np.pi, np.pi, 2001)
-    axes.plot(np.sin(angle) / kappa, (np.cos(angle) - 1) / kappa, color=GREY, linewidth=0.6)
+    if kappa != 0:
+        angle = np.linspace(-np.pi, np.pi, 2001)
+        axes.plot(np.sin(angle) / kappa, (np.cos(angle) - 1) / kappa, color=GREY, linewidth=0.6)
     axes.plot(s, -kappa * s**2 / 2, color="black", linestyle=_DASHED, linewidth=0.9)
     axes.plot(one["scale"], one["offset"][n], color=color, marker="o", markersize=1.8)
     axes.set_title(f"κ = {_number(kappa)}")
@@ -230,7 +231,9 @@ def _spacing(margins: NDArray[Any]) -> float:
 def _clean_image(axes: Axes, one: xr.Dataset) -> None:
     show_image(axes, one["image"].to_numpy())
     names = [_name(one, int(one[role])) for role in ("source", "target")]
-    axes.set_title(f"{names[0]} → {names[1]}\nat {float(one['distance']):.2g}")
+    at, distance = " → ".join(names), float(one["distance"])
+    words = f"{at}\nat {distance:.2g}" if np.isfinite(distance) else f"{names[0]}\nno boundary"
+    axes.set_title(words)
 
 
 def _number(value: float) -> str:

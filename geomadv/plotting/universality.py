@@ -175,10 +175,21 @@ def label_graph(ds: xr.Dataset, *, ax: Given = None) -> Figure:
         heading(left, f"labels under the universal perturbation, {title(ds)}"),
         f"{int(ds['count'].sum())} images",
         "arrow: the label that most of a class' fooled images get, its width their share",
-        f"effective number of labels received {float(ds['effective_labels']):.1f}, of labels drawn "
-        f"uniformly {float(ds['uniform_effective_labels'].mean()):.1f}"
-        if "uniform_effective_labels" in ds
-        else "",
+        _effective_words(ds),
+    )
+
+
+def _effective_words(ds: xr.Dataset) -> str:
+    """How many labels the fooled images spread over; "" where fewer than two are fooled."""
+    if (
+        "uniform_effective_labels" not in ds
+        or not np.isfinite(ds["uniform_effective_labels"]).any()
+    ):
+        return ""
+    received, drawn = ds["effective_labels"], ds["uniform_effective_labels"].mean()
+    return (
+        f"effective number of labels received {float(received):.1f}, of labels drawn uniformly "
+        f"{float(drawn):.1f}"
     )
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, class_directions, class_residuals
 from geomadv.doors import Numbers
-from geomadv.errors import InputError, check_counts
+from geomadv.errors import NO_BOUNDARY, InputError, check_counts
 from geomadv.experiments.principal.doubt import step_distances
 from geomadv.images import ImageSet
 from geomadv.linalg import NestedSubspaces, Subspace, normal_svd
@@ -50,10 +50,16 @@ def curvature_families(
         `doubt` says which share of the directions are no eigenvectors.
 
     Raises:
-        InputError: no curvatures, or of different sizes.
+        InputError: no curvatures, or of different sizes, or none but zero.
     """
     if not curvatures:
         raise InputError("curvatures: expected those of at least one class, found none.")
+    if not any(c.values.any() for c in curvatures):
+        raise InputError(
+            "curvatures: every one is zero, as a linear network's are: no direction is curved more "
+            "than another, and there are no subspaces of the most curved ones. Give a network "
+            "whose boundary curves, or measure curvature with a larger step."
+        )
     shapes = {tuple(c.directions.shape) for c in curvatures}
     if len(shapes) > 1:
         raise InputError(
@@ -176,7 +182,7 @@ def singular_families(
     if matrix.ndim != 2 or len(matrix) == 0:
         raise InputError(
             f"rows: expected (N, D) with at least one finite row, found shape {np.shape(rows)} "
-            "with none. Check that the boundary search converged."
+            f"with none. {NO_BOUNDARY}"
         )
     count, dimension = matrix.shape
     label = f"singular vectors of the {name}"
@@ -216,7 +222,8 @@ def stored_curvatures(ds: xr.Dataset) -> list[PrincipalCurvatures]:
     if not known:
         raise InputError(
             "curvature result: no class had two boundary points, expected at least one class. "
-            "Measure the curvature from more images (its setting `count`)."
+            "Measure the curvature from more images (its setting `count`), or of a network that "
+            "predicts several classes."
         )
     return [_pairs(ds.isel({"class": i})) for i in known]
 
