@@ -8,7 +8,6 @@ said without NaN, and nothing warns.
 import copy
 import functools
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
