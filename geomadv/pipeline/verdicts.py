@@ -103,7 +103,9 @@ def counted(verdicts: Sequence[Verdict]) -> str:
     """How many claims have each answer; checks of the mathematics stand apart."""
     checks = [v.answer for v in verdicts if v.claim.of_mathematics]
     answers = [v.answer for v in verdicts if not v.claim.of_mathematics]
-    counts = ", ".join(f"{answers.count(word)} {word}" for word in _WORDS)
+    plural = {"holds": "hold", "does not hold": "do not hold"}
+    numbers = [(answers.count(word), word) for word in _WORDS]
+    counts = ", ".join(f"{n} {word if n == 1 else plural.get(word, word)}" for n, word in numbers)
     return f"{counts}; checks of the mathematics: {checks.count('holds')} of {len(checks)} hold"
 
 
