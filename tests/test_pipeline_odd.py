@@ -103,7 +103,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
 
 # All that start from boundary points or labels, cheap since there are none; elsewhere a sample.
 CHOSEN: dict[str, Sequence[str]] = {
-    "constant": [n for n in NAMES if not n.startswith("tilting_")],  # of images alone
+    "constant": [n for n in NAMES if n not in ("tilting_plane", "tilting_toy", "finetuning")],
     "linear": (
         *("boundary", "normal_svd", "curvature", "normal_section", "decision_plane"),
         *("subspace_accuracy", "norm_fractions", "universal", "norm_comparison"),
@@ -113,7 +113,7 @@ CHOSEN: dict[str, Sequence[str]] = {
         *("train", "boundary", "normal_svd", "random_subspace_fooling", "curvature"),
         *("decision_plane", "first_order_twin", "universal", "label_graph", "tilting_plane"),
     ),
-    "class absent": ("train", "curvature", "subspace_accuracy", "tilting_plane", "normal_tilt"),
+    "class absent": ("train", "curvature", "universal", "tilting_plane", "normal_tilt"),
     "class never predicted": ("boundary", "curvature", "universal", "label_graph", "transfer"),
     "unlabelled": [
         e.name for e in EXPERIMENTS if any(sample.labels for sample in e.images.values())
@@ -176,7 +176,7 @@ def shown(runner: Runner, name: str, ds: xr.Dataset, figures: bool) -> str:
 
 
 # What a refusal has to hold.
-REMEDY = re.compile(r"\b(give|measure|search|run)\b", re.IGNORECASE)
+REMEDY = re.compile(r"\b(choose|give|measure|run|search)\b", re.IGNORECASE)
 
 
 def no_boundary(ds: xr.Dataset) -> None:

@@ -285,9 +285,13 @@ def test_python_misuse_says_how_to_wrap(tmp_path):
     how = {"results": tmp_path, "progress": False}
     for words, arguments in {
         r"net is of type Net.*geomadv\.Classifier\(module": (TABLE[0], Net(), images(0)),
-        r"images: found a ndarray.*geomadv\.ImageSet": (TABLE[0], classifier(), np.zeros((2, 1))),
-        "images: found a int": (TABLE[0], classifier(), {"train": images(0), "test": 3}),
-        "experiment: found a int": (3, classifier(), images(0)),
+        r"run: images is of type ndarray.*geomadv\.ImageSet": (
+            TABLE[0],
+            classifier(),
+            np.zeros((2, 1)),
+        ),
+        "run: images is of type dict": (TABLE[0], classifier(), {"train": images(0), "test": 3}),
+        "run: experiment is of type int": (3, classifier(), images(0)),
     }.items():
         with pytest.raises(ga.InputError, match=words):
             ga.run(*arguments, **how)
