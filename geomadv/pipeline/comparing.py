@@ -19,7 +19,8 @@ from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.finished import Finished, finished
 from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.plotting.figure import save_figure
-from geomadv.plotting.overlay import OVERLAYS, overlaid
+from geomadv.plotting.overlay import overlaid
+from geomadv.plotting.overlay_panels import OVERLAYS
 
 # A number in a line that an experiment tells, with its sign and exponent.
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")

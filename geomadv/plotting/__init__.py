@@ -30,7 +30,8 @@ from geomadv.plotting.normals import (
     normal_spectrum,
     random_subspace_fooling,
 )
-from geomadv.plotting.overlay import OVERLAYS, overlaid
+from geomadv.plotting.overlay import overlaid
+from geomadv.plotting.overlay_panels import OVERLAYS
 from geomadv.plotting.planes import decision_plane, normal_section
 from geomadv.plotting.slider import tilting_slider
 from geomadv.plotting.softmax import (

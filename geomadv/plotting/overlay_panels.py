@@ -1,0 +1,397 @@
+"""What several networks' results of one experiment show in the same axes: curves by panel."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from geomadv.plotting.parts import relative_norm
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A network's line: over x, with a band from low to high; null: what it is compared with."""
+
+    x: Any
+    y: Any
+    low: Any = None
+    high: Any = None
+    null: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes that curves of all networks share.
+
+    Attributes:
+        title, x, y: what the axes say.
+        curves: of one network.
+        log: the logarithmic axes, such as "xy".
+        top: of the vertical axis, which then starts at 0.
+        ticks: names of the places 0, 1, ... along x.
+    """
+
+    title: str
+    x: str
+    y: str
+    curves: Sequence[Curve]
+    log: str = ""
+    top: float | None = None
+    ticks: Sequence[str] = ()
+
+
+def _band(x: Any, values: xr.DataArray, dim: str, null: bool = False) -> Curve:
+    """Mean and range over a dimension, in percent."""
+    percent = 100 * values
+    return Curve(x, percent.mean(dim), percent.min(dim), percent.max(dim), null)
+
+
+def _cumulative(values: Any, null: bool = False) -> Curve:
+    """The share of the values below each of them, in percent."""
+    known = np.sort(np.asarray(values, dtype=float).ravel())
+    known = known[np.isfinite(known)]
+    # Hundreds of steps show the line; more of them only make the file large.
+    share = np.linspace(0, 1, min(len(known), 200)) if len(known) else np.zeros(0)
+    points = np.quantile(known, share) if len(known) else share
+    return Curve(points, 100 * share, null=null)
+
+
+def _both(
+    title: str, y: str, size: Any, dimension: float, curves: Any, **looks: Any
+) -> list[Panel]:
+    """The same curves against d and d/D."""
+    return [
+        Panel(title, "dimension d", y, curves(size), **looks),
+        Panel(title, "d / D", y, curves(np.asarray(size) / dimension), **looks),
+    ]
+
+
+def _boundary(ds: xr.Dataset) -> list[Panel]:
+    distance = ds["distance"].where(ds["converged"]).to_numpy()
+    side = np.sqrt(ds["direction"].shape[1])
+    y = "images nearer than that (%)"
+    return [
+        Panel("distance to the boundary", "image units", y, [_cumulative(distance)], "x", 100),
+        Panel(
+            "the same per pixel", "image units / √D", y, [_cumulative(distance / side)], "x", 100
+        ),
+    ]
+
+
+def _normal_svd(ds: xr.Dataset) -> list[Panel]:
+    values, null = ds.get("spectrum", ds["singular_value"]).to_numpy(), ds["baseline"].mean("draw")
+    dimension = ds["direction"][0].size
+
+    def curves(index: Array) -> list[Curve]:
+        scaled = null / float(null[0])
+        return [Curve(index, values / values[0]), Curve(index[: len(scaled)], scaled, null=True)]
+
+    index = np.arange(1, len(values) + 1)
+    return _both("normals", "singular value / largest", index, dimension, curves, log="xy")
+
+
+def _random_subspace(ds: xr.Dataset) -> list[Panel]:
+    energy = ds["energy_share"].to_numpy()
+    half = int(np.argmax(energy >= 0.5)) if (energy >= 0.5).any() else len(energy) - 1
+    norm = int(np.abs(100 * ds["uniform_fooling_rate"].mean("draw").to_numpy() - 10).argmin())
+    inside, uniform = ds["fooling_rate"], ds["uniform_fooling_rate"]
+    against = [
+        _band(relative_norm(ds), inside.isel(m=half), "draw"),
+        _band(relative_norm(ds), uniform, "draw", null=True),
+    ]
+    level = 100 * float(uniform.isel(norm=norm).mean())
+    dimension = [
+        _band(ds["m"], inside.isel(norm=norm), "draw"),
+        Curve(ds["m"], np.full(ds.sizes["m"], level), null=True),
+    ]
+    x, y = "norm (% of mean image norm)", "fooled (%)"
+    return [
+        Panel("m: half of the normals' energy, or all", x, y, against, "x", 100),
+        Panel("norm: uniform fools nearest to 10 %", "dimension m", y, dimension, "x", 100),
+    ]
+
+
+def _curvature(ds: xr.Dataset) -> list[Panel]:
+    value = (ds["shape_value"] * ds["median_distance"]).to_numpy()
+    value = value[np.isfinite(value).all(1)]
+    half = value.shape[1] // 2
+    index = np.arange(1, half + 1)
+    ends = {"most positive": value[:, :half], "most negative": value[:, ::-1][:, :half]}
+    return [
+        Panel(
+            title,
+            "index of the curvature",
+            "curvature × median distance",
+            [Curve(index, np.median(rows, 0), rows.min(0), rows.max(0))] if len(rows) else [],
+            "x",
+        )
+        for title, rows in ends.items()
+    ]
+
+
+def _score_curves(ds: xr.Dataset) -> list[Panel]:
+    families = [str(family) for family in ds["family"].to_numpy()]
+    place = np.arange(len(families))
+    panels = []
+    for name in ("symmetry_median", "monotonicity_median", "separability", "shape_share"):
+        value = ds[name].isel(direction=0)
+        curve = Curve(place, value.median("class"), value.min("class"), value.max("class"))
+        panels.append(
+            Panel(
+                name.removesuffix("_median").replace("_", " "), "", "share", [curve], ticks=families
+            )
+        )
+    return panels
+
+
+def _direction_sweep(ds: xr.Dataset) -> list[Panel]:
+    families, x = ds["family"].to_numpy().tolist(), ds["scale"] / float(ds["scale"].max())
+    one = ds.isel(direction=0)
+    panels = []
+    for family, name, y in (
+        ("positive", "transition", "other images in the class (%)"),
+        ("negative", "retention", "own images that stay (%)"),
+        ("flat", "retention", "own images that stay (%)"),
+    ):
+        rates = 100 * one[name].mean("class")
+        curves = [Curve(x, rates.sel(family=family))] if family in families else []
+        if "random" in families:
+            curves.append(Curve(x, rates.sel(family="random"), null=True))
+        panels.append(Panel(f"{family} directions", "scale / largest scale", y, curves, "", 100))
+    return panels
+
+
+def _accuracy(ds: xr.Dataset) -> list[Panel]:
+    dimension, shown = float(ds["image_dimension"]), ds.isel(split=-1)
+    panels = []
+    for family in ds["family"].to_numpy():
+        if str(family) == "random":
+            continue
+        one = shown.sel(family=family)
+        null = shown.sel(family="random") if "random" in ds["family"].to_numpy() else None
+
+        def curves(size: Any, one: xr.Dataset = one, null: xr.Dataset | None = null) -> list[Curve]:
+            scale = float(size.max()) / max(float(one["subspace_dimension"].max()), 1)
+            error = 200 * one["standard_error"]
+            y = 100 * one["accuracy"]
+            found = [Curve(size, y, y - error, y + error)]
+            if null is not None:
+                x = null["subspace_dimension"].to_numpy() * scale
+                found.append(Curve(x, 100 * null["accuracy"], null=True))
+            return found
+
+        size = one["subspace_dimension"].to_numpy()
+        panels += _both(
+            str(family).replace("_", " "), "accuracy (%)", size, dimension, curves, top=100
+        )
+    return panels
+
+
+def _norm_fractions(ds: xr.Dataset) -> list[Panel]:
+    panels = []
+    for family in ds["family"].to_numpy():
+        if str(family) == "random":
+            continue
+        one = ds.isel(kind=0).sel(family=family)
+        share = one["random_fraction"].to_numpy() ** 2
+        low, high = one["fraction_quantile"][..., 0], one["fraction_quantile"][..., -1]
+        curves = [
+            Curve(share, one["mean_fraction"], low, high),
+            Curve(share, one["random_fraction"], null=True),
+        ]
+        panels.append(Panel(str(family), "d / D", "share of the norm", curves, "", 1))
+    return panels
+
+
+def _confined(ds: xr.Dataset) -> list[Panel]:
+    dimension = ds["mean_image"].size
+    plain = float(ds["plain_norm"].where(ds["plain_converged"]).mean())
+    norm = ds["norm"].where(ds["converged"]) / plain
+    panels = []
+    for family in [f for f in ("hi", "lo") if f in ds["family"].to_numpy()]:
+
+        def curves(size: Any, family: str = family) -> list[Curve]:
+            one = norm.sel(family=family)
+            found = [Curve(size, one.mean("sample"), *one.quantile([0.1, 0.9], "sample"))]
+            if "random" in ds["family"].to_numpy():
+                found.append(Curve(size, norm.sel(family="random").mean("sample"), null=True))
+            return found
+
+        size = ds["subspace_dimension"].sel(family=family).to_numpy()
+        panels += _both(family, "norm / unconfined norm", size, dimension, curves, log="xy")
+    return panels
+
+
+def _resampling(ds: xr.Dataset) -> list[Panel]:
+    share = ds["d_low"] / float(ds["d_low"].max())
+    last = {"f = 1": 0, f"f = {float(ds['factor'][-1]):g}": -1}
+    return [
+        Panel(
+            title,
+            "d_low / image side",
+            "fooled (%)",
+            [
+                Curve(share, 100 * ds["fooling_rate"].isel(factor=at)),
+                Curve(share, 100 * ds["noise_fooling_rate"].isel(factor=at), null=True),
+            ],
+            "",
+            100,
+        )
+        for title, at in last.items()
+    ]
+
+
+def _universal(ds: xr.Dataset) -> list[Panel]:
+    random = 100 * float(ds["random_fooling_rate"].mean())
+    null = Curve(ds["size"], np.full(ds.sizes["size"], random), null=True)
+    return [
+        Panel(
+            title,
+            "images in the sample set",
+            "fooled (%)",
+            [_band(ds["size"], ds[name], "repeat"), null],
+            "x",
+            100,
+        )
+        for title, name in (
+            ("sample set", "fooling_rate"),
+            ("held-out images", "held_out_fooling_rate"),
+        )
+    ]
+
+
+def _label_graph(ds: xr.Dataset) -> list[Panel]:
+    share = 100 * np.cumsum(np.sort(ds["received_share"].to_numpy())[::-1])
+    index = np.arange(1, len(share) + 1)
+    y, uniform = "fooled images that get them (%)", 100 * index / len(index)
+    return [
+        Panel(
+            "most frequent labels", x, y, [Curve(at, share), Curve(at, uniform, null=True)], "", 100
+        )
+        for x, at in (("labels", index), ("labels / classes", index / len(index)))
+    ]
+
+
+def _norm_comparison(ds: xr.Dataset) -> list[Panel]:
+    x, names = "norm (% of mean image norm)", ds["kind"].to_numpy().tolist()
+    rates = {
+        kind: _band(relative_norm(ds), ds["fooling_rate"].sel(kind=kind), "draw") for kind in names
+    }
+    random = rates.pop("random", None)
+    null = [] if random is None else [Curve(random.x, random.y, null=True)]
+    return [Panel(kind, x, "fooled (%)", [rate, *null], "", 100) for kind, rate in rates.items()]
+
+
+def _finetuning(ds: xr.Dataset) -> list[Panel]:
+    x = "rounds of fine-tuning"
+    new, first = (_band(ds["round"], ds[f"{n}fooling_rate"], "member") for n in ("", "first_"))
+    accuracy = Curve(ds["round"], 100 * ds["accuracy"])
+    return [
+        Panel("fooled by new perturbations", x, "held-out images (%)", [new], "", 100),
+        Panel("fooled by those of round 0", x, "held-out images (%)", [first], "", 100),
+        Panel("clean accuracy", x, "held-out images (%)", [accuracy], "", 100),
+    ]
+
+
+def _categories(ds: xr.Dataset) -> list[Panel]:
+    names = [str(name) for name in np.atleast_1d(ds.get("network", ""))]
+    own = str(ds.attrs.get("network", ""))
+    if "network" in ds.dims:
+        ds = ds.isel(network=names.index(own) if own in names else 0)
+    x = relative_norm(ds, "radius")
+    return [
+        Panel(
+            title, "norm (% of mean image norm)", "fooled (%)", [Curve(x, 100 * ds[name])], "x", 100
+        )
+        for title, name in (
+            ("A: its own perturbation", "adversarial_share"),
+            ("U: one for all", "universal_share"),
+            ("R: random", "random_share"),
+        )
+    ]
+
+
+def _tilting(ds: xr.Dataset) -> list[Panel]:
+    x, norm = "C", ds["mean_adversarial_norm"] / float(ds["centroid_mean_adversarial_norm"])
+    level = np.full(ds.sizes["C"], 100 * float(ds["centroid_test_error"]))
+    error = [Curve(ds["C"], 100 * ds["test_error"]), Curve(ds["C"], level, null=True)]
+    return [
+        Panel("deviation angle", x, "degrees", [Curve(ds["C"], np.degrees(ds["angle"]))], "x"),
+        Panel("test error", x, "%", error, "x"),
+        Panel("adversarial norm", x, "share of the centroids'", [Curve(ds["C"], norm)], "x"),
+    ]
+
+
+def _normal_tilt(ds: xr.Dataset) -> list[Panel]:
+    curves = [
+        _cumulative(np.degrees(ds["angle"])),
+        _cumulative(np.degrees(ds["random_angle"]), null=True),
+    ]
+    y = "boundary points below (%)"
+    return [
+        Panel("tilt of the boundary", "angle to the centroid direction (°)", y, curves, "", 100)
+    ]
+
+
+def _softmax(ds: xr.Dataset) -> list[Panel]:
+    shares = [
+        _cumulative(100 * ds["hidden_share"].where(ds["perturbation_converged"])),
+        _cumulative(100 * ds["noise_hidden_share"], null=True),
+    ]
+    radius = relative_norm(ds, "epsilon")
+    collided = [
+        Curve(radius, 100 * ds["collision"].mean("pair")),
+        Curve(radius, 100 * ds["noise_collision"].mean("pair"), null=True),
+    ]
+    x = "hidden energy of the feature change (%)"
+    return [
+        Panel("DeepFool in the last layer", x, "images below (%)", shares, "", 100),
+        Panel("features collide", "radius (% of mean image norm)", "pairs (%)", collided, "x", 100),
+    ]
+
+
+# Experiment -> its panels, and what lines, dashes and bands are.
+OVERLAYS: dict[str, tuple[Callable[[xr.Dataset], list[Panel]], str]] = {
+    "boundary": (_boundary, "distances of images to the boundary"),
+    "normal_svd": (_normal_svd, "singular values of the normals; dashed: uniform directions"),
+    "random_subspace_fooling": (
+        _random_subspace,
+        "random vectors in the leading normal subspace, bands: range of draws; dashed: uniform",
+    ),
+    "curvature": (_curvature, "mean shape operator: median and range over classes"),
+    "score_curves": (_score_curves, "score curves: median and range over classes"),
+    "direction_sweep": (_direction_sweep, "leading directions, means over classes; dashed: random"),
+    "subspace_accuracy": (
+        _accuracy,
+        "projected test images, bands: two standard errors; dashed: random subspaces",
+    ),
+    "first_order_twin": (
+        _accuracy,
+        "projected test images, bands: two standard errors; dashed: random subspaces",
+    ),
+    "norm_fractions": (
+        _norm_fractions,
+        "DeepFool's norm in subspaces, bands: 10th to 90th percentile; dashed: random direction",
+    ),
+    "confined_deepfool": (
+        _confined,
+        "confined perturbations, bands: 10th to 90th percentile; dashed: random subspaces",
+    ),
+    "resampling": (_resampling, "f r on resampled images; dashed: noise of the same norm"),
+    "universal": (_universal, "universal perturbation, bands: range of repeats; dashed: random"),
+    "label_graph": (_label_graph, "labels under the universal perturbation; dashed: uniform"),
+    "norm_comparison": (
+        _norm_comparison,
+        "vectors of the same norm, held-out images, bands: range of draws; dashed: random",
+    ),
+    "finetuning": (_finetuning, "fine-tuning, bands: range of the pool"),
+    "categories": (_categories, "what fools how many"),
+    "tilting_plane": (_tilting, "regularisation tilts the boundary; dashed: nearest centroid"),
+    "normal_tilt": (_normal_tilt, "boundary normals; dashed: random directions"),
+    "softmax_directions": (_softmax, "the last layer; dashed: noise of the same norm"),
+}
