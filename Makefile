@@ -38,7 +38,7 @@ faults: $(READY)  ## damage everything that is read, 10,000 times: make faults [
 	cd tests && PYTHONPATH=.. $(abspath $(BIN))/python -m faults $(FLAGS)
 
 mutants: $(READY)  ## put faults into a copy, one by one, and count those that tests catch: make mutants [FLAGS="--only linalg"]
-	cd tests && OMP_NUM_THREADS=1 PYTHONPATH=.. $(abspath $(BIN))/python -m mutants $(FLAGS)
+	cd tests && OMP_NUM_THREADS=1 PYTHONPATH=.. $(abspath $(BIN))/python -m planted $(FLAGS)
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

@@ -237,7 +237,9 @@ def test_figures_show_what_is_there_and_refuse_the_rest():
     assert not ds["converged"].sel(family="hi").all()
     figure = ga.plotting.confined_deepfool(ds)
     assert len(figure.axes) == 3
-    confined = figure.axes[1].get_lines()[1]
+    (confined,) = (
+        line for line in figure.axes[1].get_lines() if line.get_label() == "confined perturbation"
+    )
     mean = ds["norm"].where(ds["converged"]).sel(family="positive", d=4).mean()
     np.testing.assert_allclose(confined.get_xdata(), [3])
     np.testing.assert_allclose(confined.get_ydata(), [float(mean)])

@@ -153,7 +153,7 @@ def test_norm_comparison_on_a_half_space():
     ("change", "message"),
     [
         ({"perturbation": torch.ones(1, 3, 3)}, "shape"),
-        ({"perturbation": torch.zeros(*SHAPE)}, "'universal' is zero"),
+        ({"perturbation": torch.zeros(*SHAPE)}, "perturbation: it is zero"),
         ({"perturbation": torch.full(SHAPE, math.nan)}, "NaN"),
         ({"norms": [0.0]}, "positive"),
         ({"norms": []}, "positive"),

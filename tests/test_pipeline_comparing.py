@@ -140,7 +140,7 @@ def test_folders_that_are_none_of_a_network_are_refused(tmp_path):
 
 
 def test_what_is_no_path_is_refused():
-    with pytest.raises(InputError, match="found a dict, expected paths"):
+    with pytest.raises(InputError, match="folders is of type dict, expected str"):
         ga.compare({}, [])
 
 

@@ -191,8 +191,10 @@ def test_the_recipe_of_every_paper_runs_on_what_is_there(results, paper, monkeyp
         )
         recipe = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(recipe)
-        recipe.main(results=results) if room == "analysis" else recipe.main((folder,))
-        assert len(capsys.readouterr().out.splitlines()) > 3
+        recipe.main(results=results) if room == "analysis" else recipe.main(
+            (folder,), to=results / "side_by_side"
+        )
+        assert len(capsys.readouterr().out.splitlines()) >= 3
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.h5")} == before
 
 

@@ -56,7 +56,7 @@ def test_the_table_is_valid_and_in_json_beside(folder):
         None,
     )
     answers = [one["answer"] for one in content["claims"] if not one["of_mathematics"]]
-    assert f"{answers.count('holds')} holds" in printed
+    assert f"{answers.count('holds')} hold, " in printed
     assert "checks of the mathematics: 3 of 3 hold" in printed
     assert len(answers) == len(CLAIMS) - 3
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from mutants.table import TABLE
+from planted.table import TABLE
 
 TESTS = Path(__file__).resolve().parent
 ROOMS = {"linalg", "boundary", "perturbations", "claims", "curvature", "experiments", "results"}

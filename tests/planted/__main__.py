@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mutants.table import TABLE
+from planted.table import TABLE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Of the tests of one fault; an endless loop is a fault that was noticed.
