@@ -187,7 +187,7 @@ def test_a_refused_disk_leaves_the_old_page(folder, monkeypatch):
 
 def test_the_command_again_keeps_network_and_images_alone(folder):
     (one,) = finished([folder])
-    assert command_again(one, None) == "geomadv paper --network digits-cnn --seed 0"
+    assert command_again(one) == "geomadv paper --network digits-cnn --seed 0"
     line = (
         "geomadv run train --network m:f --images 'my images' --mean 0.1 --seed 3 "
         "--train.count 5 --train.no-x --also a:b"
@@ -199,6 +199,10 @@ def test_the_command_again_keeps_network_and_images_alone(folder):
     results = {"train": one.results["train"].assign_attrs(command="ga.run('train', net, images)")}
     assert command_again(replace(one, results=results), "universal") == (
         "ga.run('universal', net, images)"
+    )
+    results = {"train": one.results["train"].assign_attrs(command="python analysis/train.py")}
+    assert command_again(replace(one, results=results), "universal", "transfer") == (
+        "geomadv run universal transfer --network digits-cnn"
     )
 
 
@@ -240,6 +244,15 @@ def test_each_claim_of_a_finding_says_its_numbers_and_its_answer(name):
     assert len(meanings) == 3
 
 
+@pytest.mark.parametrize("name", TOLD)
+def test_what_a_claim_that_fails_means_names_its_threshold(name):
+    """Just short of it most contrasts are large: "no more than chance" would be wrong."""
+    claim = CLAIM[name]
+    points = f"{100 * abs(claim.threshold):.0f} percentage points"
+    asked = {0.5: "half", 2.0: "twice"}[claim.threshold] if claim.contrast == "over" else points
+    assert asked in TOLD[name].fails
+
+
 def test_the_first_measured_claim_answers_a_question():
     for place, question in enumerate(QUESTIONS):
         *_, last = question.answers
@@ -252,7 +265,8 @@ def test_the_first_measured_claim_answers_a_question():
 
 def test_a_bound_is_told_as_one():
     name = "universal_norm"
-    (bound,) = (replace(v, note="at most 0.5: x") for v in [verdicts(**{name: "holds"})[name]])
+    made = verdicts(**{name: "holds"})[name]
+    bound = replace(made, note="stale: y; at most 0.5: x", bound="at most")
     sentence = findings(verdicts() | {name: bound})[1].sentence
     assert "0.5 image units or more" in sentence
     assert "0.25 image units;" in sentence

@@ -24,6 +24,7 @@ from geomadv.experiments.lines.curve_measures import resample_counts
 
 Array = NDArray[np.float64]
 Answer = Literal["holds", "does not hold", "undecided", "not measured"]
+Bound = Literal["", "at least", "at most"]
 
 _DRAWS = 1000
 _LEVEL = (0.025, 0.975)
@@ -87,7 +88,7 @@ class Measured:
     null: Array | float
     count: str
     note: str = ""
-    bound: Literal["", "at least", "at most"] = ""
+    bound: Bound = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ class Verdict:
         value: their contrast, and `low`, `high` its 95 % interval.
         count: what the numbers rest on.
         note: why it was not measured, or what is to be said about it; mostly "".
+        bound: as of `Measured`.
     """
 
     claim: Claim
@@ -158,6 +160,7 @@ class Verdict:
     high: float = math.nan
     count: str = ""
     note: str = ""
+    bound: Bound = ""
 
 
 def judge(
@@ -220,7 +223,7 @@ def _answered(claim: Claim, found: Measured) -> Verdict:
     note = f"{found.bound} {value:.3g}: {found.note}" if found.bound else found.note
     if found.bound and answer == "undecided":
         return Verdict(claim, "not measured", note=note)
-    return Verdict(claim, answer, *numbers, found.count, note)
+    return Verdict(claim, answer, *numbers, found.count, note, found.bound)
 
 
 def _answer(claim: Claim, low: float, high: float) -> Answer:

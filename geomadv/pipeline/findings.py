@@ -20,7 +20,8 @@ class Told:
         fact: what was measured, with {effect} and {null}; true whatever the answer.
         unit: of both numbers: a share of 1, or words behind the number.
         holds: what it means where the claim holds.
-        fails: what it means where it does not.
+        fails: what it means where it does not, true of all contrasts up to the claim's threshold,
+            which it names: near the threshold there is still a large difference from chance.
     """
 
     claim: str
@@ -58,7 +59,8 @@ QUESTIONS = (
                 "norm change {null}.",
                 "share",
                 "The boundary is close along a few directions that images have in common.",
-                "The directions that the boundary's normals share are no special weakness here.",
+                "That is less than twice as often: the directions that the boundary's normals "
+                "share are no marked weakness.",
             ),
             Told(
                 "normals_alike",
@@ -67,7 +69,7 @@ QUESTIONS = (
                 "uniform ones fill {null}.",
                 "",
                 "The boundary faces the images from a few directions that they have in common.",
-                "The boundary faces each image from a direction of its own.",
+                "That is more than half as many: images have no few directions in common.",
             ),
         ),
     ),
@@ -82,7 +84,8 @@ QUESTIONS = (
                 _NORM,
                 "A single change, the same for all, breaks the network where noise of its size "
                 "would not.",
-                "One perturbation for all is hardly better than noise of the same norm.",
+                "It needs more than half the norm of noise: not the far smaller change that the "
+                "paper reports.",
             ),
             Told(
                 "held_out_rate",
@@ -91,7 +94,8 @@ QUESTIONS = (
                 "from.",
                 "share",
                 "It works on images that it never saw.",
-                "It fits the images that it was made from and loses much on others.",
+                "It fits the images that it was made from and loses more than 10 percentage points "
+                "on others.",
             ),
         ),
     ),
@@ -104,8 +108,9 @@ QUESTIONS = (
                 "With only the flattest half of all directions left in the images the network is "
                 "right on {effect}; with a random half on {null}.",
                 "share",
-                "It reads the directions along which its boundary curves, and hardly any other.",
-                "It reads flat directions about as well as any others.",
+                "It reads the directions along which its boundary curves far more than flat ones.",
+                "Without the curved half it loses less than 25 percentage points more than without "
+                "a random half.",
             ),
             Told(
                 "positive_dimensions",
@@ -114,7 +119,7 @@ QUESTIONS = (
                 "subspaces need {null}.",
                 "",
                 "It reads few directions, and they are curved.",
-                "Curved directions are not what it reads most.",
+                "That is more than half as many: not the few directions that the paper reports.",
             ),
             Told(
                 "leading_accuracy",
@@ -123,7 +128,8 @@ QUESTIONS = (
                 "perturbations keep an accuracy of {effect} on average; in random order {null}.",
                 "share",
                 "It reads the directions along which it is fooled.",
-                "The directions along which it is fooled carry little of the accuracy.",
+                "The directions along which it is fooled gain less than 10 percentage points over "
+                "random ones.",
             ),
         ),
     ),
@@ -136,17 +142,18 @@ QUESTIONS = (
                 "A perturbation that has to stay in the leading directions of all perturbations "
                 "needs a norm of {effect}; in random directions, equally many, {null}.",
                 _NORM,
-                "A few directions are all that an attack needs.",
-                "Attacks find as short a way in random directions.",
+                "Attacks find a far shorter way in these directions than in others.",
+                "That is more than half of it: these directions are no far shorter way.",
             ),
             Told(
                 "curved_norm",
                 "norm_fractions",
-                "{effect} of the perturbations' squared norm lies in the most curved quarter of "
-                "all directions; chance would put {null} there.",
+                "{effect} of the perturbations' squared norm lies in the most curved directions; "
+                "chance would put {null} there, their share of all.",
                 "share",
                 "Attacks go along the directions in which the boundary curves.",
-                "Attacks do not prefer the directions in which the boundary curves.",
+                "That is less than twice as much: no marked preference for the directions in which "
+                "the boundary curves.",
             ),
         ),
     ),
@@ -161,8 +168,9 @@ QUESTIONS = (
                 "random direction {null}.",
                 "share",
                 "Such a direction is a switch: it sets the class, whatever the sign of the step.",
-                "One of both ways does not lead there: the direction is no switch that works "
-                "either way, other than the paper reports of its networks.",
+                "One of both ways brings in less than 25 percentage points more than chance: the "
+                "direction is no switch that works either way, other than the paper reports of "
+                "its networks.",
             ),
             Told(
                 "negative_leaves",
@@ -172,7 +180,7 @@ QUESTIONS = (
                 "random direction {null}.",
                 "share",
                 "Such a direction leads out of the class either way.",
-                "One of both ways does not lead out of the class.",
+                "One of both ways takes out less than 25 percentage points more than chance.",
             ),
         ),
     ),
@@ -226,7 +234,7 @@ def finding(question: Question, told: Told, verdicts: Mapping[str, Verdict]) -> 
     else:
         # Where the result ends before one of the numbers, it is a bound (`Measured.bound`).
         effect, null = (
-            quantity(number, told.unit) + " or more" * verdict.note.startswith(bound)
+            quantity(number, told.unit) + " or more" * (verdict.bound == bound)
             for number, bound in ((verdict.effect, "at least"), (verdict.null, "at most"))
         )
         sentence = told.fact.format(effect=effect, null=null)
