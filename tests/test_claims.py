@@ -197,6 +197,8 @@ def described(ds: xr.Dataset, words: str) -> xr.Dataset:
 
 
 LARGE = case("rescaled_fooling", 0, 0).assign(norm=("sample", np.full(240, 0.14)))
+ALIKE = case("normals_alike", 0, 0)
+LOST = ALIKE.assign(squared_cosine=ALIKE["squared_cosine"] * np.nan)
 POOR = accuracy(positive=QUICK).assign(constant_accuracy=("split", [1.0, 1.0]))
 
 
@@ -211,9 +213,12 @@ POOR = accuracy(positive=QUICK).assign(constant_accuracy=("split", [1.0, 1.0]))
             "at least 0.114: no more",
         ),
         ("flat_accuracy", described(accuracy(), "random directions outside"), "random draw"),
+        ("flat_accuracy", ended(accuracy(), "flat", 3), "end before half"),
+        ("flat_accuracy", ended(accuracy(), "random", 3), "end before half"),
         ("flat_inert", crossed().assign(family_name=("family", ["random"] * 4)), "random ones"),
         ("universal_norm", compared([0, 0, 0.1, 0.2], [0] * 4), "fewer than half up to 0.4"),
         ("held_out_rate", universal(0.2, 0.1, random=0.3), "no more than random"),
+        ("normals_alike", LOST, "holds no number"),
         ("held_out_rate", universal(0.8, 0.8).isel(held_out_sample=slice(0)), "0 of at least 10"),
         ("few_images", universal(0.8, 0.8).isel(size=[0, 1]), "both below and above 500"),
         ("few_images", universal(0.2, 0.1, random=0.3), "no more than random"),

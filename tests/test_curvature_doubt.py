@@ -8,6 +8,7 @@ import networks_for_tests as nets
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from claims_for_tests import QUICK, accuracy, crossed
 from scipy.sparse.linalg import LinearOperator
 
@@ -19,6 +20,7 @@ from geomadv.curvature import principal_curvatures
 from geomadv.errors import InputError, UnconvergedWarning
 from geomadv.experiments.principal.uncertainty import sign_shares
 from geomadv.linalg.doubt import CANCEL, COARSE, NO_EIGENVECTOR, Doubt, cancels, coherence, doubt_of
+from geomadv.pipeline.subspaces import tell_fractions
 
 IGNORED = "ignore::geomadv.errors.UnconvergedWarning"
 
@@ -451,3 +453,22 @@ def test_claims_on_subspaces_are_not_answered_by_no_eigenvectors():
     assert first.answer == "not measured"
     assert NO_EIGENVECTOR in first.note
     assert (second.answer, second.note) == ("holds", "50 % no eigenvector")
+
+
+@pytest.mark.parametrize("dimensions", [[2], [2, 3], [0, 2]], ids=str)
+def test_shares_are_doubted_at_the_dimensions_that_are_told(dimensions):
+    """The first above zero, wherever it stands among those that were visited."""
+    doubted = [0.5 * (d == 2) for d in dimensions]
+    number = np.full((1, 1, len(dimensions)), 0.25)
+    ds = xr.Dataset(
+        {
+            "mean_fraction": (("kind", "family", "d"), number),
+            "random_fraction": (("family", "d"), number[0]),
+            "no_eigenvector_share": (("family", "d"), [doubted]),
+            "step_distances": (("family", "d"), number[0]),
+        },
+        {"kind": ["DeepFool"], "family": ["positive"], "d": dimensions},
+    )
+    assert tell_fractions(ds) == (
+        "share of the norm of DeepFool at d = 2: positive (50 % no eigenvector) 0.25 (random 0.25)"
+    )

@@ -69,6 +69,8 @@ def flat_accuracy(ds: xr.Dataset, resamples: Resamples) -> Measured:
     test = _Projected(ds, resamples)
     half = _HALF * float(ds["image_dimension"])
     (size, curves), (random_size, random) = test.accuracy("flat"), test.accuracy("random")
+    if min(size.max(initial=0), random_size.max(initial=0)) < half:
+        raise NotMeasured("the dimensions visited end before half of all")
     note = told(family_doubt(ds, "flat", int(np.flatnonzero(size >= half)[0])))
     return Measured(at(size, curves, half), at(random_size, random, half), test.count, note)
 

@@ -137,7 +137,7 @@ def _alike(ds: xr.Dataset, resamples: Resamples) -> Measured:
     # A mean over pairs varies twice as much as one over points.
     both = cosines.mean() + 2 * (mean(weights, cosines) - cosines.mean())
     dimension = np.prod([ds.sizes[name] for name in ("channel", "row", "column")])
-    effect = np.where(both > 0, 1 / np.where(both > 0, both, 1), np.inf)
+    effect = np.where(both <= 0, np.inf, 1 / np.where(both <= 0, 1, both))  # NaN stays NaN
     return Measured(effect, float(dimension), f"{len(cosines)} points")
 
 

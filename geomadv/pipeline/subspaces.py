@@ -280,7 +280,7 @@ def tell_fractions(ds: xr.Dataset) -> str:
     for kind in ds["kind"].to_numpy():
         shares = []
         for family in ds["family"].to_numpy():
-            doubt = ga.experiments.bracketed(ga.experiments.family_doubt(ds, str(family), 1))
+            doubt = ga.experiments.bracketed(ga.experiments.family_doubt(above, str(family), 0))
             share = float(first["mean_fraction"].sel(kind=kind, family=family))
             random = float(first["random_fraction"].sel(family=family))
             shares.append(f"{family}{doubt} {share:.2f} (random {random:.2f})")
