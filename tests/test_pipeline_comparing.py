@@ -36,7 +36,9 @@ FIRST, AFTER = own(), own("after", inputs=("own",))
 TABLE = (FIRST, AFTER)
 
 
-def written(folder, network, rate=0.5, *, experiment=FIRST, inputs=None, config=None, **identity):
+def written(
+    folder, network, rate=0.5, *, experiment=FIRST, inputs=None, config=None, command="", **identity
+):
     """Writes a result; its identity."""
     values = [rate, rate]
     ds = xr.Dataset({"rate": ("draw", values, {"long_name": "a rate", "units": "1"})})
@@ -48,6 +50,7 @@ def written(folder, network, rate=0.5, *, experiment=FIRST, inputs=None, config=
         "inputs": inputs or {},
     } | identity
     more = {"network": network, "dataset": "noise-test", "config": config or {"count": 3}}
+    more |= {"command": command} if command else {}
     path = folder / network / f"{experiment.name}.h5"
     results.save(ds, path, results.provenance(known, **more))
     return known
@@ -96,13 +99,13 @@ def test_what_is_missing_or_stale_is_said_with_its_command(tmp_path):
     before = {"own": results.digest(known)}
     written(tmp_path, "a", experiment=AFTER, inputs=before)
     written(tmp_path, "a", 0.75)  # what it starts from is another by now
-    written(tmp_path, "b")
+    written(tmp_path, "b", command="geomadv run own --network m:b --weights b.pth --own.count 3")
     written(tmp_path, "c", version=7)
     notes = compared(tmp_path, "a", "b", "c").notes
     assert notes == (
         "a: after: stale: own, from which it starts, is another by now "
         "(geomadv run after --network a --refresh)",
-        "b: after: missing (geomadv run after --network b)",
+        "b: after: missing (geomadv run after --network m:b --weights b.pth)",
         "c: own: stale: this geomadv computes or lays it out otherwise "
         "(geomadv run own --network c --refresh)",
         "c: after: missing (geomadv run after --network c)",

@@ -1,16 +1,17 @@
 """The table of claims: a valid one of Markdown, the same in JSON, and one claim explained."""
 
 import json
+import math
 import re
 
 import pytest
 from claims_for_tests import QUICK, accuracy, crossed, layer, universal
 
 import geomadv as ga
-from geomadv.claims import CLAIMS
+from geomadv.claims import CLAIMS, Verdict
 from geomadv.errors import InputError
 from geomadv.pipeline.commands import claims_
-from geomadv.pipeline.verdicts import claims, explained
+from geomadv.pipeline.verdicts import claims, contrast, explained, interval
 
 RESULTS = {
     "subspace_accuracy": accuracy(positive=QUICK, flat=QUICK),
@@ -71,6 +72,18 @@ def test_bars_and_lines_in_notes_stay_in_their_cells(folder, monkeypatch):
     assert any(
         "a &#124; bar, a &#92;&#124; and a line &lt;b>" in cell for row in table for cell in row
     )
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [((-math.inf, 0.25), " […, 0.25]"), ((0.25, math.inf), " [0.25, …]"),
+     ((-math.inf, math.inf), " […, …]"), ((0.25, 0.25), "")],
+    ids=["below", "above", "both", "exact"],
+)  # fmt: skip
+def test_an_interval_without_an_end_says_so(ends, told):
+    verdict = Verdict(CLAIMS[0], "holds", 1.0, 2.0, 0.5, *ends)
+    assert interval(verdict) == told
+    assert "inf" not in contrast(verdict)
 
 
 @pytest.mark.parametrize("name", [claim.name for claim in CLAIMS])

@@ -17,6 +17,7 @@ from geomadv.files.writing import refusals, write_whole
 from geomadv.pipeline.comparison import ClaimRow, Comparison, NumberRow
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.finished import Finished, finished
+from geomadv.pipeline.origin import command_again
 from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.plotting.figure import save_figure
 from geomadv.plotting.overlay import overlaid
@@ -211,12 +212,10 @@ def _notes(found: Sequence[Finished], experiments: Sequence[Experiment]) -> list
     lines = []
     usual = {e.name for e in experiments if e.in_paper or any(e.name in o.results for o in found)}
     for one in found:
-        network = next(iter(one.results.values())).attrs["network"]
         for note in dict.fromkeys(one.notes.values()):
             names = [n for n, told in one.notes.items() if told == note and n in usual]
             if not names:
                 continue
-            flag = " --refresh" if note.startswith("stale") else ""
-            command = f"geomadv run {' '.join(names)} --network {network}{flag}"
+            command = command_again(one, *names) + " --refresh" * note.startswith("stale")
             lines.append(f"{one.name}: {', '.join(names)}: {note} ({command})")
     return lines

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from geomadv.claims import Claim, Verdict
-from geomadv.pipeline.verdicts import contrast, escaped, number, record
+from geomadv.pipeline.verdicts import contrast, escaped, interval, number, record
 
 _SIGNS = {"holds": "+", "does not hold": "-", "undecided": "?", "not measured": "."}
 _TOLD = (
@@ -142,9 +141,7 @@ def _brief(row: ClaimRow) -> tuple[str, ...]:
     """A claim in the terminal."""
     cells = []
     for v in row.verdicts:
-        ends = ("" if math.isinf(end) else f"{end:.2g}" for end in (v.low, v.high))
-        interval = "" if v.low == v.high else f" [{', '.join(ends)}]"
-        numbers = "" if v.answer == "not measured" else f" {v.value:.2g}{interval}"
+        numbers = "" if v.answer == "not measured" else f" {v.value:.2g}{interval(v, 2)}"
         stale = " stale" if v.note.startswith("stale") else ""
         cells.append(f"{_SIGNS[v.answer]}{numbers}{stale}")
     return _marked(row.claim.name, row), *cells

@@ -132,23 +132,23 @@ def _meanings(settings: type) -> dict[str, str]:
     return found
 
 
-def command_again(one: Finished, experiment: str | None) -> str:
-    """The command that makes a result of this network: an experiment's, or all of a paper.
+def command_again(one: Finished, *experiments: str) -> str:
+    """The command that makes results of this network: of these experiments, or all of a paper.
 
-    Network, images and seed are as in the command of a result that is there.
+    Network, images and seed are as in the command of a result that is there; the network's name
+    alone where that says none.
     """
-    name, line = next(
-        (name, lines[-1])
-        for name, ds in one.results.items()
-        if (lines := str(ds.attrs.get("command", "")).splitlines() or [""])
-    )
+    name, ds = next(iter(one.results.items()))
+    line = (str(ds.attrs.get("command", "")).splitlines() or [""])[-1]
+    if line.startswith("ga.run("):
+        calls = [repr(experiment) for experiment in experiments] or ["..."]
+        return "; ".join(f"ga.run({called}, net, images)" for called in calls)
     try:
         words = shlex.split(line)
     except ValueError:  # no command line of ours
         words = []
     if words[:2] != ["geomadv", "run"]:
-        called = "..." if experiment is None else repr(experiment)
-        return f"ga.run({called}, net, images)"
+        words = ["geomadv", "run", name, "--network", str(ds.attrs["network"])]
     flags: list[str] = []
     own = False
     for word in words[3:]:
@@ -156,5 +156,5 @@ def command_again(one: Finished, experiment: str | None) -> str:
             own = word.startswith(f"--{name}.".replace("_", "-"))
         if not own:
             flags.append(word)
-    head = ["geomadv", "paper"] if experiment is None else ["geomadv", "run", experiment]
+    head = ["geomadv", "run", *experiments] if experiments else ["geomadv", "paper"]
     return shlex.join([*head, *flags])

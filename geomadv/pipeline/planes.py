@@ -254,9 +254,9 @@ PLANES = (
             "decision_plane": Drawing(
                 ga.plotting.decision_plane,
                 "Which class the network sees in planes through an image (a column each) that "
-                "hold its nearest boundary point and a second direction (a row each). Thin "
-                "lines join points of equal margin, best minus second-best score. Large, smooth "
-                "regions in random rows beside narrow ones elsewhere show that only some "
+                "hold the boundary point that DeepFool finds and a second direction (a row each). "
+                "Thin lines join points of equal margin, best minus second-best score. Large, "
+                "smooth regions in random rows beside narrow ones elsewhere show that only some "
                 "directions are near a boundary.",
             )
         },

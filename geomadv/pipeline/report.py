@@ -101,7 +101,7 @@ def _page(networks: Sequence[Finished], table: Mapping[str, Experiment]) -> str:
         missing=[note for one in networks for note in _missing(one, table)],
         glossary=[(_anchor(word), word, text) for word, text in GLOSSARY.items()],
         bibtex=bibtex(e.name for e in sections),
-        paper=command_again(networks[0], None),
+        paper=command_again(networks[0]),
     )
 
 

@@ -114,8 +114,14 @@ def contrast(v: Verdict) -> str:
     if v.answer == "not measured":
         return ""
     kind = {"over": "ratio", "minus": "difference"}[v.claim.contrast]
-    interval = "" if v.low == v.high else f" [{v.low:.3g}, {v.high:.3g}]"
-    return f"{kind} {v.value:.3g}{interval} {_SIGNS[v.claim.relation]} {v.claim.threshold:.3g}"
+    asked = f"{_SIGNS[v.claim.relation]} {v.claim.threshold:.3g}"
+    return f"{kind} {v.value:.3g}{interval(v)} {asked}"
+
+
+def interval(v: Verdict, digits: int = 3) -> str:
+    """The interval behind a contrast, "…" where it has no end; "" for an exact one."""
+    ends = (f"{end:.{digits}g}" if math.isfinite(end) else "…" for end in (v.low, v.high))
+    return "" if v.low == v.high else f" [{', '.join(ends)}]"
 
 
 def _page(network: str, verdicts: list[Verdict]) -> str:
