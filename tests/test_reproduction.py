@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -237,6 +238,13 @@ def found(one, other, units) -> str:
 @pytest.mark.parametrize(("one", "other", "verdict"), AGREE.values(), ids=AGREE)
 def test_agreement(one, other, verdict):
     assert found(one, other, "image units") == verdict
+
+
+def test_an_infinite_gap_is_called_so():
+    ones = xr.Dataset({"v": ("x", [1.0, 2.0], {"units": "image units"})})
+    (agreement,) = agreements(ones, ones.where(ones["v"] < 2, np.inf))
+    assert "missing or infinite in one" in str(agreement)
+    assert math.isinf(agreement.difference)
 
 
 def test_pure_numbers_and_angles_are_parts_of_one():

@@ -108,6 +108,7 @@ def test_perturbations_are_exported_as_they_are(suffix, tmp_path, ds):
         [
             (walk, walk.delta.numpy()),
             (walk.delta.double(), walk.delta.numpy()),
+            (walk.delta.bfloat16(), walk.delta.bfloat16().float().numpy()),
             (ds, ds["perturbation"].to_numpy().astype(np.float32)),
             (ds["perturbation"].transpose(), ds["perturbation"].transpose("repeat", ...)),
             (points, (walk.adversarial - images.images).numpy()),

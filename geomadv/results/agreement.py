@@ -115,7 +115,7 @@ def _numbers(
         count += int(differ.sum())
         with np.errstate(invalid="ignore", over="ignore"):
             gap = np.abs(np.subtract(a, b, dtype=np.float64))[differ]
-        apart = max(apart, np.nan_to_num(gap, nan=np.inf).max(initial=0.0))
+        apart = max(apart, np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))
         largest = max(largest, np.abs(a, dtype=np.float64)[np.isfinite(a)].max(initial=0.0))
     if not count:
         return Agreement(name, IDENTICAL, difference=0.0)

@@ -176,7 +176,8 @@ def _perturbation(source: Any) -> NDArray[Any]:
     if isinstance(source, xr.DataArray):
         source = source.transpose(..., *(dim for dim in IMAGE if dim in source.dims)).to_numpy()
     if isinstance(source, torch.Tensor):
-        source = source.detach().cpu().numpy()
+        # NumPy has no bfloat16; what is no floating-point number is refused below.
+        source = (source.float() if source.is_floating_point() else source).detach().cpu().numpy()
     if not isinstance(source, np.ndarray) or source.dtype.kind != "f":
         raise InputError(
             f"source: found a {type(source).__name__}, expected a UniversalPerturbation, "
