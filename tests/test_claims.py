@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from claims_for_tests import CASES, QUICK, accuracy, compared, crossed, fractions, universal
+from claims_for_tests import CASES, QUICK, accuracy, compared, crossed, fractions, twin, universal
 
 from geomadv.claims import (
     CLAIMS,
@@ -215,6 +215,7 @@ POOR = accuracy(positive=QUICK).assign(constant_accuracy=("split", [1.0, 1.0]))
         ("flat_accuracy", described(accuracy(), "random directions outside"), "random draw"),
         ("flat_accuracy", ended(accuracy(), "flat", 3), "end before half"),
         ("flat_accuracy", ended(accuracy(), "random", 3), "end before half"),
+        ("leading_accuracy", twin().isel(d=[2]), "fewer than two dimensions"),
         ("flat_inert", crossed().assign(family_name=("family", ["random"] * 4)), "random ones"),
         ("universal_norm", compared([0, 0, 0.1, 0.2], [0] * 4), "fewer than half up to 0.4"),
         ("held_out_rate", universal(0.2, 0.1, random=0.3), "no more than random"),

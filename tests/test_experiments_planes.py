@@ -102,6 +102,14 @@ def test_a_flat_boundary_has_no_offset_and_the_model_holds_everywhere():
     assert (ds["missing"] == 0).all()
 
 
+def test_a_boundary_of_another_kind_is_refused():
+    net = linear_net()
+    with pytest.raises(InputError, match="boundary='pairs': expected"):
+        experiments.normal_section(
+            net, boundary_points(net, images(1)), np.eye(D)[:, :1], [-1, 0, 1], boundary="pairs"
+        )
+
+
 class Turned(nn.Module):
     """The scores of a network at Q x, times a factor and with an offset."""
 
@@ -301,7 +309,14 @@ def test_of_a_thousand_classes_those_that_occur_are_drawn():
 
 @pytest.mark.parametrize(
     "given",
-    [{"second": []}, {"second": ["random"] * 2}, {"steps": 0}, {"reach": 0.0}, {"reach": math.inf}],
+    [
+        {"second": []},
+        {"second": ["random"] * 2},
+        {"steps": 0},
+        {"steps": 2.5},
+        {"reach": 0.0},
+        {"reach": math.inf},
+    ],
     ids=str,
 )
 def test_planes_that_cannot_be_are_refused(given):

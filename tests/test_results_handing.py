@@ -128,6 +128,12 @@ def test_what_holds_no_perturbation_is_refused(source, tmp_path):
         ga.export_perturbation(source, tmp_path / "v.npy")
 
 
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ga.InputError, match="cannot write"):
+        ga.export_perturbation(torch.zeros(2), tmp_path / "file" / "v.npy")
+
+
 def test_another_ending_is_refused(tmp_path):
     with pytest.raises(ga.InputError, match=r"'\.mat'"):
         ga.export_perturbation(torch.zeros(1, 2, 2), tmp_path / "v.mat")

@@ -90,6 +90,8 @@ def order(ds: xr.Dataset, resamples: Resamples, family: str) -> Measured:
     found = []
     for size, curves in each:
         inside = size <= last
+        if inside.sum() < 2:
+            raise NotMeasured("at fewer than two dimensions, so that there is no mean over them")
         area = np.trapezoid(curves[:, inside], size[inside], axis=1)
         found.append(area / (size[inside][-1] - size[0]))
     return Measured(found[0], found[1], test.count)

@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError, closest
-from geomadv.files.writing import write_whole
+from geomadv.files.writing import refusals, write_whole
 from geomadv.labels import IMAGE
 
 # Dimensions that number the pixels of an image.
@@ -161,7 +161,8 @@ def export_perturbation(source: Any, path: str | os.PathLike[str]) -> Path:
         np.save(buffer, values)
     else:
         torch.save(torch.from_numpy(values), buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, buffer.getvalue())
     return path
 

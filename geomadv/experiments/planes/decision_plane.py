@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -117,15 +118,15 @@ def decision_plane(
     return described(SCHEMA, values)
 
 
-def _check(second: Sequence[str], steps: int, reach: float) -> None:
+def _check(second: Sequence[str], steps: Any, reach: float) -> None:
     if not second or len({*second}) < len(second) or not {*second} <= {*SECONDS}:
         raise InputError(
             f"second={[*second]}: expected one or more of {', '.join(SECONDS)}, each once."
         )
-    if steps < 1 or not 0 < reach < np.inf:
+    if not isinstance(steps, Integral) or steps < 1 or not 0 < reach < np.inf:
         raise InputError(
-            f"steps={steps}, reach={reach:g}: expected at least 1 step on either side of the image "
-            "and a finite reach > 0, in distances of the boundary point."
+            f"steps={steps}, reach={reach:g}: expected a whole number of at least 1 step on either "
+            "side of the image and a finite reach > 0, in distances of the boundary point."
         )
 
 

@@ -15,6 +15,7 @@ from geomadv.curvature import mean_hessian, mean_shape_operator
 from geomadv.curvature.choice import Hvp
 from geomadv.curvature.operators import smoothness
 from geomadv.doors import Numbers
+from geomadv.errors import InputError
 from geomadv.experiments.lines.class_sweeps import curved_directions, each_class, of_classes
 from geomadv.experiments.lines.lines import check_scales, unit_directions
 from geomadv.experiments.planes.offsets import Offsets, section_offsets
@@ -123,8 +124,10 @@ def normal_section(
         statistics, in which a missing root counts as beyond.
 
     Raises:
-        InputError: unusable directions or scales, and as `mean_hessian`.
+        InputError: unusable directions, scales or boundary, and as `mean_hessian`.
     """
+    if boundary not in ("pair", "region"):
+        raise InputError(f"boundary={boundary!r}: expected 'pair' or 'region'.")
     rows, steps = unit_directions(net, directions), check_scales(scales)
     found = section_offsets(
         net,
