@@ -167,8 +167,8 @@ QUESTIONS = (
                 "other images into the class, counted at the worse one of both ends; along a "
                 "random direction {null}.",
                 "share",
-                "For these images such a direction is a switch: it sets the class, whatever the sign "
-                "of the step.",
+                "For these images such a direction is a switch: it sets the class, whatever "
+                "the sign of the step.",
                 "One of both ways brings in less than 25 percentage points more than chance: the "
                 "direction is no switch that works either way, other than the paper reports of "
                 "its networks.",
