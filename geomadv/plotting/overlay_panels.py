@@ -229,7 +229,7 @@ def _confined(ds: xr.Dataset) -> list[Panel]:
 
 def _resampling(ds: xr.Dataset) -> list[Panel]:
     share = ds["d_low"] / float(ds["d_low"].max())
-    last = {"f = 1": 0, f"f = {float(ds['factor'][-1]):g}": -1}
+    ends = {f"f = {float(ds['factor'][at]):g}": at for at in (0, -1)}
     return [
         Panel(
             title,
@@ -242,7 +242,7 @@ def _resampling(ds: xr.Dataset) -> list[Panel]:
             "",
             100,
         )
-        for title, at in last.items()
+        for title, at in ends.items()
     ]
 
 
