@@ -36,6 +36,9 @@ _PATIENCE = timedelta(hours=12)
 # Seconds in which the main process says why all stop.
 _SHORT = 3.0
 
+# What ends a fork: the terminal or its parent.
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
 # Of Linux' prctl: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
 
@@ -93,16 +96,23 @@ def fork(work: Callable[..., object], *arguments: object) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(
         target=_bound, args=(work, *arguments), daemon=True
     )
-    with warnings.catch_warnings():  # Python's, of the threads that libraries hold ready
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process.start()
+    # A signal before the fork has handlers of its own would raise what those of this process raise,
+    # and the fork would return into this process's work.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        with warnings.catch_warnings():  # Python's, of the threads that libraries hold ready
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process
 
 
 def _bound(work: Callable[..., object], *arguments: object) -> None:
     """Does the work of a fork, which ends at once where the terminal or its parent does."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     work(*arguments)
 

@@ -1,6 +1,7 @@
 """One process and two give the same: the seam alone, and products with the mean Hessian."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -218,3 +219,19 @@ def test_one_gpu_by_number_is_not_for_several_processes(monkeypatch):
     assert Place(device="cuda").device == "cuda"
     with pytest.raises(InputError, match=r"'cuda:1' \(--device\)"):
         Place(device="cuda:1")
+
+
+@pytest.mark.skipif(not distributed.forks_are_safe(), reason="needs forks")
+def test_a_fork_that_is_ended_at_once_does_not_return_into_this_process() -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        for _ in range(20):
+            process = distributed.fork(time.sleep, 60)
+            process.terminate()
+            process.join(20)
+            assert process.exitcode == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
