@@ -1,11 +1,7 @@
 """Files that appear whole or not at all, one process at a time, and where files lie."""
 
-import warnings
-
-with warnings.catch_warnings():  # its progress bars ask for ipywidgets in notebooks; ours do not
-    warnings.simplefilter("ignore")
-    import pooch  # noqa: F401
-
+# First, since pooch imports the same bars, which warn in notebooks unless `progress` has them.
+from geomadv import progress  # noqa: F401
 from geomadv.files.locking import FolderLock
 from geomadv.files.places import cache_dir, data_dir
 from geomadv.files.writing import check_writable, disk_error, refusals, replacing

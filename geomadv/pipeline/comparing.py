@@ -17,7 +17,8 @@ from geomadv.files.writing import refusals, write_whole
 from geomadv.pipeline.comparison import ClaimRow, Comparison, NumberRow
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.finished import Finished, finished
-from geomadv.pipeline.origin import command_again
+from geomadv.pipeline.origin import remedy
+from geomadv.pipeline.settings import flat
 from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.plotting.figure import save_figure
 from geomadv.plotting.overlay import overlaid
@@ -101,7 +102,7 @@ def _verdicts(one: Finished) -> list[Verdict]:
 
 def _differing(name: str, found: Sequence[Finished]) -> dict[str, tuple[str, ...]]:
     """Settings of an experiment that were not asked for alike; "–" where there is no result."""
-    configs = [_flat(one.config(name)) if name in one.results else None for one in found]
+    configs = [flat(one.config(name)) if name in one.results else None for one in found]
     there = [config for config in configs if config is not None]
     keys = dict.fromkeys(key for config in there for key in config)
     return {
@@ -109,15 +110,6 @@ def _differing(name: str, found: Sequence[Finished]) -> dict[str, tuple[str, ...
         for key in keys
         if any(config.get(key) != there[0].get(key) for config in there)
     }
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings within settings by their whole names."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        inner = isinstance(value, dict)
-        flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return flat
 
 
 def _inherited(
@@ -216,6 +208,5 @@ def _notes(found: Sequence[Finished], experiments: Sequence[Experiment]) -> list
             names = [n for n, told in one.notes.items() if told == note and n in usual]
             if not names:
                 continue
-            command = command_again(one, *names) + " --refresh" * note.startswith("stale")
-            lines.append(f"{one.name}: {', '.join(names)}: {note} ({command})")
+            lines.append(f"{one.name}: {', '.join(names)}: {note} ({remedy(one, *names)})")
     return lines

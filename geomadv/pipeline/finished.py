@@ -123,8 +123,7 @@ def _read(folder: Path, table: Sequence[Experiment]) -> Finished:
         kind = "several networks" if inner else "no results"
         raise InputError(f"{folder}: expected the folder of one network, found {kind}{remedy}.")
     loaded = {name: results.load(folder / f"{name}.h5") for name in there}
-    for attribute in ("weights_sha256", "dataset"):
-        check_same(loaded, attribute)
+    check_same(loaded)
     known = {name: results.stored_identity(folder / f"{name}.h5") for name in there}
     notes: dict[str, str] = {}
     for e in table:

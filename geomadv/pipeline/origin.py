@@ -11,10 +11,10 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.finished import Finished
+from geomadv.pipeline.settings import flat
 from geomadv.pipeline.table import EXPERIMENTS
 
 Rows = list[tuple[str, str]]
@@ -96,7 +96,13 @@ def settings_table(
 
     Those of nested settings have names with dots, as their flags have.
     """
-    values = [_flat(one.config(experiment.name)) for one in holders]
+    values = [
+        {
+            name: "default" if value is None else json.dumps(value)
+            for name, value in flat(one.config(experiment.name)).items()
+        }
+        for one in holders
+    ]
     meanings = _meanings(experiment.settings)
     names = dict.fromkeys(name for found in values for name in found)
     return [
@@ -104,16 +110,6 @@ def settings_table(
         for name in names
         if name != "seed"
     ]
-
-
-def _flat(config: dict[str, Any], above: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{above}{name}.")
-        else:
-            flat[f"{above}{name}"] = "default" if value is None else json.dumps(value)
-    return flat
 
 
 def _meanings(settings: type) -> dict[str, str]:
@@ -158,3 +154,9 @@ def command_again(one: Finished, *experiments: str) -> str:
             flags.append(word)
     head = ["geomadv", "run", *experiments] if experiments else ["geomadv", "paper"]
     return shlex.join([*head, *flags])
+
+
+def remedy(one: Finished, *experiments: str) -> str:
+    """The command that makes what is missing, or makes anew what is stale, of the same note."""
+    stale = one.notes[experiments[0]].startswith("stale")
+    return command_again(one, *experiments) + " --refresh" * stale

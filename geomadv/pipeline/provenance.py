@@ -11,7 +11,7 @@ from geomadv import results
 from geomadv.classifier import Classifier
 from geomadv.images import ImageSet
 from geomadv.pipeline.experiment import Experiment
-from geomadv.pipeline.settings import differing
+from geomadv.pipeline.settings import differing, flat
 from geomadv.pipeline.study import Study
 from geomadv.results.identity import Identity, plain
 
@@ -110,7 +110,7 @@ def command(study: Study, experiment: Experiment, asked: Asked) -> str:
 
 def words_of(experiment: str, changed: Mapping[str, Any]) -> list[str]:
     """The flags of an experiment's settings as words of a command line."""
-    return _words(_flat(changed, f"{experiment}."))
+    return _words(flat(changed, f"{experiment}."))
 
 
 def _words(flags: Mapping[str, Any]) -> list[str]:
@@ -124,12 +124,3 @@ def _words(flags: Mapping[str, Any]) -> list[str]:
             several = value if isinstance(value, list | tuple) else [value]
             words += [f"--{name}".replace("_", "-"), *map(str, several)]
     return words
-
-
-def _flat(changed: Mapping[str, Any], above: str) -> dict[str, Any]:
-    """Nested settings under dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in changed.items():
-        nested = isinstance(value, Mapping)
-        flat |= _flat(value, f"{above}{name}.") if nested else {f"{above}{name}": value}
-    return flat

@@ -30,11 +30,11 @@ from geomadv.pipeline.figures import draw_experiment, drawn_files
 from geomadv.pipeline.findings import QUESTIONS, finding, findings
 from geomadv.pipeline.finished import Finished, finished
 from geomadv.pipeline.glossary import GLOSSARY
-from geomadv.pipeline.origin import card, command_again, origin, settings_table
+from geomadv.pipeline.origin import card, command_again, origin, remedy, settings_table
 from geomadv.pipeline.pictures import Picture, encoded, thumbnail
 from geomadv.pipeline.references import bibtex
 from geomadv.pipeline.table import EXPERIMENTS
-from geomadv.pipeline.verdicts import counted, number
+from geomadv.pipeline.verdicts import KINDS, asked, counted, number
 
 _NAME = "report.html"
 # Lines of a headline that stand above the figures; longer ones are folded.
@@ -178,12 +178,11 @@ def _needed(one: Finished, verdict: Verdict) -> str | None:
 
 def _cell(v: Verdict) -> dict[str, str]:
     """A verdict in the page's words."""
-    sign = {">=": "≥", "<=": "≤"}[v.claim.relation]
     return {
         "answer": v.answer,
         "kind": v.answer.replace(" ", "-"),
         "contrast": "" if v.answer == "not measured" else _contrast(v),
-        "asked": f"{sign} {v.claim.threshold:.3g}".replace("-", "−"),
+        "asked": asked(v).replace("-", "−"),
         "effect": number(v.effect),
         "null": number(v.null),
         "count": v.count,
@@ -193,7 +192,7 @@ def _cell(v: Verdict) -> dict[str, str]:
 
 def _contrast(v: Verdict) -> str:
     """Ratio or difference with its interval, which has no end where only a bound is known."""
-    kind = {"over": "ratio", "minus": "difference"}[v.claim.contrast]
+    kind = KINDS[v.claim.contrast]
     if v.low == v.high:
         words = f"{kind} {v.value:.3g}"
     elif math.isinf(v.low) and math.isinf(v.high):
@@ -289,7 +288,7 @@ def _missing(one: Finished, table: Mapping[str, Experiment]) -> list[dict[str, s
             "network": one.name,
             "name": name,
             "note": note,
-            "command": command_again(one, name) + " --refresh" * note.startswith("stale"),
+            "command": remedy(one, name),
         }
         for name, note in one.notes.items()
         if table[name].in_paper or name in one.results

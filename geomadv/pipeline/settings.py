@@ -201,3 +201,12 @@ def differing(now: Any, base: Any) -> dict[str, Any]:
         elif plain(new) != plain(old):
             found[field.name] = plain(new)
     return found
+
+
+def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings within settings under dotted names, as their flags have them."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        nested = isinstance(value, Mapping)
+        found |= flat(value, f"{above}{name}.") if nested else {f"{above}{name}": value}
+    return found

@@ -19,6 +19,8 @@ from geomadv.pipeline.table import EXPERIMENTS
 _WORDS: tuple[Answer, ...] = ("holds", "does not hold", "undecided", "not measured")
 _COLUMNS = ("claim", "source", "quantity", "effect", "null", "difference or ratio", "on", "answer")
 _SIGNS = {">=": "≥", "<=": "≤"}
+# Contrast of effect and null -> what it is called.
+KINDS = {"over": "ratio", "minus": "difference"}
 _TOLD = (
     "Effect: the quantity for what the claim is about; null: the same for what it is compared "
     "with; then their difference or ratio with its 95 % interval, and the threshold. A claim "
@@ -41,8 +43,7 @@ def claims(folder: Path, thresholds: Mapping[str, float] | None = None) -> str:
             found[name] = results.load(path)
     if not found:
         raise InputError(f"{folder} holds no results: run `geomadv paper` first.")
-    for attribute in ("weights_sha256", "dataset"):
-        check_same(found, attribute)
+    check_same(found)
     verdicts = judge(found, CLAIMS, thresholds)
     network = next(iter(found.values())).attrs["network"]
     content = {"network": network, "claims": [record(v) for v in verdicts]}
@@ -80,8 +81,13 @@ def explained(name: str) -> str:
     return "\n".join(lines)
 
 
-def check_same(found: dict[str, xr.Dataset], attribute: str) -> None:
+def check_same(found: Mapping[str, xr.Dataset]) -> None:
     """Raises an `InputError` where results are of different networks or data sets."""
+    for attribute in ("weights_sha256", "dataset"):
+        _check_same(found, attribute)
+
+
+def _check_same(found: Mapping[str, xr.Dataset], attribute: str) -> None:
     values = {name: str(ds.attrs.get(attribute, "")) for name, ds in found.items()}
     if attribute == "dataset":  # of either split; a result may take no images at all
         values = {name: value.rsplit("-", 1)[0] for name, value in values.items()}
@@ -113,9 +119,12 @@ def contrast(v: Verdict) -> str:
     """Contrast, interval and threshold; "" where nothing was measured."""
     if v.answer == "not measured":
         return ""
-    kind = {"over": "ratio", "minus": "difference"}[v.claim.contrast]
-    asked = f"{_SIGNS[v.claim.relation]} {v.claim.threshold:.3g}"
-    return f"{kind} {v.value:.3g}{interval(v)} {asked}"
+    return f"{KINDS[v.claim.contrast]} {v.value:.3g}{interval(v)} {asked(v)}"
+
+
+def asked(v: Verdict) -> str:
+    """What the claim asks of the contrast."""
+    return f"{_SIGNS[v.claim.relation]} {v.claim.threshold:.3g}"
 
 
 def interval(v: Verdict, digits: int = 3) -> str:
