@@ -12,7 +12,7 @@ from geomadv.errors import InputError, closest
 from geomadv.plotting import curvature, linear, lines, normals, softmax, subspaces, universality
 from geomadv.plotting.figure import new_figure
 from geomadv.plotting.page import Results, columns
-from geomadv.plotting.parts import heat_table, relative_norm, title, write
+from geomadv.plotting.parts import heat_table, own_row, relative_norm, title, write
 from geomadv.plotting.style import PAGE, scaled, style
 
 _Draw = Callable[..., Any]
@@ -198,7 +198,7 @@ def categories(results: Results) -> Figure:
     """
 
     def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
-        one = _own(ds).isel(level=0)
+        one = own_row(ds).isel(level=0)
         x, level = relative_norm(one, "radius").to_numpy(), 100 * float(one["level"])
         for name, (color, label) in _CURVES.items():
             look: Any = {"color": color, "label": label, "marker": "o", "markersize": 2}
@@ -256,15 +256,6 @@ def _tabled(rates: Any, cells: list[list[str]], names: list[str], heads: Any) ->
 
 def _range(rate: xr.DataArray) -> str:
     return f"[{100 * float(rate.min()):.1f}, {100 * float(rate.max()):.1f}]"
-
-
-def _own(ds: xr.Dataset) -> xr.Dataset:
-    """The row of the network whose result it is."""
-    if "network" not in ds.dims:
-        return ds
-    names = [str(name) for name in ds["network"].to_numpy()]
-    own = str(ds.attrs.get("network", ""))
-    return ds.isel(network=names.index(own) if own in names else 0)
 
 
 def _strip(axes: Axes, one: xr.Dataset, x: Any) -> None:

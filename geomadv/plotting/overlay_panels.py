@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from geomadv.plotting.parts import relative_norm
+from geomadv.plotting.parts import own_row, relative_norm
 
 Array = NDArray[Any]
 
@@ -299,10 +299,7 @@ def _finetuning(ds: xr.Dataset) -> list[Panel]:
 
 
 def _categories(ds: xr.Dataset) -> list[Panel]:
-    names = [str(name) for name in np.atleast_1d(ds.get("network", ""))]
-    own = str(ds.attrs.get("network", ""))
-    if "network" in ds.dims:
-        ds = ds.isel(network=names.index(own) if own in names else 0)
+    ds = own_row(ds)
     x = relative_norm(ds, "radius")
     return [
         Panel(

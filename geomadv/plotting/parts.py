@@ -159,3 +159,12 @@ def log_edges(values: NDArray[np.floating]) -> NDArray[np.floating]:
         return np.append(0.5 * values, 2.0 * values)
     inner = np.sqrt(values[:-1] * values[1:])
     return np.array([values[0] ** 2 / inner[0], *inner, values[-1] ** 2 / inner[-1]])
+
+
+def own_row(ds: xr.Dataset) -> xr.Dataset:
+    """Of a result of several networks the row of the one whose result it is."""
+    if "network" not in ds.dims:
+        return ds
+    names = [str(name) for name in ds["network"].to_numpy()]
+    own = str(ds.attrs.get("network", ""))
+    return ds.isel(network=names.index(own) if own in names else 0)
