@@ -31,6 +31,10 @@ def mean(x: Tensor) -> Tensor:
     return x.mean((1, 2, 3))
 
 
+def nothing(x: Tensor) -> Tensor:
+    return x.new_zeros(len(x))
+
+
 def colours(x: Tensor) -> tuple[Tensor, ...]:
     return x.mean((2, 3)).unbind(1)
 
@@ -126,10 +130,10 @@ def test_changes_in_a_row_are_curvature_and_less_are_kinks(passes: int, constant
     made = []
 
     def bent(at: Tensor) -> Tensor:
-        made.append(at.requires_grad)
-        slope = torch.ones(len(at), 1, dtype=at.dtype)
+        made.append(at.requires_grad and len(at) == 2)  # Pairs of a point and one a step on.
+        slope = torch.tensor([[0.0, 1.0]], dtype=at.dtype).repeat(len(at), 1)
         if sum(made) <= passes:
-            slope[len(at) // 2 :] = 2.0
+            slope[len(at) // 2 :] *= 2.0
         return at.flatten(1).sum(1, keepdim=True) * slope
 
     x = torch.rand(1, 1, 2, 2, dtype=torch.float64)
@@ -151,3 +155,23 @@ def test_the_gradient_probe_on_closed_forms() -> None:
         assert not gradient_is_piecewise_constant(quadric, x, bounds, together)
     with pytest.raises(RuntimeError, match="float32"):
         gradient_is_piecewise_constant(lambda at: at.flatten(1).float(), x, bounds)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6])
+def test_what_all_scores_share_decides_nothing(size: float) -> None:
+    """It moves no boundary: curvature beside a shared slope counts, curvature in it does not."""
+    shapes = {"slope": mean, "curve": lambda x: x.square().mean((1, 2, 3)), "none": nothing}
+    for name, shared in shapes.items():
+
+        def moved(module: nn.Module, shared: Function = shared) -> Classifier:
+            class Shared(nn.Module):
+                inner = module
+
+                def forward(self, x: Tensor) -> Tensor:
+                    return self.inner(x) + size * shared(x)[:, None]
+
+            return Classifier(Shared(), SHAPE)
+
+        assert moved(Branches(nothing)).is_piecewise_linear, name
+        smooth = SMOOTH["tanh saturated at most images"]
+        assert not moved(Branches(smooth)).is_piecewise_linear, name

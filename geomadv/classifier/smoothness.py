@@ -110,13 +110,10 @@ def has_jumps(
     if first.dtype != dtype:
         raise RuntimeError(f"scores are {first.dtype}, expected {dtype}")
     classes = first.shape[1]
-    weights = torch.randn(len(start), classes, generator=generator).to(start)
+    weights = _contrasts(torch.randn(len(start), classes, generator=generator).to(start))
 
     def gradient(at: Tensor) -> Tensor:
-        at = at.detach().requires_grad_()
-        with torch.enable_grad():
-            (g,) = torch.autograd.grad((scores(at) * weights).sum(), at)
-        return g
+        return _gradient(scores, at.detach().requires_grad_(), weights)
 
     scales = [h * (bounds[1] - bounds[0]) for h in SCALES[dtype]]
     return bool(change_on_lines(gradient, start, end, scales, dtype).jumps.any())
@@ -165,7 +162,7 @@ def gradient_is_piecewise_constant(
     def curved(part: Tensor) -> bool:
         for _ in range(_TRIES):
             points, direction, weights = places.draw(part)
-            part = part[_change(scores, points, step * direction, weights) >= _SAME]
+            part = part[_changes(scores, points, step * direction, weights)]
         return len(part) > 0
 
     return not any(curved(part) for part in images.split(together))
@@ -200,7 +197,10 @@ def hessian_vanishes(
                 return False
             (product,) = torch.autograd.grad((g * direction).sum(), at, materialize_grads=True)
         change = (bounds[1] - bounds[0]) * product.flatten(1).norm(dim=1)
-        allowed = _CANCELLED * torch.finfo(g.dtype).eps * g.detach().flatten(1).norm(dim=1)
+        # Of what all scores share, roundings are left.
+        shared = _gradient(scores, at, weights.abs()).norm(dim=1)
+        pieces = g.detach().flatten(1).norm(dim=1) + shared
+        allowed = _CANCELLED * torch.finfo(g.dtype).eps * pieces
         return bool((change > allowed).any())
 
     return not any(curved(part) for part in images.split(together))
@@ -222,23 +222,41 @@ class _Places:
             self._random(torch.randn, (*part.shape[:2], *size)) for size in (part.shape[2:], (1, 1))
         )
         direction = F.normalize((pixels + colours).flatten(1)).view_as(part)
-        weights = self._random(torch.randn, (len(part), self.classes))
+        weights = _contrasts(self._random(torch.randn, (len(part), self.classes)))
         return part.lerp(noise.to(part), _NOISE), direction.to(part), weights.to(part)
 
     def _random(self, draw: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
         return draw(*shape, generator=self.generator, dtype=torch.float64)
 
 
-def _change(
+def _contrasts(weights: Tensor) -> Tensor:
+    """Weights (n, classes) of sum 0: what all scores share moves no boundary and decides nothing.
+
+    A shared slope would hide the curvature of score differences, the log of a softmax that of a
+    piecewise-linear network's absence.
+    """
+    return weights - weights.mean(1, keepdim=True)
+
+
+def _changes(
     scores: Callable[[Tensor], Tensor], x: Tensor, steps: Tensor, weights: Tensor
 ) -> Tensor:
-    """Change (n,) of the gradient of sum_k weights_ik F_k from x to x + steps, relative to it."""
+    """Whether (n,) the gradient of sum_k weights_ik F_k changes from x to x + steps."""
     if not len(x):
-        return x.new_zeros(0)
+        return x.new_zeros(0, dtype=torch.bool)
     at = torch.cat([x, x + steps]).requires_grad_()
+    before, after = _gradient(scores, at, weights.repeat(2, 1)).chunk(2)
+    change = (after - before).norm(dim=1)
+    found: Tensor = (change > 0) & (change >= _SAME * before.norm(dim=1))
+    if found.any():  # Of what all scores share, roundings are left.
+        shared = _gradient(scores, x.detach().requires_grad_(), weights.abs()).norm(dim=1)
+        found &= change > _CANCELLED * torch.finfo(change.dtype).eps * shared
+    return found
+
+
+def _gradient(scores: Callable[[Tensor], Tensor], at: Tensor, weights: Tensor) -> Tensor:
+    """Gradients (n, D) of sum_k weights_ik F_k at points that require them."""
     with torch.enable_grad():
-        (g,) = torch.autograd.grad((scores(at) * weights.repeat(2, 1)).sum(), at)
-    before, after = g.flatten(1).chunk(2)
-    scale = before.norm(dim=1).clamp_min(torch.finfo(g.dtype).tiny)
-    change: Tensor = (after - before).norm(dim=1) / scale
-    return change
+        (g,) = torch.autograd.grad((scores(at) * weights).sum(), at)
+    flat: Tensor = g.flatten(1)
+    return flat

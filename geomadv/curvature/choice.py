@@ -27,11 +27,13 @@ class Choice:
     kind: Kind
     step: float | None = None
     beta: float | None = None
-    fallback_step: float | None = None  # "auto": of differences, should the network not be smooth
+    fallback_step: float | None = None  # "auto": of differences, where points show no smoothness
 
 
 def choose(net: Classifier, hvp: str, step: float | None, beta: float | None) -> Choice:
     """What `hvp` means for this network, as far as it can be said without boundary points.
+
+    "auto" is exact here; the points may show that it has to fall back (see `method_for`).
 
     Raises:
         InputError: unknown hvp, "exact" on a piecewise-linear network, a step or beta that is not
@@ -52,7 +54,7 @@ def choose(net: Classifier, hvp: str, step: float | None, beta: float | None) ->
             )
         return Choice("exact")
     length = paper_step(net) if step is None else float(step)
-    if hvp == "auto" and not net.is_piecewise_linear:
+    if hvp == "auto":
         return Choice("exact", fallback_step=length)
     return Choice("finite-difference", step=length)
 

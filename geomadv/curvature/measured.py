@@ -37,6 +37,8 @@ _SHARE = 1e-3
 # Second derivatives that are off by more are not those of this gradient.
 _WRONG = 0.1
 _ROUNDINGS = 1e3
+# Roundings of the gradient, over the range of the pixels, that are left where derivatives cancel.
+_CANCELLED = 16
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,13 @@ class Verdict:
     """What was measured.
 
     kind: "smooth": exact products hold all curvature; "kinked": they leave some out; "missing":
-        autograd has no second derivatives, or wrong ones.
-    reason: what was found, a clause; "" for smooth networks.
+        autograd has no second derivatives, or wrong ones; "linear": the network was found
+        piecewise linear, and these points do not contradict.
+    reason: what was found, a clause; "" for smooth and linear networks.
     note: a clause on how it was measured, if otherwise than in float64; else "".
     """
 
-    kind: Literal["smooth", "kinked", "missing"]
+    kind: Literal["smooth", "kinked", "missing", "linear"]
     reason: str = ""
     note: str = ""
 
@@ -74,16 +77,30 @@ def measure(net: Classifier, batches: Sequence[Batch], derivatives_only: bool = 
     """The verdict on exact products at a sample of the batches' points; always the same one.
 
     derivatives_only: whether autograd's second derivatives are right and no more, at two points.
-    Costs some 70 to 90 gradients at 8 points, in float64 where the network runs in it.
+    Costs some 70 to 90 gradients at 8 points, in float64 where the network runs in it; one product
+    where they confirm that the network is piecewise linear.
     """
     sample = _sample(batches, 2 if derivatives_only else _ROWS)
     chunk = min(_ROWS, len(batches[0].x))
+    probed = not derivatives_only and net.is_piecewise_linear
+    if probed and _Measurement(net, sample, net.dtype, chunk).hessian_vanishes():
+        return Verdict("linear")
+    with plain_attention():
+        net.settle_second_order(batches[0].x[:2], batches[0].weights[:2], probe(net))
     double = _in_float64(net, sample)
     if double is not None:
         return _Measurement(double, sample, torch.float64, chunk).verdict("", derivatives_only)
     note = f"smoothness was measured in float32, at steps of {_STEPS[torch.float32].coarse:g} and "
     note += f"{_STEPS[torch.float32].fine:g} pixel ranges"
     return _Measurement(net, sample, torch.float32, chunk).verdict(note, derivatives_only)
+
+
+def probe(net: Classifier) -> Tensor:
+    """A random unit vector (1, C, H, W), always the same."""
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(1, *net.input_shape, generator=generator, dtype=torch.float64)
+    unit: Tensor = v / v.norm()
+    return unit.to(device=net.device, dtype=net.dtype)
 
 
 def _sample(batches: Sequence[Batch], rows: int) -> Batch:
@@ -141,6 +158,16 @@ class _Measurement:
             reasons.append(f"a jump of the gradient makes {jump:.2g} of its change along a line")
         return Verdict("kinked" if reasons else "smooth", "; ".join(reasons), note)
 
+    def hessian_vanishes(self) -> bool:
+        """Whether exact products are rounding of the two gradients that f subtracts."""
+        try:
+            (product,) = self._exact([self._random()])
+        except RuntimeError:  # no second derivatives, so none that are not zero
+            return True
+        both = _norms(self._gradient(self.x)) + _norms(self._gradient(self.x, self.weights.abs()))
+        change = self.unit * _norms(product)
+        return bool((change <= _CANCELLED * torch.finfo(self.dtype).eps * both).all())
+
     def _gaps(self) -> list["_Gap"]:
         """Along the gradient and along two random vectors."""
         normal = self._gradient(self.x)
@@ -181,8 +208,9 @@ class _Measurement:
     def _difference(self, v: Tensor, h: float) -> Tensor:
         return (self._gradient(self.x + h * v) - self._gradient(self.x - h * v)) / (2 * h)
 
-    def _gradient(self, x: Tensor) -> Tensor:
-        pairs = zip(x.split(self.chunk), self.weights.split(self.chunk), strict=True)
+    def _gradient(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
+        weights = self.weights if weights is None else weights
+        pairs = zip(x.split(self.chunk), weights.split(self.chunk), strict=True)
         difference = FiniteDifference(1.0)
         with plain_attention():
             return torch.cat([difference.gradient(self.stem, z, w) for z, w in pairs])

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.smoothness import responsible
-from geomadv.curvature.attention import plain_attention
 from geomadv.curvature.choice import Choice
-from geomadv.curvature.measured import Verdict, measure
+from geomadv.curvature.measured import Verdict, measure, probe
 from geomadv.curvature.products import (
     Batch,
     DoubleBackward,
@@ -55,10 +54,11 @@ def method_for(
     """
     if choice.step is not None:
         return _finite_difference(net, batches, choice)
-    with plain_attention():
-        net.settle_second_order(batches[0].x[:2], batches[0].weights[:2], _probe(net))
     if verdict is None or choice.kind == "smoothed":
         verdict = measure(net, batches, derivatives_only=choice.kind == "smoothed")
+    differences = replace(choice, kind="finite-difference", step=choice.fallback_step)
+    if verdict.kind == "linear":
+        return _finite_difference(net, batches, differences)
     if verdict.kind == "missing":
         if choice.fallback_step is None:
             raise InputError(
@@ -73,8 +73,7 @@ def method_for(
         reason += f"({responsible(net.module, batches[0].x[:1])})"
         if choice.fallback_step is None:
             return _noted(_exact(net, batches, choice), reason, verdict.note)
-    choice = replace(choice, kind="finite-difference", step=choice.fallback_step)
-    found = _finite_difference(net, batches, choice)
+    found = _finite_difference(net, batches, differences)
     return _noted(found, f"finite differences, as {reason}", verdict.note)
 
 
@@ -83,7 +82,7 @@ def _noted(method: Method, *notes: str) -> Method:
 
 
 def _exact(net: Classifier, batches: Sequence[Batch], choice: Choice) -> Method:
-    vector, plain = _probe(net), DoubleBackward()
+    vector, plain = probe(net), DoubleBackward()
     try:
         stem = _stem(net, batches[0])
         traced = _once(net, ("exact", len(batches[0].x)), lambda: Traced(stem, batches[0]))
@@ -99,7 +98,7 @@ def _exact(net: Classifier, batches: Sequence[Batch], choice: Choice) -> Method:
 def _finite_difference(net: Classifier, batches: Sequence[Batch], choice: Choice) -> Method:
     assert choice.step is not None
     lineariser = FiniteDifference(choice.step)
-    vector = _probe(net)
+    vector = probe(net)
     try:
         stem = _stem(net, batches[0])
         for batch in _first_and_last(batches):
@@ -129,14 +128,6 @@ def _once(net: Classifier, key: tuple[str, int], make: Callable[[], T]) -> T:
 
 def _first_and_last(batches: Sequence[Batch]) -> Sequence[Batch]:
     return batches if len(batches) == 1 else (batches[0], batches[-1])
-
-
-def _probe(net: Classifier) -> Tensor:
-    """A random unit vector (1, C, H, W), always the same."""
-    generator = torch.Generator().manual_seed(0)
-    v = torch.randn(1, *net.input_shape, generator=generator, dtype=torch.float64)
-    unit: Tensor = v / v.norm()
-    return unit.to(device=net.device, dtype=net.dtype)
 
 
 def _check(found: Tensor, reference: Tensor) -> None:
