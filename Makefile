@@ -38,7 +38,7 @@ faults: $(READY)  ## damage everything that is read, 10,000 times: make faults [
 	cd tests && PYTHONPATH=.. $(abspath $(BIN))/python -m faults $(FLAGS)
 
 search: $(READY)  ## run the property tests (hypothesis) with draws that no run has seen
-	$(PYTHON) -m pytest -q --hypothesis-profile=search $$(grep -l "^from hypothesis" tests/test_*.py)
+	$(BIN)/python -m pytest -q --hypothesis-profile=search $$(grep -l "^from hypothesis" tests/test_*.py)
 
 mutants: $(READY)  ## put faults into a copy, one by one, and count those that tests catch: make mutants [FLAGS="--only linalg"]
 	cd tests && OMP_NUM_THREADS=1 PYTHONPATH=.. $(abspath $(BIN))/python -m planted $(FLAGS)
