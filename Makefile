@@ -38,7 +38,7 @@ faults: $(READY)  ## damage everything that is read, 10,000 times: make faults [
 	cd tests && PYTHONPATH=.. $(abspath $(BIN))/python -m faults $(FLAGS)
 
 search: $(READY)  ## run the property tests (hypothesis) with draws that no run has seen
-	$(BIN)/python -m pytest -q --hypothesis-profile=search $$(grep -l "^from hypothesis" tests/test_*.py)
+	$(BIN)/python -m pytest -q --hypothesis-profile=search $$(grep -rl "^from hypothesis.*given" tests)
 
 mutants: $(READY)  ## put faults into a copy, one by one, and count those that tests catch: make mutants [FLAGS="--only linalg"]
 	cd tests && OMP_NUM_THREADS=1 PYTHONPATH=.. $(abspath $(BIN))/python -m planted $(FLAGS)
@@ -76,9 +76,10 @@ gallery: $(READY)  ## make the pictures of the documentation anew (MNIST: GEOMAD
 		$(RESULTS)/quick/mnist-convsmall-robust-eps0.1
 
 # Tests that touch every dependency, in some minutes.
-FAST := $(addprefix tests/test_,results.py results_store.py results_rows.py results_handing.py plotting.py cli.py \
-	deepfool.py boundary.py classifier.py linalg_svd.py linalg_eigen.py images.py images_formats.py claims.py \
-	schemas.py doors.py curvature_principal.py)
+FAST := $(addprefix tests/,results test_cli.py test_doors.py $(addsuffix .py,plotting/test_plotting \
+	perturbations/test_deepfool boundary/test_boundary classifier/test_classifier linalg/test_linalg_svd \
+	linalg/test_linalg_eigen images/test_images images/test_images_formats claims/test_claims \
+	experiments/test_schemas curvature/test_curvature_principal))
 
 lowest:  ## run fast tests with the lowest versions that pyproject.toml admits
 	$(PYTHON) -m venv $(VENV)-lowest

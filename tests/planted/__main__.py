@@ -41,7 +41,7 @@ def run(copy: Path, files: list[str]) -> None:
 
 def status(copy: Path, tests: str) -> int | None:
     """Pytest's exit status, or None where the tests did not end."""
-    files = [f"tests/test_{name}.py" for name in tests.split()]
+    files = [str(next(copy.glob(f"tests/**/test_{name}.py"))) for name in tests.split()]
     process = multiprocessing.get_context("fork").Process(target=run, args=(copy, files))
     process.start()
     process.join(SECONDS)

@@ -1,7 +1,7 @@
 """Files of released layouts stay readable.
 
-Each file ``results-*`` in tests/archive/ was made by ``python tests/test_results_layout.py`` with
-the version in its name, each ``normal_svd-*`` by that version's command, from 40 normals of
+Each file ``results-*`` in tests/archive/ was made by ``python`` on this file with the version in
+its name, each ``normal_svd-*`` by that version's command, from 40 normals of
 digits-cnn; a new layout gets further files beside them, and these are never made anew.
 """
 
@@ -23,7 +23,7 @@ from geomadv.cli import main
 from geomadv.results import Store, load, provenance
 from geomadv.results.reading import read_netcdf
 
-ARCHIVE = Path(__file__).parent / "archive"
+ARCHIVE = Path(__file__).parents[1] / "archive"
 RELEASED = ["0.1.0", "0.2.0"]
 CONFIG = {"overshoot": 0.02, "seed": 5}
 NORMALS = np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -222,7 +222,7 @@ def test_a_huge_operator_needs_memory_for_the_basis_only():
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).resolve().parent.parent,
+        cwd=Path(__file__).resolve().parents[2],
     )
     vectors, products = map(float, output.stdout.split())
     # The basis, three arrays of four directions (product, sign, copy), vectors in flight, and code

@@ -6,8 +6,8 @@ import pytest
 import torch
 from odd_networks import WORKS, classifier
 from published_networks import PUBLISHED
-from test_deepfool_every_rival import plain_walk
 from torch import Tensor
+from walks_for_tests import plain_walk
 
 from geomadv import Classifier, InputError, boundary_points, deepfool, mean_hessian
 from geomadv.boundary import BoundaryPoints

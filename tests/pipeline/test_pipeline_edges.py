@@ -24,7 +24,7 @@ from geomadv.cli import main
 from geomadv.files.seals import seal
 from geomadv.pipeline import EXPERIMENTS, drawer
 
-RECIPES = Path(__file__).resolve().parent.parent / "analysis"
+RECIPES = Path(__file__).resolve().parents[2] / "analysis"
 
 NAMES = [experiment.name for experiment in EXPERIMENTS]
 TABLE = {experiment.name: experiment for experiment in EXPERIMENTS}

@@ -17,7 +17,7 @@ import geomadv as ga
 from geomadv.cli import main
 from geomadv.results.agreement import BOUND, agreements
 
-ARCHIVE = Path(__file__).parent / "archive"
+ARCHIVE = Path(__file__).parents[1] / "archive"
 GIVEN = {
     "boundary": {"count": 12},
     "normal_svd": {"rank": 3, "baseline_draws": 2},

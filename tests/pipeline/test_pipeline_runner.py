@@ -16,7 +16,7 @@ from geomadv.pipeline import Experiment, Sample
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.study import Place, study_of
 
-ARCHIVE = Path(__file__).parent / "archive"
+ARCHIVE = Path(__file__).parents[1] / "archive"
 
 
 class Net(nn.Module):

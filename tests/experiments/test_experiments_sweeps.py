@@ -10,7 +10,7 @@ from networks_for_tests import SHAPE, gaussian, linear, orthogonal_frame, percep
 
 from geomadv import InputError, experiments, plotting
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 D = int(np.prod(SHAPE))
 SCALES = np.linspace(-4, 4, 33)
 

@@ -208,7 +208,7 @@ def test_a_file_larger_than_the_memory_is_never_read_whole(tmp_path, chunks):
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).resolve().parent.parent,
+        cwd=Path(__file__).resolve().parents[2],
     )
     # The file has 191 MiB. The budget, 40 MiB, plus the directions and LAPACK's workspace in
     # their QR (4 x 100,000 x 10 float64, 31 MiB) and code loaded on first use, some 20 MiB.
