@@ -25,8 +25,8 @@ SHAPE, D, CLASSES, COUNT = (1, 3, 4), 12, 4, 10
 # Rounding of float64, 1e-16, over the hundred steps to a nearest point and the quotients of an
 # eigensolve; a step that is another one would show as some 1e-3.
 TOLERANCE = 1e-7
-# A nudge beside which rounding is nothing, and how much of it a walk may make.
-NUDGE, GROWTH = 1e-10, 1e4
+# A nudge beside which rounding is nothing, how much of it a walk may make, and in how many steps.
+NUDGE, GROWTH, STEPS = 1e-10, 1e4, 20
 
 
 class Mapped(nn.Module):
@@ -104,7 +104,8 @@ def steady(
 ) -> Tensor:
     """Images (n,) whose walks a nudge to either side does not turn: roundings cannot then either.
 
-    Others come to where three classes meet, or go to and fro between them for long.
+    Others come to where three classes meet, or go to and fro between them for long, and at last
+    are as near as rounding: one step more or less is then no difference.
     """
     v = nudge * gaussian(*x.shape, seed=5).to(x)
     ends, starts = [walk(x + v), walk(x - v)], [x + v, x - v]
@@ -112,7 +113,8 @@ def steady(
         e.points if hasattr(e, "points") else s + e.delta for e, s in zip(ends, starts, strict=True)
     )
     close = (one - two).flatten(1).norm(dim=1) <= growth * nudge
-    return close & (ends[0].iterations == ends[1].iterations)
+    steps = torch.stack([e.iterations for e in ends])
+    return close & (steps[0] == steps[1]) & (steps[0] <= STEPS)
 
 
 def check_points(found, expected, by: Symmetry, rows: Tensor) -> None:
