@@ -102,7 +102,10 @@ def _softmax_change(ds: xr.Dataset, resamples: Resamples) -> Measured:
     del resamples
     if ds.sizes.get("adversarial", 0) == 0:
         raise NotMeasured("there are no adversarial directions")
-    worst = (ds["softmax_change"] / ds["rounding_bound"]).argmax(...)
+    shares = ds["softmax_change"] / ds["rounding_bound"]
+    if not shares.notnull().any():
+        raise NotMeasured("no change of the softmax is a number")
+    worst = shares.argmax(...)
     effect, null = (float(ds[name].isel(worst)) for name in ("softmax_change", "rounding_bound"))
     return Measured(effect, null, f"{ds.sizes['sample']} images")
 

@@ -12,6 +12,7 @@ import numpy as np
 from geomadv.linalg.operators import Array
 
 NO_EIGENVECTOR = "no eigenvector"
+NO_CURVATURE = "no curvature, any direction would do"
 COARSE = "coarser than the boundary's distance"
 CANCEL = "the points' curvatures cancel in their mean"
 
@@ -31,10 +32,12 @@ class Doubt:
         no_eigenvector: share of them whose relative residual exceeds 1.
         step_distances: step of the finite difference over the median boundary distance, the
             largest of all classes; NaN where there is none, or where it is not known.
+        uncurved: whether none of them has any curvature, though they are named for it.
     """
 
     no_eigenvector: float = 0.0
     step_distances: float = math.nan
+    uncurved: bool = False
 
     @property
     def mostly_none(self) -> bool:
@@ -49,6 +52,8 @@ class Doubt:
     @property
     def of_directions(self) -> str:
         """Which of the directions are no eigenvectors, in words; "" for none."""
+        if self.uncurved:
+            return NO_CURVATURE
         if self.no_eigenvector == 1:
             return NO_EIGENVECTOR
         share = f"{100 * self.no_eigenvector:.2g} %"

@@ -9,6 +9,7 @@ import xarray as xr
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import NO_BOUNDARY, InputError
+from geomadv.experiments.planes.decision_plane import MOST_STEPS
 from geomadv.experiments.planes.second import CANDIDATES, PRODUCTS, Second
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count
@@ -60,7 +61,7 @@ class DecisionPlane:
     second: tuple[Second, ...] = ("runner-up", "positive", "random")
     """What the second axis is made of: DeepFool's direction to the second-nearest class, the most
     positive or negative curvature at the point, a random direction, another image."""
-    steps: Annotated[int | None, Bound(1)] = None
+    steps: Annotated[int | None, Bound(1, most=MOST_STEPS)] = None
     """Grid steps on either side of the image; default: 30, 20 for images of over 4,096 numbers."""
     reach: Annotated[float, Bound(0, above=True)] = 3.0
     """Half the side of the plane in distances of the boundary point; farther where the second axis

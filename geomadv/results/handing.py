@@ -6,6 +6,7 @@ import io
 import math
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from geomadv.errors import InputError, closest
+from geomadv.errors import InputError, UnconvergedWarning, closest
 from geomadv.files.writing import refusals, write_whole
 from geomadv.labels import IMAGE
 
@@ -144,6 +145,8 @@ def export_perturbation(source: Any, path: str | os.PathLike[str]) -> Path:
         path: file that ends in .npy or .pt; its folder is created. The values are in image units,
             unrounded and unclipped, (C, H, W) or with further axes before these.
 
+    Rows that are not finite, of images without a boundary point, are written and warned of.
+
     Returns:
         The path. `numpy.load(path)` and `torch.load(path, weights_only=True)` read it.
 
@@ -157,6 +160,15 @@ def export_perturbation(source: Any, path: str | os.PathLike[str]) -> Path:
             ".pt (PyTorch)."
         )
     values, buffer = np.ascontiguousarray(_perturbation(source), np.float32), io.BytesIO()
+    missing = ~np.isfinite(values).all((-3, -2, -1)) if values.ndim >= 3 else ~np.isfinite(values)
+    if missing.any():
+        warnings.warn(
+            f"{path}: {int(missing.sum())} of {missing.size} perturbations are not finite, as "
+            "those of images without a boundary point. To leave them out: "
+            "v[numpy.isfinite(v).all((1, 2, 3))].",
+            UnconvergedWarning,
+            stacklevel=2,
+        )
     if path.suffix == ".npy":
         np.save(buffer, values)
     else:

@@ -107,6 +107,7 @@ CHOSEN: dict[str, Sequence[str]] = {
     "linear": (
         *("boundary", "normal_svd", "curvature", "normal_section", "decision_plane"),
         *("subspace_accuracy", "norm_fractions", "universal", "norm_comparison"),
+        *("direction_sweep", "score_curves"),
     ),
     "one label": ("boundary", "curvature", "universal", "label_graph", "softmax_directions"),
     "one image": (
@@ -210,6 +211,11 @@ def straight(ds: xr.Dataset) -> None:
     assert np.nanmax(np.abs(ds["offset"])) < 1e-5
 
 
+def no_curved_planes(ds: xr.Dataset) -> None:
+    shown = ds["margin"].notnull().any(("sample", "vertical", "horizontal"))
+    assert {*ds["second"][shown].to_numpy()}.isdisjoint({"positive", "negative"})
+
+
 def third_class_receives_nothing(ds: xr.Dataset) -> None:
     assert ds["received_share"][2] == 0
 
@@ -220,6 +226,7 @@ KNOWN: dict[tuple[str, str], Callable[[xr.Dataset], None]] = {
     ("linear", "boundary"): exact_distances,
     ("linear", "curvature"): no_curvature,
     ("linear", "normal_section"): straight,
+    ("linear", "decision_plane"): no_curved_planes,
     ("class never predicted", "label_graph"): third_class_receives_nothing,
 }
 
@@ -234,6 +241,8 @@ def test_little_is_told_or_refused(runners: Callable[[str], Runner], case: str, 
         assert REMEDY.search(str(found)), found
         return
     words = shown(runner, name, found, figures=case in DRAWN)
+    if case == "linear" and name in ("direction_sweep", "score_curves"):
+        assert "no curvature, any direction would do" in words
     assert "nan" not in words.replace("\n", " ").replace("%", " ").split(), words
     KNOWN.get((case, name), lambda _: None)(found)
 

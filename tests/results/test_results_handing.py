@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 
 import geomadv as ga
+from geomadv.errors import UnconvergedWarning
 
 NAMES = ("cat", "dog", "cat", "owl")
 
@@ -126,6 +127,14 @@ def test_perturbations_are_exported_as_they_are(suffix, tmp_path, ds):
 def test_what_holds_no_perturbation_is_refused(source, tmp_path):
     with pytest.raises(ga.InputError, match="source: found a"):
         ga.export_perturbation(source, tmp_path / "v.npy")
+
+
+def test_images_without_a_boundary_point_are_written_and_told(tmp_path):
+    ways = torch.ones(3, 1, 2, 2)
+    ways[1, 0, 1, 1] = torch.nan
+    with pytest.warns(UnconvergedWarning, match="1 of 3 perturbations are not finite"):
+        path = ga.export_perturbation(ways, tmp_path / "v.npy")
+    assert np.isfinite(np.load(path)).all((1, 2, 3)).tolist() == [True, False, True]
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):

@@ -22,6 +22,8 @@ from geomadv.labels import IMAGE, Schema, described
 from geomadv.perturbations.fooling import labels_of
 from geomadv.progress import tqdm
 
+# A plane of more is 16 million points, 130 MB of results.
+MOST_STEPS = 2000
 # Share of the way beyond marked points that a plane shows.
 _BEYOND = 1.15
 # Sine of the least angle between the axes: below it rounding decides which plane it is.
@@ -88,12 +90,12 @@ def decision_plane(
     Returns:
         Dataset over sample, second, vertical and horizontal: `prediction` and `margin` on grids
         of `coordinate`, the axes as images, and the marked points. An image without a boundary
-        point, and a plane whose second direction is missing or parallel to the first, is kept with
-        predictions -1 and NaN.
+        point, and a plane whose second direction is missing, not curved or parallel to the first,
+        is kept with predictions -1 and NaN.
 
     Raises:
-        InputError: unusable images, no direction, one named twice or unknown, steps < 1 or a
-            reach that is not positive.
+        InputError: unusable images, no direction, one named twice or unknown, steps out of range or
+            a reach that is not positive.
     """
     x = net.check_images(images)
     _check(second, steps, reach)
@@ -123,10 +125,12 @@ def _check(second: Sequence[str], steps: Any, reach: float) -> None:
         raise InputError(
             f"second={[*second]}: expected one or more of {', '.join(SECONDS)}, each once."
         )
-    if not isinstance(steps, Integral) or steps < 1 or not 0 < reach < np.inf:
+    whole = isinstance(steps, Integral) and 1 <= int(steps) <= MOST_STEPS
+    if not whole or not 0 < reach < np.inf:
         raise InputError(
-            f"steps={steps}, reach={reach:g}: expected a whole number of at least 1 step on either "
-            "side of the image and a finite reach > 0, in distances of the boundary point."
+            f"steps={steps}, reach={reach:g}: expected a whole number of 1 to {MOST_STEPS:,} steps "
+            "on either side of the image and a finite reach > 0, in distances of the boundary "
+            "point."
         )
 
 

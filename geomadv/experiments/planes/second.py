@@ -102,6 +102,8 @@ class SecondDirections:
 
     def _curved(self, number: int) -> Direction:
         pairs = self._curvatures
+        if pairs.values[number] == 0:  # A flat boundary: any direction would do.
+            return Direction(torch.full_like(self.x[0].flatten(), torch.nan))
         return Direction(
             pairs.directions[:, number].to(self.x),
             curvature=float(pairs.values[number]),

@@ -7,6 +7,7 @@ are then not doubted more than what they hold allows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from geomadv.linalg import NestedSubspaces
 from geomadv.linalg.doubt import CANCEL, Doubt, cancels, doubt_of
 
 _SHARE, _STEP = "no_eigenvector_share", "step_distances"
+# Families that are named for their curvature.
+_ENDS = ("positive", "negative")
 _COARSE = "step of the finite difference over the median boundary distance; NaN if none"
 
 # What results over families of subspaces hold.
@@ -84,7 +87,9 @@ def line_doubt(ds: xr.Dataset) -> Doubt:
     """Doubt of all directions in (part of) a result of `class_direction_sweep` or its likes."""
     if "residual" not in ds:
         return Doubt()
-    return doubt_of(ds["residual"].to_numpy(), np.ravel(ds[_STEP]).tolist())
+    doubt = doubt_of(ds["residual"].to_numpy(), np.ravel(ds[_STEP]).tolist())
+    ends = ds["family"].isin(_ENDS)
+    return replace(doubt, uncurved=bool(ends.any() and not (ends & (ds["curvature"] != 0)).any()))
 
 
 def bracketed(doubt: Doubt) -> str:
