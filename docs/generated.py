@@ -21,6 +21,7 @@ import geomadv as ga
 from geomadv.claims import CLAIMS
 from geomadv.cli import COMMANDS, main
 from geomadv.pipeline import EXPERIMENTS, Experiment
+from geomadv.pipeline.glossary import GLOSSARY
 from geomadv.pipeline.verdicts import explained
 
 DOCS = Path(__file__).parent
@@ -36,6 +37,21 @@ _ROOMS = {
     "linalg": "Subspaces, singular values and eigenpairs of operators.",
     "last_layer": "Mathematics of the softmax layer.",
 }
+# Words of the glossary, and the page that says more.
+_MORE = {
+    "adversarial direction": "concepts/linear.md#the-last-layer",
+    "angle of a boundary point": "concepts/points.md",
+    "boundary point": "concepts/points.md",
+    "DeepFool": "concepts/points.md",
+    "effective rank": "concepts/normals.md",
+    "held-out images": "concepts/evidence.md#held-out-images",
+    "Hessian-vector product": "concepts/curvature.md#which-hessian",
+    "null": "concepts/evidence.md",
+    "sharedness": "concepts/curvature.md",
+    "stale": "howto/resume.md",
+    "subspace": "concepts/subspaces.md#families",
+    "universal perturbation": "concepts/universal.md",
+}
 _GALLERY = """Every figure is the one that `geomadv paper` drew, of real runs: `digits-cnn` with the
 default counts, and beside it `lenet-mnist` (standard training) and `mnist-convsmall-robust-eps0.1`
 (trained to be robust to ℓ∞ perturbations of 0.1), both with the small counts of `--quick`: look at
@@ -50,6 +66,7 @@ def pages() -> dict[str, str]:
         "commands.md": _commands(),
         "claims.md": _claims(),
         "gallery.md": _gallery(),
+        "glossary.md": _glossary(),
         "explore.md": _notebook(DOCS / "explore.ipynb"),
     }
     made |= {f"reference/{room}.md": _room(room) for room in ("index", *_ROOMS)}
@@ -281,6 +298,14 @@ def _size(file: Path) -> str:
     """A figure of one column stays narrower than the page, so that its words are no larger."""
     with Image.open(file) as image:
         return '{ width="460" }' if image.width < 800 else ""
+
+
+def _glossary() -> str:
+    entries = []
+    for word in sorted(GLOSSARY, key=str.lower):
+        more = f" [More]({_MORE[word]})" if word in _MORE else ""
+        entries.append(f"{word[0].upper()}{word[1:]}\n:   {GLOSSARY[word]}{more}")
+    return "# Glossary\n\n" + "\n\n".join(entries) + "\n"
 
 
 def _gallery() -> str:

@@ -1,4 +1,4 @@
-"""The words of reports and figures, each in a sentence or two."""
+"""The words of reports, figures and the documentation, each in a sentence or two."""
 
 from __future__ import annotations
 
@@ -45,4 +45,27 @@ GLOSSARY = {
     "mean to class mean: how far its boundary has tilted.",
     "adversarial direction": "A direction of the last layer's features along which the softmax "
     "does not change at all.",
+    "angle of a boundary point": "Between the way from the image to the point and the normal "
+    "there; 0 at a nearest point.",
+    "boundary function": "f, the score of the target class minus the score of the class it meets: "
+    "negative at the image, 0 on the boundary.",
+    "class's region": "All images that get the class. Its boundary is where the class meets the "
+    "best of all others.",
+    "pair's boundary": "Where two given classes have equal scores, whether or not a third is on "
+    "top.",
+    "target class, source class": "The class across the boundary; the class that the network "
+    "predicts at the image.",
+    "converged": "Of a walk: the label changed. Of an eigenpair: its residual is below the "
+    "tolerance. Of a linear classifier: its angle is right to 0.1°.",
+    "dimension D": "How many numbers an image has: channels times height times width.",
+    "Hessian-vector product": "The Hessian of f times a vector, without the matrix: exact, by "
+    "finite differences, or of a smoothed network.",
+    "step h": "The distance over which a finite difference looks; to be compared with the "
+    "boundary's distance.",
+    "piecewise linear": "A network (ReLU, max-pooling) whose exact Hessian is 0 almost everywhere.",
+    "sharedness": "How far two halves of the points, or single points, agree with the mean.",
+    "pass of the network": "One gradient of one image, the unit of `geomadv plan`; a forward pass is a third.",
+    "stale": "Of a result: its network, images or inputs have changed since. It is refused "
+    "without `--refresh`.",
+    "subspace": "The span of some directions, with an orthonormal basis.",
 }
