@@ -64,7 +64,8 @@ GLOSSARY = {
     "boundary's distance.",
     "piecewise linear": "A network (ReLU, max-pooling) whose exact Hessian is 0 almost everywhere.",
     "sharedness": "How far two halves of the points, or single points, agree with the mean.",
-    "pass of the network": "One gradient of one image, the unit of `geomadv plan`; a forward pass is a third.",
+    "pass of the network": "One gradient of one image, the unit of `geomadv plan`; a forward pass "
+    "is a third.",
     "stale": "Of a result: its network, images or inputs have changed since. It is refused "
     "without `--refresh`.",
     "subspace": "The span of some directions, with an orthonormal basis.",

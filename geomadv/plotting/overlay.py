@@ -10,8 +10,9 @@ from matplotlib.ticker import NullFormatter
 
 from geomadv.errors import InputError
 from geomadv.plotting.figure import ShownFigure, legend, lines, new_figure
-from geomadv.plotting.overlay_panels import OVERLAYS, Panel
+from geomadv.plotting.overlay_panels import OVERLAYS
 from geomadv.plotting.page import Results, counted, wrapped
+from geomadv.plotting.panels import Panel
 from geomadv.plotting.style import COLUMN, PAGE, style
 
 

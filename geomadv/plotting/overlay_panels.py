@@ -1,74 +1,16 @@
 """What several networks' results of one experiment show in the same axes: curves by panel."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from geomadv.plotting.panels import Curve, Panel, band, both, cumulative
 from geomadv.plotting.parts import own_row, relative_norm
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A network's line: over x, with a band from low to high; null: what it is compared with."""
-
-    x: Any
-    y: Any
-    low: Any = None
-    high: Any = None
-    null: bool = False
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Axes that curves of all networks share.
-
-    Attributes:
-        title, x, y: what the axes say.
-        curves: of one network.
-        log: the logarithmic axes, such as "xy".
-        top: of the vertical axis, which then starts at 0.
-        ticks: names of the places 0, 1, ... along x.
-    """
-
-    title: str
-    x: str
-    y: str
-    curves: Sequence[Curve]
-    log: str = ""
-    top: float | None = None
-    ticks: Sequence[str] = ()
-
-
-def _band(x: Any, values: xr.DataArray, dim: str, null: bool = False) -> Curve:
-    """Mean and range over a dimension, in percent."""
-    percent = 100 * values
-    return Curve(x, percent.mean(dim), percent.min(dim), percent.max(dim), null)
-
-
-def _cumulative(values: Any, null: bool = False) -> Curve:
-    """The share of the values below each of them, in percent."""
-    known = np.sort(np.asarray(values, dtype=float).ravel())
-    known = known[np.isfinite(known)]
-    # Hundreds of steps show the line; more of them only make the file large.
-    share = np.linspace(0, 1, min(len(known), 200)) if len(known) else np.zeros(0)
-    points = np.quantile(known, share) if len(known) else share
-    return Curve(points, 100 * share, null=null)
-
-
-def _both(
-    title: str, y: str, size: Any, dimension: float, curves: Any, **looks: Any
-) -> list[Panel]:
-    """The same curves against d and d/D."""
-    return [
-        Panel(title, "dimension d", y, curves(size), **looks),
-        Panel(title, "d / D", y, curves(np.asarray(size) / dimension), **looks),
-    ]
 
 
 def _boundary(ds: xr.Dataset) -> list[Panel]:
@@ -76,10 +18,8 @@ def _boundary(ds: xr.Dataset) -> list[Panel]:
     side = np.sqrt(ds["direction"].shape[1])
     y = "images nearer than that (%)"
     return [
-        Panel("distance to the boundary", "image units", y, [_cumulative(distance)], "x", 100),
-        Panel(
-            "the same per pixel", "image units / √D", y, [_cumulative(distance / side)], "x", 100
-        ),
+        Panel("distance to the boundary", "image units", y, [cumulative(distance)], "x", 100),
+        Panel("the same per pixel", "image units / √D", y, [cumulative(distance / side)], "x", 100),
     ]
 
 
@@ -92,7 +32,7 @@ def _normal_svd(ds: xr.Dataset) -> list[Panel]:
         return [Curve(index, values / values[0]), Curve(index[: len(scaled)], scaled, null=True)]
 
     index = np.arange(1, len(values) + 1)
-    return _both("normals", "singular value / largest", index, dimension, curves, log="xy")
+    return both("normals", "singular value / largest", index, dimension, curves, log="xy")
 
 
 def _random_subspace(ds: xr.Dataset) -> list[Panel]:
@@ -101,12 +41,12 @@ def _random_subspace(ds: xr.Dataset) -> list[Panel]:
     norm = int(np.abs(100 * ds["uniform_fooling_rate"].mean("draw").to_numpy() - 10).argmin())
     inside, uniform = ds["fooling_rate"], ds["uniform_fooling_rate"]
     against = [
-        _band(relative_norm(ds), inside.isel(m=half), "draw"),
-        _band(relative_norm(ds), uniform, "draw", null=True),
+        band(relative_norm(ds), inside.isel(m=half), "draw"),
+        band(relative_norm(ds), uniform, "draw", null=True),
     ]
     level = 100 * float(uniform.isel(norm=norm).mean())
     dimension = [
-        _band(ds["m"], inside.isel(norm=norm), "draw"),
+        band(ds["m"], inside.isel(norm=norm), "draw"),
         Curve(ds["m"], np.full(ds.sizes["m"], level), null=True),
     ]
     x, y = "norm (% of mean image norm)", "fooled (%)"
@@ -186,7 +126,7 @@ def _accuracy(ds: xr.Dataset) -> list[Panel]:
             return found
 
         size = one["subspace_dimension"].to_numpy()
-        panels += _both(
+        panels += both(
             str(family).replace("_", " "), "accuracy (%)", size, dimension, curves, top=100
         )
     return panels
@@ -223,7 +163,7 @@ def _confined(ds: xr.Dataset) -> list[Panel]:
             return found
 
         size = ds["subspace_dimension"].sel(family=family).to_numpy()
-        panels += _both(family, "norm / unconfined norm", size, dimension, curves, log="xy")
+        panels += both(family, "norm / unconfined norm", size, dimension, curves, log="xy")
     return panels
 
 
@@ -254,7 +194,7 @@ def _universal(ds: xr.Dataset) -> list[Panel]:
             title,
             "images in the sample set",
             "fooled (%)",
-            [_band(ds["size"], ds[name], "repeat"), null],
+            [band(ds["size"], ds[name], "repeat"), null],
             "x",
             100,
         )
@@ -280,7 +220,7 @@ def _label_graph(ds: xr.Dataset) -> list[Panel]:
 def _norm_comparison(ds: xr.Dataset) -> list[Panel]:
     x, names = "norm (% of mean image norm)", ds["kind"].to_numpy().tolist()
     rates = {
-        kind: _band(relative_norm(ds), ds["fooling_rate"].sel(kind=kind), "draw") for kind in names
+        kind: band(relative_norm(ds), ds["fooling_rate"].sel(kind=kind), "draw") for kind in names
     }
     random = rates.pop("random", None)
     null = [] if random is None else [Curve(random.x, random.y, null=True)]
@@ -289,7 +229,7 @@ def _norm_comparison(ds: xr.Dataset) -> list[Panel]:
 
 def _finetuning(ds: xr.Dataset) -> list[Panel]:
     x = "rounds of fine-tuning"
-    new, first = (_band(ds["round"], ds[f"{n}fooling_rate"], "member") for n in ("", "first_"))
+    new, first = (band(ds["round"], ds[f"{n}fooling_rate"], "member") for n in ("", "first_"))
     accuracy = Curve(ds["round"], 100 * ds["accuracy"])
     return [
         Panel("fooled by new perturbations", x, "held-out images (%)", [new], "", 100),
@@ -326,8 +266,8 @@ def _tilting(ds: xr.Dataset) -> list[Panel]:
 
 def _normal_tilt(ds: xr.Dataset) -> list[Panel]:
     curves = [
-        _cumulative(np.degrees(ds["angle"])),
-        _cumulative(np.degrees(ds["random_angle"]), null=True),
+        cumulative(np.degrees(ds["angle"])),
+        cumulative(np.degrees(ds["random_angle"]), null=True),
     ]
     y = "boundary points below (%)"
     return [
@@ -337,8 +277,8 @@ def _normal_tilt(ds: xr.Dataset) -> list[Panel]:
 
 def _softmax(ds: xr.Dataset) -> list[Panel]:
     shares = [
-        _cumulative(100 * ds["hidden_share"].where(ds["perturbation_converged"])),
-        _cumulative(100 * ds["noise_hidden_share"], null=True),
+        cumulative(100 * ds["hidden_share"].where(ds["perturbation_converged"])),
+        cumulative(100 * ds["noise_hidden_share"], null=True),
     ]
     radius = relative_norm(ds, "epsilon")
     collided = [
@@ -349,6 +289,46 @@ def _softmax(ds: xr.Dataset) -> list[Panel]:
     return [
         Panel("DeepFool in the last layer", x, "images below (%)", shares, "", 100),
         Panel("features collide", "radius (% of mean image norm)", "pairs (%)", collided, "x", 100),
+    ]
+
+
+def _normal_section(ds: xr.Dataset) -> list[Panel]:
+    distance = float(ds["distance"].where(ds["converged"]).median())
+    reach = float(ds["scale"].max())
+    steps = np.linspace(0, reach, 100)
+
+    def holding(family: str, null: bool = False) -> Curve:
+        radius = ds["radius"].sel(family=family, model="shape").isel(direction=0).to_numpy()
+        known = radius[~np.isnan(radius)]
+        share = [100 * np.mean(known >= s) if len(known) else np.nan for s in steps]
+        return Curve(steps / distance, share, null=null)
+
+    families = ds["family"].to_numpy().tolist()
+    null = [holding("random", True)] if "random" in families else []
+    return [
+        Panel(f, "|s| / median distance", "model holds (%)", [holding(f), *null], "", 100)
+        for f in families
+        if f != "random"
+    ]
+
+
+def _decision_plane(ds: xr.Dataset) -> list[Panel]:
+    grid, names = ("vertical", "horizontal"), ds["second"].to_numpy().tolist()
+    there = ds["margin"].notnull()
+    own = 100 * (ds["prediction"] == ds["source"]).where(there).mean(grid)
+    planes = ds["prediction"].transpose("second", "sample", *grid).to_numpy()
+    classes = [[len(np.unique(plane[plane >= 0])) or np.nan for plane in row] for row in planes]
+    several = xr.DataArray(np.asarray(classes, dtype=float), dims=("second", "sample"))
+    place = np.arange(len(names))
+
+    def over_images(values: xr.DataArray) -> Curve:
+        low, middle, high = values.quantile([0, 0.5, 1], "sample").to_numpy()
+        return Curve(place, middle, low, high)
+
+    x = "second direction of the plane"
+    return [
+        Panel("own class", x, "share of the plane (%)", [over_images(own)], "", 100, names),
+        Panel("classes", x, "classes in the plane", [over_images(several)], "", None, names),
     ]
 
 
@@ -389,6 +369,11 @@ OVERLAYS: dict[str, tuple[Callable[[xr.Dataset], list[Panel]], str]] = {
     "finetuning": (_finetuning, "fine-tuning, bands: range of the pool"),
     "categories": (_categories, "what fools how many"),
     "tilting_plane": (_tilting, "regularisation tilts the boundary; dashed: nearest centroid"),
+    "normal_section": (
+        _normal_section,
+        "points at which the quadratic model is within 20 % up to |s|; dashed: random directions",
+    ),
+    "decision_plane": (_decision_plane, "planes through images: median and range over images"),
     "normal_tilt": (_normal_tilt, "boundary normals; dashed: random directions"),
     "softmax_directions": (_softmax, "the last layer; dashed: noise of the same norm"),
 }

@@ -378,6 +378,19 @@ def fooling():
     }
 
 
+def test_the_share_of_points_at_which_the_model_holds_falls_from_all_to_those_beyond_the_reach():
+    results = pair("normal_section")
+    figure = plotting.overlaid(results)
+    ds = results["first"].isel(direction=0).sel(family="positive", model="shape")
+    radius = ds["radius"].to_numpy()
+    for axes in figure.axes:
+        curve = axes.get_lines()[0].get_ydata()
+        assert curve[0] == 100
+        assert (np.diff(curve) <= 0).all()
+    beyond = 100 * np.mean(radius[~np.isnan(radius)] >= float(results["first"]["scale"].max()))
+    assert figure.axes[0].get_lines()[0].get_ydata()[-1] == pytest.approx(beyond)
+
+
 def test_a_result_that_lacks_a_variable_is_said():
     results = fooling() | {"third": result("random_subspace_fooling")}
     assert "no result: third (No variable named 'energy_share')" in " ".join(
