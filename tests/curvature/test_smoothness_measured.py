@@ -426,3 +426,50 @@ def test_products_hold_at_points_where_the_network_is_another_one() -> None:
     x[2:] += 3
     operator = mean_hessian(net, points_at(x), hvp="exact", batch_size=2)
     assert worst(operator.dense(), by_double_backward(net, x)) < 1e-10
+
+
+class Curved(nn.Module):
+    """Linear to rounding but near an image, where its second score bends."""
+
+    def __init__(self, centre: Tensor) -> None:
+        super().__init__()
+        self.net = Net(lambda x: x)
+        self.register_buffer("centre", centre)
+
+    def forward(self, x: Tensor) -> Tensor:
+        near = torch.exp(-10 * (x - self.centre).square().flatten(1).sum(1))
+        scores: Tensor = self.net(x)
+        return scores + near[:, None] * torch.eye(3).to(x)[1]
+
+
+def test_curvature_where_no_probe_looks_is_found_at_the_points() -> None:
+    x = images(4)
+    net = Classifier(Curved(x[:1]), SHAPE, dtype=torch.float64)
+    assert net.is_piecewise_linear
+    elsewhere = mean_hessian(net, points_at(1 - x[1:]))
+    assert (elsewhere.kind, elsewhere.note) == ("finite-difference", "")
+    operator = mean_hessian(net, points_at(x[:1]))
+    assert (operator.kind, operator.note) == ("exact", "")
+    # f = F_1 - F_0 holds exp(-10 ||x - c||^2).
+    np.testing.assert_allclose(operator.dense(), -20 * np.eye(net.dimension), atol=1e-9)
+
+
+class _Raises(torch.autograd.Function):
+    """A rectifier whose derivative has none, and says so in its own way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            raise TypeError("not twice")
+        (x,) = ctx.saved_tensors
+        return gradient * (x > 0)
+
+
+def test_a_piecewise_linear_network_needs_no_second_derivatives() -> None:
+    operator = mean_hessian(classifier(_Raises.apply), points_at(images(3)))
+    assert (operator.kind, operator.note) == ("finite-difference", "")
