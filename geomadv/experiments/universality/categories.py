@@ -101,10 +101,6 @@ def categories(
     settings = {"target_rate": 1.0, **check_search(search)}
     size = net.batch_size(batch_size)
     clean = clean_labels(net, x, size)
-    search_rate, random_rate = [], []
-    shares: dict[str, list[float]] = {"adversarial": [], "universal": [], "random": []}
-    reached = np.zeros(len(x), dtype=bool)
-    best = 0.0
 
     def fooled(v: Tensor) -> NDArray[np.bool_]:
         return is_fooled(labels_under(net, x, v.to(x), size), clean).cpu().numpy()
@@ -125,25 +121,17 @@ def categories(
     parts = {"others": others, **search_parts(keep, net, searches, **settings)}
     with tqdm(total=len(parts), desc="categories", unit="part", disable=not progress) as bar:
         own, *found = keep.each(parts, bar.update)
-    distance = own["distance"].to_numpy()
-    for radius, ds, noise in zip(radii, found, own["noise"].to_numpy(), strict=True):
-        common = fooled(restored_search(ds, net).delta)
-        rates = noise.mean(1)
-        reached |= common | noise.any(0) | (distance <= radius)
-        best = max(best, float(common.mean()), float(rates.max()))
-        search_rate.append(float(common.mean()))
-        random_rate.append(rates)
-        shares["adversarial"].append(float(reached.mean()))
-        shares["universal"].append(best)
-        shares["random"].append(float(rates.mean()))
+    common = np.stack([fooled(restored_search(ds, net).delta) for ds in found])
+    distance, noise = (own[name].to_numpy() for name in ("distance", "noise"))
+    shares = _shares(distance <= np.asarray(radii)[:, None], common, noise)
     level = np.asarray(levels, dtype=np.float64)
     # Each curve that reaches the level moves a network on by one category.
-    passed = [np.asarray(curve) >= level[:, None] for curve in shares.values()]
+    passed = [curve >= level[:, None] for curve in shares.values()]
     values = {f"{name}_share": curve for name, curve in shares.items()} | {
         "category": 1 + np.sum(passed, axis=0, dtype=np.int64),
         "boundary_distance": distance,
-        "random_fooling_rate": np.stack(random_rate),
-        "search_rate": search_rate,
+        "random_fooling_rate": noise.mean(2),
+        "search_rate": common.mean(1),
         "prediction": clean,
         "mean_image_norm": mean_norm(x),
         "radius": np.asarray(radii, np.float64),
@@ -152,6 +140,20 @@ def categories(
     ds = described(SCHEMA, values)
     ds["category"].attrs |= {f"category_{k}": name for k, name in NAMES.items()}
     return ds
+
+
+def _shares(
+    near: NDArray[np.bool_], common: NDArray[np.bool_], noise: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float64]]:
+    """A, U and R at every norm, from who is fooled there.
+
+    near, common: (radius, sample), by its own perturbation and by the one that was searched for.
+    noise: (radius, draw, sample).
+    """
+    rates = noise.mean(2)
+    reached = np.logical_or.accumulate(near | common | noise.any(1))
+    best = np.maximum.accumulate(np.maximum(common.mean(1), rates.max(1)))
+    return {"adversarial": reached.mean(1), "universal": best, "random": rates.mean(1)}
 
 
 def _check(radii: Sequence[float], levels: Sequence[float], draws: int) -> None:
