@@ -183,7 +183,7 @@ class Classifier:
     def _moved(
         self, device: torch.device | str | None, dtype: torch.dtype | None, fast: bool = True
     ) -> "Classifier":
-        """As `to`; fast=False: for a few passes, which do not repay a fast engine and its checks."""
+        """As `to`; fast=False: for a few passes, which do not repay building a fast engine."""
         other = copy.copy(self)
         other.__dict__.pop("is_piecewise_linear", None)
         other.__dict__.pop("behaviour", None)
