@@ -158,10 +158,12 @@ class Classifier:
         self.module: Normalised = Normalised(self._raw, moved[0], moved[1], self._output).eval()
         self._engine: nn.Module = self.module
 
-    def _build(self, probes: Tensor, scores: Tensor, check: bool) -> None:
+    def _build(self, probes: Tensor, scores: Tensor, check: bool, fast: bool = True) -> None:
         """Takes the fastest engine that computes what the module gives the probes: `scores`."""
         gradient = find_gradient(self.module, probes[: Probes.GENERIC], scores, self.name)
-        self._engine, self._engine_note = fast_engine(self.module, probes, scores, gradient)
+        self._engine, self._engine_note = self.module, ""
+        if fast:
+            self._engine, self._engine_note = fast_engine(self.module, probes, scores, gradient)
         self._second_order_checked = False
         # Whoever traces this form of the network may keep the trace here.
         self.traces: dict[Any, Any] = {}
@@ -176,6 +178,12 @@ class Classifier:
         Raises:
             InputError: it does not run there, or no gradient comes through there.
         """
+        return self._moved(device, dtype)
+
+    def _moved(
+        self, device: torch.device | str | None, dtype: torch.dtype | None, fast: bool = True
+    ) -> "Classifier":
+        """As `to`; fast=False: for a few passes, which do not repay building a fast engine."""
         other = copy.copy(self)
         other.__dict__.pop("is_piecewise_linear", None)
         other.__dict__.pop("behaviour", None)
@@ -189,7 +197,7 @@ class Classifier:
             other.module.pairs = self.module.pairs
             with arithmetic(other):
                 probes = other._probe_images()
-                other._build(probes, first_scores(other.module, probes, self.name), check=False)
+                other._build(probes, first_scores(other.module, probes, self.name), False, fast)
         return other
 
     def with_tf32(self) -> "Classifier":
@@ -352,7 +360,8 @@ class Classifier:
             images = images_of_every_kind(self.input_shape, self.bounds).to(self.device)
             together = images_together(self.input_shape)
             try:
-                double = self if self.dtype == torch.float64 else self.to(dtype=torch.float64)
+                exact = self.dtype == torch.float64
+                double = self if exact else self._moved(None, torch.float64, fast=False)
                 return gradient_is_piecewise_constant(double.scores, images, self.bounds, together)
             except (RuntimeError, TypeError, InputError):  # TypeError: devices without float64
                 images = images.to(self.dtype)

@@ -85,6 +85,20 @@ def test_the_plain_module_keeps_its_layout() -> None:
     assert not any(w.is_contiguous() for w in fast)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_grouped_convolutions_keep_their_layout_in_float64(groups: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(groups)
+    layers = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3, groups=groups), nn.ReLU()
+    module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * 64, 5))
+    net = Classifier(module, (3, 12, 12)).to(dtype=dtype)
+    weights = [m.weight for m in net._engine.modules() if isinstance(m, nn.Conv2d)]
+    dense = all(w.is_contiguous() for w in weights)
+    assert dense == (groups > 1 and dtype == torch.float64)
+    assert net.note == ""
+    assert net.is_piecewise_linear
+
+
 def norms(module: nn.Module) -> int:
     return sum(isinstance(m, nn.BatchNorm2d) for m in module.modules())
 
