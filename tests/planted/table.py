@@ -408,21 +408,21 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "results/parts.py": (
-        "results_store results_damage results_kills",
+        "results_store results_damage",
         {
             "if digest != content[-_DIGEST_SIZE:].tobytes():": "if False:",
             "start = end": "pass",
         },
     ),
     "results/reuse.py": (
-        "results_store results_kills",
+        "results results_workarea",
         {
             "if changed and refresh:": "if refresh:",
             "    tidy(path, identity)\n": "",
         },
     ),
     "results/workarea.py": (
-        "results_store results_kills results_workarea",
+        "results_workarea results_store",
         {
             "if changed or not found or (assembled and overwrite):": "if changed or not found:",
             "            _remove_temporary(self.folder)\n": "            pass\n",
@@ -430,7 +430,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "files/writing.py": (
-        "files_writing results_store files_kinds results_kills",
+        "files_writing results",
         {
             "os.fsync(file.fileno())\n            os.replace": "pass\n            os.replace",
             "            _flush_names(path.parent)\n": "",
