@@ -60,7 +60,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "linalg/pairs.py": (
-        "linalg_eigen curvature_principal",
+        "linalg_pairs",
         {
             "converged=torch.from_numpy(residuals <= tolerance)": (
                 "converged=torch.from_numpy(residuals <= 100 * tolerance)"
