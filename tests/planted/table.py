@@ -275,7 +275,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "experiments/principal/uncertainty.py": (
-        "experiments_curvature",
+        "experiments_uncertainty",
         {
             "order[n // 2 :].sort()": "order[n // 2 - 1 :].sort()",
             "means = counts @ values / n": "means = counts @ values / (n - 1)",
