@@ -96,7 +96,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "boundary/segment.py": (
-        "segment boundary",
+        "segment",
         {
             "crossed = (f_low <= 0) & (f_high >= 0)": "crossed = (f_low <= 0) & (f_high > 0)",
             "at_start = crossed & (f_low == 0)": "at_start = crossed & (f_low > 0)",
@@ -392,7 +392,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
     "plotting/parts.py": (
         "plotting_parts",
         {
-            "if value >= 9.95 or value == 0": "if value >= 9.95",
+            "if value >= 9.95 else": "if value >= 100 else",
             "names.index(own) if own in names else 0": "0",
             "inner = np.sqrt(values[:-1] * values[1:])": "inner = (values[:-1] + values[1:]) / 2",
             "quantile(q, dim).where(~none)": "quantile(q, dim)",

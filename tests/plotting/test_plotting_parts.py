@@ -23,7 +23,15 @@ from geomadv.plotting.parts import (
 
 @pytest.mark.parametrize(
     ("share", "wanted"),
-    [(0, "0"), (0.0003, "0.03"), (0.0156, "1.6"), (0.0994, "9.9"), (0.0996, "10"), (1, "100")],
+    [
+        (0, "0"),
+        (0.0003, "0.03"),
+        (0.0156, "1.6"),
+        (0.0994, "9.9"),
+        (0.0996, "10"),
+        (0.996, "100"),
+        (1, "100"),
+    ],
 )
 def test_a_share_has_the_digits_that_tell_it_from_its_neighbours(share, wanted):
     assert percent(share) == wanted
