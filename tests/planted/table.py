@@ -172,7 +172,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "perturbations/rivals.py": (
-        "deepfool deepfool_every_rival",
+        "rivals",
         {
             "self._predicted(index).argmin(1)": "self._predicted(index).argmax(1)",
             "<= _MARGIN * self.nearest[index, None]": "<= 0 * self.nearest[index, None]",
