@@ -415,7 +415,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "results/reuse.py": (
-        "results results_workarea",
+        "results_workarea results",
         {
             "if changed and refresh:": "if refresh:",
             "    tidy(path, identity)\n": "",
