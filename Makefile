@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup paper figures test faults search mutants lint types format bench bench-gpu lock lowest dist docs gallery clean
+.PHONY: help setup paper figures test coverage faults search mutants lint types format bench bench-gpu lock lowest dist docs gallery clean
 
 help:  ## print these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -33,6 +33,12 @@ figures: $(READY)  ## redraw all figures of NETWORK from its result files
 
 test: $(READY)  ## run the tests, a file per core (real data: GEOMADV_DATA)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+coverage: $(READY)  ## run the tests and say which lines and branches of geomadv none of them takes
+	$(BIN)/python -m pip install --quiet "coverage>=7.10"
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest --numprocesses auto --dist loadfile $(FLAGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 faults: $(READY)  ## damage everything that is read, 10,000 times: make faults [FLAGS="--seed 1"]
 	cd tests && PYTHONPATH=.. $(abspath $(BIN))/python -m faults $(FLAGS)

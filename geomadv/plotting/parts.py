@@ -94,7 +94,7 @@ def share_ticks(axes: Axes, dimension: int) -> None:
 def percent(share: float) -> str:
     """A share in percent with the digits that tell it from its neighbours: 0.03, 1.6, 31, 100."""
     value = 100 * share
-    return f"{value:.0f}" if value >= 9.95 or value == 0 else f"{value:.2g}"
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
 def spread(

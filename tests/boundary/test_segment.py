@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
-from geomadv.boundary.segment import crossing
+from geomadv.boundary.segment import bracketed_root, crossing
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
 
@@ -106,6 +106,21 @@ def test_monotone_functions_against_brentq(formula):
         assert abs(f(root)) <= 1e-12
         assert abs(t[k] - root) <= (0.1 if abs(f(root + 1e-3)) < 1e-12 else 1e-6)
     assert both >= 20
+
+
+def test_an_end_that_stays_put_counts_half():
+    """t^5 = 0.1 takes 11 evaluations; 22 where the far end keeps its full weight."""
+    low, high = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    places = []
+
+    def margin(_: Tensor, t: Tensor) -> Tensor:
+        places.append(float(t))
+        return t**5 - 0.1
+
+    ends = (low, high, low - 0.1, high - 0.1)
+    root = bracketed_root(margin, *ends, torch.full_like(low, 1e-12))
+    assert float(root) == pytest.approx(0.1**0.2, abs=1e-12)
+    assert len(places) <= 15
 
 
 def test_non_monotone_functions_end_at_a_root_with_a_sign_change():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
-from geomadv.classifier.smoothness import gradient_is_piecewise_constant
+from geomadv.classifier.smoothness import gradient_is_piecewise_constant, hessian_vanishes
 
 SHAPE = (3, 8, 8)
 Function = Callable[[Tensor], Tensor]
@@ -155,6 +155,28 @@ def test_the_gradient_probe_on_closed_forms() -> None:
         assert not gradient_is_piecewise_constant(quadric, x, bounds, together)
     with pytest.raises(RuntimeError, match="float32"):
         gradient_is_piecewise_constant(lambda at: at.flatten(1).float(), x, bounds)
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, 1e6])
+def test_the_hessian_probe_on_closed_forms(size: float) -> None:
+    """In float32, beside a curve of that size which all scores share."""
+    x, bounds = torch.rand(3, 1, 2, 2), (0.0, 1.0)
+    # Of more than two scores, a contrast leaves a rounding of what they share.
+    weight = torch.randn(7, 4)
+
+    def shared(at: Tensor) -> Tensor:
+        return size * at.square().mean((1, 2, 3))[:, None]
+
+    def flat(at: Tensor) -> Tensor:
+        return at.flatten(1) @ weight.T
+
+    for together in (1, 2, 9):
+        assert hessian_vanishes(lambda at: flat(at) + shared(at), x, bounds, together)
+        assert hessian_vanishes(lambda at: flat(at.abs()) + shared(at), x, bounds, together)
+        assert not hessian_vanishes(
+            lambda at: flat(at) + max(size, 1) * flat(at).square() + shared(at), x, bounds, together
+        )
+    assert hessian_vanishes(flat, x, bounds)
 
 
 @pytest.mark.parametrize("size", [1.0, 1e6])

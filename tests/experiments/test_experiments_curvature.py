@@ -16,7 +16,7 @@ from geomadv import ImageSet, InputError, experiments, load, load_images, load_n
 from geomadv.boundary import boundary_points
 from geomadv.cli import main
 from geomadv.curvature import BoundaryOperator, mean_hessian, mean_shape_operator
-from geomadv.experiments.principal.uncertainty import bootstrap_interval, random_halves
+from geomadv.experiments.principal.uncertainty import random_halves
 from geomadv.results import Store
 
 SETTINGS = experiments.CurvatureSettings(count=40, tolerance=1e-8, draws=200)
@@ -174,36 +174,6 @@ def test_the_paper_preset_has_the_papers_numbers():
     assert (paper.deepfool.max_iter, paper.deepfool.overshoot) == (5, 0.05)
     assert (paper.hvp, paper.tolerance, paper.pairs) == ("finite-difference", 1e-5, None)
     assert paper.step == pytest.approx(10 * 28 * 255 / 512)
-
-
-def test_bootstrap_intervals_cover_as_often_as_they_say():
-    """Means of 200 normal numbers: the interval is mean -+ 1.96 / sqrt(200)."""
-    values = np.random.default_rng(0).standard_normal((200, 300))
-    settings = experiments.CurvatureSettings(draws=1000)
-    interval = bootstrap_interval(values, np.array([0.025, 0.975]), settings)
-    assert interval.shape == (300, 2)
-    covered = ((interval[:, 0] < 0) & (interval[:, 1] > 0)).mean()
-    # 300 columns share the resampling, not the data: 3 standard deviations are 0.04.
-    assert abs(covered - 0.95) < 0.04
-    width = (interval[:, 1] - interval[:, 0]).mean()
-    assert width == pytest.approx(2 * 1.96 / np.sqrt(200), rel=0.05)
-
-
-@pytest.mark.parametrize("n", [4, 7])
-def test_halves_are_a_partition(n):
-    one, two = random_halves(n, 3)
-    assert sorted(torch.cat([one, two]).tolist()) == list(range(n))
-    assert abs(len(one) - len(two)) <= 1
-    again, _ = random_halves(n, 3)
-    assert torch.equal(one, again)
-
-
-def test_random_subspaces_of_the_plane():
-    """Two random lines in R^2: the angle is uniform on [0, pi / 2]."""
-    angles = experiments.random_subspace_angles(2, (1,), 2000, 0)[:, 0, 0]
-    assert angles.min() >= 0
-    # Standard deviation of the mean: (pi / 2) / sqrt(12 * 2000) = 0.0101.
-    assert abs(angles.mean() - np.pi / 4) < 4 * 0.0101
 
 
 def without_classes(ds, skipped):

@@ -256,6 +256,20 @@ def test_the_runner_up_is_the_second_nearest_boundary_of_a_linear_network():
         assert inside
 
 
+def test_the_other_image_is_the_next_one_that_is_predicted_as_another_class():
+    net, x = linear_net(2), images(6)
+    labels = net.scores(x).argmax(1).tolist()
+    assert len({*labels}) == 2
+    ds = experiments.decision_plane(net, x, ["image"], steps=1)
+    for i in range(6):
+        j = next(k % 6 for k in range(i + 1, i + 6) if labels[k % 6] != labels[i])
+        e, g = (ds[name][i].to_numpy().ravel() for name in ("first_axis", "second_axis"))
+        a, b = ds["mark"][i, 0].to_numpy()
+        np.testing.assert_allclose(a * e + b * g, (x[j] - x[i]).numpy().ravel(), atol=1e-12)
+        assert int(ds["mark_label"][i, 0]) == labels[j]
+        assert float(ds["coordinate"][i, 0].max()) > max(abs(a), abs(b))
+
+
 def test_directions_of_curvature_are_those_of_the_boundary_at_the_point():
     net, x, _ = nets.random_quadric(1)
     x = x.reshape(-1, *net.input_shape)[:2]

@@ -71,6 +71,16 @@ def test_the_state_on_disk_is_enough_when_nothing_can_be_written_at_the_end(tmp_
         np.testing.assert_allclose(resumed.values, whole.values, rtol=0, atol=1e-13)
 
 
+@pytest.mark.filterwarnings("ignore::geomadv.errors.UnconvergedWarning")
+@pytest.mark.parametrize("share", [0.5, 2.0], ids=["above", "below"])
+def test_the_state_stays_where_a_residual_is_above_the_tolerance(tmp_path, share):
+    matrix, file = planted(like_a_mean_hessian(100)), tmp_path / "state.npz"
+    worst = float(extreme_eigenpairs(matrix, 4, max_products=28).residuals.max())
+    assert 1e-3 < worst < 0.1
+    found = extreme_eigenpairs(matrix, 4, max_products=28, tolerance=share * worst, checkpoint=file)
+    assert file.exists() == (not found.converged.all()) == (share < 1)
+
+
 def test_an_unconverged_solve_goes_on_with_more_products(tmp_path):
     matrix = planted(like_a_mean_hessian(200))
     file = tmp_path / "state.npz"

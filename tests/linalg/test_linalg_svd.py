@@ -87,6 +87,25 @@ def test_directions_that_hold_a_share_exactly_are_enough():
     assert svd.energy_dimensions(tuple(shares)) == shares
 
 
+def test_all_directions_hold_all_of_the_energy_whatever_rounding_says():
+    """The energy is a sum over the rows, the spectrum one of eigenvalues: equal to rounding."""
+    for seed in range(20):
+        rows = np.random.default_rng(seed).standard_normal((12, 5))
+        assert normal_svd(rows, rank=5).energy_dimensions([1.0]) == {1.0: 5}
+
+
+@pytest.mark.filterwarnings("ignore:normal_svd skipped")
+@pytest.mark.parametrize("shape", [(5, 9), (9, 4)])
+@pytest.mark.parametrize("method", METHODS)
+def test_fewer_directions_are_as_many_as_there_are(method, shape):
+    rows = np.random.default_rng(0).standard_normal(shape)
+    rows[1] = np.nan
+    svd = normal_svd(rows, rank=100, method=method, fewer=True)
+    assert svd.directions.shape == (shape[1], 4)
+    exact = np.linalg.svd(np.delete(rows, 1, axis=0), compute_uv=False)
+    np.testing.assert_allclose(svd.singular_values, exact, rtol=1e-7)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_rank_deficient_rows_still_give_orthonormal_directions(method):
     rows, right = planted(30, 50, np.array([3.0, 2.0, 1.0]))

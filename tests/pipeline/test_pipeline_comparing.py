@@ -94,6 +94,29 @@ def test_settings_that_differ_mark_all_that_starts_from_them(tmp_path):
     assert not comparison.notes
 
 
+def test_what_one_of_three_networks_has_otherwise_or_alone_is_seen(tmp_path):
+    for name, count in (("a", 3), ("b", 3), ("c", 5)):
+        known = written(tmp_path, name, config={"count": count})
+    written(tmp_path, "c", experiment=AFTER, inputs={"own": results.digest(known)})
+    comparison = compared(tmp_path, "a", "b", "c")
+    assert comparison.settings == {"own": {"count": ("3", "3", "5")}}
+    told = {(row.experiment, row.words): row.cells for row in comparison.numbers}
+    assert told["own", "rate 0.50 of 7"] == ("the same",) * 3
+    assert told["after", "rate … of …"] == ("–", "–", "0.50, 7")
+
+
+def test_what_one_network_alone_has_is_not_drawn(tmp_path):
+    drawn = own("boundary")
+    for name, experiment in (("a", FIRST), ("b", drawn)):
+        written(tmp_path, name, experiment=experiment)
+    folders = [tmp_path / name for name in ("a", "b")]
+    ga.compare(*folders, to=tmp_path / "out", experiments=(FIRST, quiet(drawn)))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "compare.json",
+        "compare.md",
+    ]
+
+
 def test_what_is_missing_or_stale_is_said_with_its_command(tmp_path):
     known = written(tmp_path, "a")
     before = {"own": results.digest(known)}

@@ -2,20 +2,16 @@
 
 import contextlib
 import json
-import math
 import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import xarray as xr
 from small_runs import small_runner
 from test_pipeline_runner import TABLE, classifier, images, runner
 
 import geomadv as ga
 from geomadv.cli import main
-from geomadv.results.agreement import BOUND, agreements
 
 ARCHIVE = Path(__file__).parents[1] / "archive"
 GIVEN = {
@@ -207,56 +203,3 @@ OLDER = [path for path in sorted(ARCHIVE.glob("*.h5")) if path.stem != "normal_s
 def test_older_layouts_are_refused_by_what_they_lack(path):
     with pytest.raises(ga.InputError, match=r"does not say its .*images and .*command"):
         ga.reproduce(path)
-
-
-ONE = np.array([1.0, -2.0, np.nan, np.inf])
-AGREE = {
-    "equal": (ONE, ONE, "identical"),
-    "below the bound": (ONE, ONE * (1 + 0.99 * BOUND), "to rounding"),
-    "above the bound": (ONE, ONE * (1 + 1.01 * BOUND), "different"),
-    "small beside the largest": (np.array([1.0, 0.0]), np.array([1.0, BOUND / 2]), "to rounding"),
-    "another missing": (ONE, ONE[[2, 1, 0, 3]], "different"),
-    "another infinite": (ONE, -ONE, "different"),
-    "infinite for a number": (ONE, np.where(ONE == 1, np.inf, ONE), "different"),
-    "no scale": (np.zeros(2), np.array([0.0, 1e-30]), "different"),
-    "empty": (np.zeros(0), np.zeros(0), "identical"),
-    "a whole number": (np.array([10**6]), np.array([10**6 + 1]), "different"),
-    "a truth": (np.array([True]), np.array([False]), "different"),
-    "texts": (np.array(["a"]), np.array(["b"]), "different"),
-    "longer": (np.zeros(2), np.zeros(3), "different"),
-    "other numbers": (np.zeros(2), np.zeros(2, int), "different"),
-    "large": (np.arange(3e6), np.arange(3e6) + (np.arange(3e6) == 2e6 + 9), "to rounding"),
-}
-
-
-def found(one, other, units) -> str:
-    first, second = (xr.Dataset({"v": ("x", values, {"units": units})}) for values in (one, other))
-    (agreement,) = agreements(first, second)
-    return agreement.verdict
-
-
-@pytest.mark.parametrize(("one", "other", "verdict"), AGREE.values(), ids=AGREE)
-def test_agreement(one, other, verdict):
-    assert found(one, other, "image units") == verdict
-
-
-def test_an_infinite_gap_is_called_so():
-    ones = xr.Dataset({"v": ("x", [1.0, 2.0], {"units": "image units"})})
-    (agreement,) = agreements(ones, ones.where(ones["v"] < 2, np.inf))
-    assert "missing or infinite in one" in str(agreement)
-    assert math.isinf(agreement.difference)
-
-
-def test_pure_numbers_and_angles_are_parts_of_one():
-    small = np.array([1e-7, 2e-8])
-    for units in ("1", "radian"):
-        assert found(small, -small, units) == "to rounding"
-        assert found(small, small + 1.01 * BOUND, units) == "different"
-    assert found(small, -small, "score units") == "different"
-
-
-def test_agreement_of_what_only_one_has_and_of_durations():
-    scalar = xr.Dataset({"a": ((), 1.0), "t": ((), 1.0, {"units": "s"}), "c": ("y", [1])})
-    other = xr.Dataset({"b": ((), 1.0), "t": ((), 2.0, {"units": "s"}), "c": ("z", [1])})
-    found = {a.name: a.verdict for a in agreements(scalar, other)}
-    assert found == {"a": "different", "b": "different", "t": "a duration", "c": "different"}

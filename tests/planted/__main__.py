@@ -1,13 +1,18 @@
 """`make mutants`: puts the faults of the table in, one at a time; counts those that tests catch."""
 
 import argparse
+import functools
+import gc
 import importlib
+import json
 import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +33,35 @@ HEAVY = (
 )
 
 
-def run(copy: Path, files: list[str]) -> None:
+# Pytest without what finds no fault and takes a second of every run.
+BARE = (
+    *("-x", "--assert=plain", "--override-ini=addopts=-q"),
+    *("-pno:cacheprovider", "-pno:xdist", "-pno:unraisableexception"),
+)
+
+
+class QuickFirst:
+    """Notes how long tests take, and takes those first that were quick when nothing was wrong."""
+
+    def __init__(self, notes: Path) -> None:
+        self.notes = notes
+        self.known = json.loads(notes.read_text()) if notes.exists() else {}
+        self.seconds: Counter[str] = Counter()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        if self.known:
+            items.sort(key=lambda item: self.known.get(item.nodeid, 0.0))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds[report.nodeid] += report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        if not self.known:
+            self.notes.write_text(json.dumps(self.seconds))
+
+
+def run(copy: Path, files: list[str], notes: Path) -> None:
     """The exit status is pytest's; in a process of its own."""
     os.chdir(copy)
     os.environ["PYTHONPATH"] = str(copy)  # of the processes that tests start
@@ -36,13 +69,14 @@ def run(copy: Path, files: list[str]) -> None:
     with (copy.parent / "said").open("w") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
-    os._exit(pytest.main(["-x", "-p", "no:cacheprovider", "-p", "no:xdist", *files]))
+    os._exit(pytest.main([*BARE, *files], plugins=[QuickFirst(notes)]))
 
 
 def status(copy: Path, tests: str) -> int | None:
     """Pytest's exit status, or None where the tests did not end."""
     files = [str(next(copy.glob(f"tests/**/test_{name}.py"))) for name in tests.split()]
-    process = multiprocessing.get_context("fork").Process(target=run, args=(copy, files))
+    notes = copy.parent / f"{tests}.json"
+    process = multiprocessing.get_context("fork").Process(target=run, args=(copy, files, notes))
     process.start()
     process.join(SECONDS)
     if process.exitcode is None:
@@ -52,12 +86,18 @@ def status(copy: Path, tests: str) -> int | None:
     return process.exitcode
 
 
+@functools.cache
+def check_without_fault(copy: Path, tests: str) -> None:
+    """Makes sure that the tests pass, and notes how long they take."""
+    if status(copy, tests) != 0:
+        said = (copy.parent / "said").read_text()
+        raise SystemExit(f"{said}\nthese tests fail without any fault: {tests}")
+
+
 def survivors(copy: Path, name: str) -> tuple[int, list[str]]:
     """How many faults of a file were tried, and those that no test noticed."""
     tests, changes = TABLE[name]
-    if status(copy, tests) != 0:
-        said = (copy.parent / "said").read_text()
-        raise SystemExit(f"{said}\n{name}: its tests fail without any fault: {tests}")
+    check_without_fault(copy, tests)
     path, found = copy / "geomadv" / name, []
     source = path.read_text()
     for old, new in changes.items():
@@ -75,6 +115,7 @@ def main() -> None:
     only = parser.parse_args().only
     for module in HEAVY:
         importlib.import_module(module)
+    gc.freeze()  # Collections of the processes need not go through all of it.
     # Files of bytecode do not tell sources of the same second and size apart.
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"

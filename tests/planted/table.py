@@ -60,7 +60,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "linalg/pairs.py": (
-        "linalg_eigen curvature_principal",
+        "linalg_pairs",
         {
             "converged=torch.from_numpy(residuals <= tolerance)": (
                 "converged=torch.from_numpy(residuals <= 100 * tolerance)"
@@ -96,7 +96,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "boundary/segment.py": (
-        "segment boundary",
+        "segment",
         {
             "crossed = (f_low <= 0) & (f_high >= 0)": "crossed = (f_low <= 0) & (f_high > 0)",
             "at_start = crossed & (f_low == 0)": "at_start = crossed & (f_low > 0)",
@@ -172,7 +172,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "perturbations/rivals.py": (
-        "deepfool deepfool_every_rival",
+        "rivals",
         {
             "self._predicted(index).argmin(1)": "self._predicted(index).argmax(1)",
             "<= _MARGIN * self.nearest[index, None]": "<= 0 * self.nearest[index, None]",
@@ -198,7 +198,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "claims/measures.py": (
-        "claims",
+        "claims_measures",
         {
             "(weights @ np.where(known, flat, 0)) / (weights @ known)": (
                 "(weights @ np.where(known, flat, 0)) / weights.sum(1)[:, None]"
@@ -275,7 +275,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "experiments/principal/uncertainty.py": (
-        "experiments_curvature",
+        "experiments_uncertainty",
         {
             "order[n // 2 :].sort()": "order[n // 2 - 1 :].sort()",
             "means = counts @ values / n": "means = counts @ values / (n - 1)",
@@ -292,6 +292,113 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
             ),
         },
     ),
+    "results/agreement.py": (
+        "results_agreement",
+        {
+            'if one.attrs.get("units") in _OF_ONE else 0.0': "if False else 0.0",
+            "np.where(np.isnan(gap), np.inf, gap)": "np.nan_to_num(gap)",
+            "worst = float(apart / largest)": "worst = float(apart)",
+            "rows = slice(start, start + step)": "rows = slice(0, step)",
+            "if one.dims != other.dims:": "if False:",
+            "(np.isnan(a) & np.isnan(b))": "(np.isnan(a) | np.isnan(b))",
+        },
+    ),
+    "results/handing.py": (
+        "results_handing",
+        {
+            "if numbers.max() >= len(labels):": "if numbers.max() > len(labels):",
+            'n if [*names].count(n) == 1 else f"{n} ({k})"': 'f"{n} ({k})"',
+            'source["point"] - source["image"]': 'source["image"] - source["point"]',
+            "source.transpose(..., *(dim for dim in IMAGE if dim in source.dims))": "source",
+            "{*ds[name].dims} <= {*ds[first].dims}": "{*ds[name].dims} == {*ds[first].dims}",
+        },
+    ),
+    "pipeline/comparing.py": (
+        "pipeline_comparing",
+        {
+            "for config in there)\n    }": "for config in there[:2])\n    }",
+            "if words in often and numbers else": "if numbers else",
+            "len(numbers) == count and len({*column}) == 1": "len({*column}) == 1",
+            "names += [i for i in before if i not in names]": "names += []",
+            "if sum(ds is not None for ds in drawn.values()) > 1:": "if any(drawn.values()):",
+        },
+    ),
+    "experiments/planes/offsets.py": (
+        "experiments_planes",
+        {
+            "offset -= offset[:, :, torch.as_tensor(scales == 0)].clone()": "pass",
+            "-start.sign() * (t != 0)": "start.sign() * (t != 0)",
+            "self.back = self.along * self.cosine[at]": "self.back = 0 * self.cosine[at]",
+            "while len(active) > 0:": "if len(active) > 0:",
+        },
+    ),
+    "experiments/planes/normal_section.py": (
+        "experiments_planes",
+        {
+            "kappa[1] /= found.sine**2": "kappa[1] /= found.sine",
+            "return np.minimum(*(_first": "return np.maximum(*(_first",
+            "fails = ~(excess <= 0)": "fails = excess > 0",
+            "np.ceil(q * count).astype(int) - 1": "np.floor(q * count).astype(int) - 1",
+            "- OFF * np.abs(offset) - resolution[:, None]": "- OFF * np.abs(offset)",
+        },
+    ),
+    "experiments/planes/decision_plane.py": (
+        "experiments_planes",
+        {
+            "max(reach * distance, _BEYOND": "max(reach * distance, 0 * _BEYOND",
+            "torch.stack([at[index % side], at[index // side]], dim=1)": (
+                "torch.stack([at[index // side], at[index % side]], dim=1)"
+            ),
+            "rest = vector - (vector @ first) * first\n"
+            "    rest -= (rest @ first) * first": "rest = vector",
+            ".roll(-i - 1).nonzero()": ".nonzero()",
+        },
+    ),
+    "classifier/smoothness.py": (
+        "smoothness piecewise_linear",
+        {
+            "return weights - weights.mean(1, keepdim=True)": "return weights",
+            "found &= change > _CANCELLED * torch.finfo(change.dtype).eps * shared": "pass",
+            "pieces = g.detach().flatten(1).norm(dim=1) + shared": (
+                "pieces = g.detach().flatten(1).norm(dim=1)"
+            ),
+            "for _ in range(_TRIES):": "for _ in range(1):",
+            "coarse = bool((scores(some + _UNSEEN * some.flip(3)) == first).all())": (
+                "coarse = False"
+            ),
+            "_NOISE = 0.05": "_NOISE = 0.0",
+        },
+    ),
+    "curvature/measured.py": (
+        "smoothness_measured",
+        {
+            "both = _norms(self._gradient(self.x)) +": "both = 0 *",
+            "_CANCELLED * torch.finfo(self.dtype).eps * both).all())": (
+                "_CANCELLED * torch.finfo(self.dtype).eps * both).any())"
+            ),
+            "and self.coarse < falls * self.fine": "and self.coarse < 0 * self.fine",
+            "jump = float(self._jumps().max()) if not reasons else 0.0": "jump = 0.0",
+            "return stays and self.local > max(_WRONG, self.floors[1])": "return False",
+        },
+    ),
+    "plotting/figure.py": (
+        "plotting_print",
+        {
+            "drawing.set_figheight(height + room)": "pass",
+            '"; ".join(filter(None, parts))': '"; ".join(parts)',
+            "engine.set(rect=(0, share, 1, 1 - share))": "pass",
+        },
+    ),
+    "plotting/parts.py": (
+        "plotting_parts",
+        {
+            "if value >= 9.95 else": "if value >= 100 else",
+            "names.index(own) if own in names else 0": "0",
+            "inner = np.sqrt(values[:-1] * values[1:])": "inner = (values[:-1] + values[1:]) / 2",
+            "quantile(q, dim).where(~none)": "quantile(q, dim)",
+            "np.full(len(known), 100 / max(len(known), 1))": "np.full(len(known), 100.0)",
+        },
+    ),
     "results/identity.py": (
         "results results_store",
         {
@@ -301,21 +408,21 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "results/parts.py": (
-        "results_store results_damage results_kills",
+        "results_store results_damage",
         {
             "if digest != content[-_DIGEST_SIZE:].tobytes():": "if False:",
             "start = end": "pass",
         },
     ),
     "results/reuse.py": (
-        "results_store results_kills",
+        "results_workarea results",
         {
             "if changed and refresh:": "if refresh:",
             "    tidy(path, identity)\n": "",
         },
     ),
     "results/workarea.py": (
-        "results_store results_kills results_workarea",
+        "results_workarea results_store",
         {
             "if changed or not found or (assembled and overwrite):": "if changed or not found:",
             "            _remove_temporary(self.folder)\n": "            pass\n",
@@ -323,7 +430,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "files/writing.py": (
-        "files_writing results_store files_kinds results_kills",
+        "files_writing results",
         {
             "os.fsync(file.fileno())\n            os.replace": "pass\n            os.replace",
             "            _flush_names(path.parent)\n": "",

@@ -71,8 +71,9 @@ def test_classes_have_their_names_in_the_networks_order(ds):
         ("rat", None, "Did you mean 'rate'"),
         ([], None, "variables is empty"),
         ("source", ["cat"], "1 names"),
+        ("source", NAMES[:3], "3 names, and source a class 3"),
     ],
-    ids=["unknown", "none", "too-few-names"],
+    ids=["unknown", "none", "too-few-names", "one-name-too-few"],
 )
 def test_tables_that_cannot_be_are_refused(ds, variables, names, words):
     with pytest.raises(ga.InputError, match=words):

@@ -67,6 +67,14 @@ def test_a_run_killed_before_its_result_appeared_goes_on_with_its_parts(tmp_path
     assert folder.is_dir()
 
 
+def test_a_run_killed_after_its_result_appeared_leaves_no_area(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    save(number(), path, provenance(CONFIG))
+    folder = leave_assembled(path, CONFIG).folder
+    assert reuse(path, CONFIG) is not None
+    assert not folder.exists()
+
+
 def test_another_result_does_not_remove_the_area_of_this_one(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     save(number(), path, provenance(CONFIG | {"seed": 2}))
