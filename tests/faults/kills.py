@@ -7,6 +7,7 @@ files and nothing beside them, has lost nothing.
 
 import argparse
 import ctypes
+import importlib
 import json
 import os
 import random
@@ -24,8 +25,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from faults.study import SETTINGS
 from PIL import Image
-from small_runs import SMALL
 
 from geomadv import load
 from geomadv.cli import main
@@ -37,14 +38,6 @@ from geomadv.results.files import check_file
 _RESULTS = "results/digits-cnn"
 _FEW = ("--settings", "../few.toml", "--progress", "off")
 _OTHER = ("--network", "digits-relu", "--results", "other")
-# Counts that take a second.
-_SETTINGS = SMALL | {
-    "curvature": {"classes": ["0"], "count": 10},
-    "normal_section": {"count": 2, "steps": 3},
-    "decision_plane": {"count": 1, "steps": 3, "second": ["runner-up"]},
-    "categories": {"networks": [], "count": 4, "norms": 2, "draws": 1, "passes": 1},
-    "confined_deepfool": {"count": 4, "dimensions": [4, 64], "draws": 1},
-}
 # Of two runs of the same question these alone differ: attributes, and what pages say of them.
 _TIMES = ("created", "wall_time_s")
 _TIMES_TOLD = re.compile(rb"\d{4}-\d\d-\d\dT[\d:+]+|[\d.]+ s\b")
@@ -356,9 +349,11 @@ def _toml(value: Any) -> str:
 
 
 def _prepare(folder: Path) -> None:
-    """Writes the settings."""
+    """Writes the settings, and imports what every process would import again."""
+    for module in ("pipeline.commands", "plotting", "experiments", "pipeline.report"):
+        importlib.import_module(f"geomadv.{module}")
     folder.mkdir(parents=True, exist_ok=True)
-    lines = (f"{name} = {_toml(settings)}\n" for name, settings in _SETTINGS.items())
+    lines = (f"{name} = {_toml(settings)}\n" for name, settings in SETTINGS.items())
     (folder / "few.toml").write_text("".join(lines))
 
 
