@@ -203,8 +203,8 @@ def _verdict(claim: Claim, result: xr.Dataset | None) -> Verdict:
         note = f"{claim.experiment}.h5 lacks {missing}: run it again with --refresh"
         return Verdict(claim, "not measured", note=note)
     except Exception as error:  # a result that was changed by hand may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        note = f"{claim.experiment}.h5 does not hold what it needs ({reason})"
+        words = (str(error).strip() or type(error).__name__).splitlines()[0]
+        note = f"{claim.experiment}.h5 does not hold what it needs ({words})"
         return Verdict(claim, "not measured", note=f"{note}: run it again with --refresh")
 
 

@@ -184,6 +184,7 @@ def _begin(job: Job, place: Path, around: _Around) -> int:
         os.environ["TMPDIR"] = tempfile.tempdir = str(_beside(place, "temporary"))
         for number, file in ((1, os.devnull), (2, _beside(place, "log"))):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
         if job.imports:
             os.execv(sys.executable, [sys.executable, "-m", "geomadv", *job.words])
         finish = around()
