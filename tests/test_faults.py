@@ -41,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("study")
 
 
-@pytest.mark.parametrize(("name", "count"), [("edited", 5), ("edited-figures", 2)])
+@pytest.mark.parametrize(("name", "count"), [("edited", 4), ("edited-figures", 1)])
 def test_edits_are_refused_or_read(
     name: str, count: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,6 +54,7 @@ def test_a_killed_command_ends_as_an_undisturbed_one(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study, "place", lambda: place)
+    kills._prepare(tmp_path)
     folder = "results/digits-cnn"
     job = kills.Job(("figures", folder, "--only", "tilting_toy"), 2, f"{folder}/figures")
     monkeypatch.setitem(kills.JOBS, "these", job)
