@@ -1,5 +1,6 @@
 """Results are laid out by a table `SCHEMA` above each experiment, from which `described` builds."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -65,7 +66,8 @@ def _fits(ds: xr.Dataset, start: str, factors: str, rows: str) -> bool:
     """Whether a sum's terms are there as they were written, not changed since."""
     if not {start, factors, rows} <= {*ds.data_vars}:
         return False
-    return ds[start].dims == ds[rows].dims and ds[factors].dims == ds[start].dims[:1]
+    (n, *image), own, count = ds[start].shape or (0,), ds[rows].shape, ds[factors].shape
+    return own == (n, math.prod(image)) and count == (n,)
 
 
 def without_derived(ds: xr.Dataset) -> xr.Dataset:

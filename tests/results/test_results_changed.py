@@ -14,6 +14,7 @@ from geomadv.claims import CLAIMS, judge
 from geomadv.cli import main
 from geomadv.errors import InputError
 from geomadv.files.download import RemoteFile, _unpack
+from geomadv.labels import derived
 from geomadv.pipeline.pictures import encoded
 from geomadv.results import differences, provenance, stored_identity
 from geomadv.results.files import holding
@@ -92,3 +93,23 @@ def test_a_cut_archive_is_named(name: str, end: int, tmp_path: Path) -> None:
     made.write_bytes(made.read_bytes()[:end])
     with pytest.raises(InputError, match="cannot be unpacked"):
         _unpack(RemoteFile(f"https://x/{name}"), made, tmp_path)
+
+
+@pytest.mark.parametrize("change", ["none", "factors", "rows", "images", "number"])
+def test_a_sum_is_there_where_its_terms_fit(change: str) -> None:
+    gives = {"gives": "p: end = image + length * way"}
+    ds = xr.Dataset(
+        {
+            "image": (("sample", "row", "column"), np.ones((4, 2, 3)), gives),
+            "length": ("sample", np.arange(4.0)),
+            "way": (("sample", "pixel"), np.ones((4, 6))),
+        }
+    )
+    changed = {
+        "factors": lambda: ds.assign(length=((), 1.0)),
+        "rows": lambda: ds.isel(pixel=slice(5)),
+        "images": lambda: ds.isel(row=0),
+        "number": lambda: ds.isel(row=0, column=0, sample=0),
+    }
+    found = derived(changed[change]() if change in changed else ds)
+    assert ("end" in found) == (change == "none")
