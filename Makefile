@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup paper figures test coverage faults search mutants lint types format bench bench-gpu lock lowest dist docs gallery clean
+.PHONY: help setup paper figures test coverage faults kills search mutants lint types format bench bench-gpu lock lowest dist docs gallery clean
 
 help:  ## print these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -42,6 +42,9 @@ coverage: $(READY)  ## run the tests and say which lines and branches of geomadv
 
 faults: $(READY)  ## damage everything that is read, 10,000 times: make faults [FLAGS="--seed 1"]
 	cd tests && PYTHONPATH=.. $(abspath $(BIN))/python -m faults $(FLAGS)
+
+kills: $(READY)  ## kill every command at random moments, and run on small disks: make kills [FLAGS="--only paper"]
+	cd tests && OMP_NUM_THREADS=1 PYTHONPATH=.. $(abspath $(BIN))/python -m faults.kills $(FLAGS)
 
 search: $(READY)  ## run the property tests (hypothesis) with draws that no run has seen
 	$(BIN)/python -m pytest -q --hypothesis-profile=search $$(grep -rl "^from hypothesis.*given" tests)

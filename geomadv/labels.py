@@ -1,5 +1,6 @@
 """Results are laid out by a table `SCHEMA` above each experiment, from which `described` builds."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -53,12 +54,20 @@ def derived(ds: xr.Dataset) -> xr.Dataset:
     """The dataset itself with the variables that follow from others, computed when used."""
     for v in [*ds.data_vars.values()]:
         found = re.fullmatch(_FORMULA, str(v.attrs.get(GIVES, "")))
-        if found and {*found.groups()[2:]} <= {*ds.data_vars}:
+        if found and _fits(ds, *found.groups()[2:]):
             long_name, name, *terms = found.groups()
             lazy: Any = indexing.LazilyIndexedArray(_Sum(*(ds[term].variable for term in terms)))
             attrs = {"long_name": long_name, "units": v.attrs.get("units", "1"), _FOLLOWS: terms}
             ds[name] = xr.Variable(v.dims, lazy, attrs, fastpath=True)
     return ds
+
+
+def _fits(ds: xr.Dataset, start: str, factors: str, rows: str) -> bool:
+    """Whether a sum's terms are there as they were written, not changed since."""
+    if not {start, factors, rows} <= {*ds.data_vars}:
+        return False
+    (n, *image), own, count = ds[start].shape or (0,), ds[rows].shape, ds[factors].shape
+    return own == (n, math.prod(image)) and count == (n,)
 
 
 def without_derived(ds: xr.Dataset) -> xr.Dataset:

@@ -1,6 +1,7 @@
 """Damaged and hostile files: refused by name or read, and cheap. `make faults` does far more."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faults import kills, study
 from faults.bombs import BOMBS
 from faults.harness import FREE_BYTES, MULTIPLE, attempt
 from faults.subjects import SUBJECTS, prepared
@@ -22,7 +24,7 @@ from geomadv.images.formats import read_idx
 SLOW = ("hdf5-texts", "result-unsealed", "settings")
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize("name", [n for n, s in SUBJECTS.items() if s.make is not study.make])
 def test_damage_is_refused_or_read(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -32,6 +34,58 @@ def test_damage_is_refused_or_read(
     SUBJECTS[name].read(tmp_path / "whole")
     outcomes = {attempt(name, 7, k, tmp_path / "it") for k in range(1 if name in SLOW else 12)}
     assert outcomes <= {"read", "refused"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.mark.parametrize(("name", "count"), [("edited", 4), ("edited-figures", 1)])
+def test_edits_are_refused_or_read(
+    name: str, count: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "place", lambda: place)
+    outcomes = {attempt(name, 7, k, tmp_path / "it") for k in range(count)}
+    assert outcomes <= {"read", "refused"}
+
+
+def test_a_killed_command_ends_as_an_undisturbed_one(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "place", lambda: place)
+    kills._prepare(tmp_path)
+    folder = "results/digits-cnn"
+    job = kills.Job(("figures", folder, "--only", "tilting_toy"), 2, f"{folder}/figures")
+    monkeypatch.setitem(kills.JOBS, "these", job)
+    for where in ("whole", "killed"):
+        study.make(tmp_path / where)
+    met, faults = kills.series("these", tmp_path, seed=1)
+    assert faults == []
+    assert met <= 2
+    figure = tmp_path / "killed" / folder / "figures/tilting_toy.png"
+    figure.write_bytes(figure.read_bytes()[:2000])
+    figure.with_name("seven.csv").write_text("7")
+    found = "\n".join(kills.partial_files(tmp_path / "killed"))
+    assert "tilting_toy.png" in found
+    assert "seven" not in found
+    found = "\n".join(kills.differences(tmp_path / "killed", tmp_path / "whole"))
+    assert "tilting_toy.png: other bytes" in found
+    assert "seven.csv: left over" in found
+
+
+def test_how_a_killed_command_ends_is_judged() -> None:
+    job, line = kills.Job((), 1, ""), "stopped; the same command continues where it was\n"
+    assert kills._misdone(job, signal.SIGTERM, 143, line) == []
+    assert kills._misdone(job, signal.SIGKILL, -9, "") == []
+    for status, said in (
+        (143, ""),
+        (143, 2 * line),
+        (1, line),
+        (-15, ""),
+        (143, f"Traceback\n{line}"),
+    ):
+        assert kills._misdone(job, signal.SIGTERM, status, said)
 
 
 @pytest.fixture(scope="module")

@@ -195,14 +195,17 @@ def _verdict(claim: Claim, result: xr.Dataset | None) -> Verdict:
     if result is None:
         return Verdict(claim, "not measured", note=f"no {claim.experiment}.h5 yet")
     try:
-        found = claim.measure(result, Resamples())
+        return _answered(claim, claim.measure(result, Resamples()))
     except NotMeasured as reason:
         return Verdict(claim, "not measured", note=str(reason))
     except KeyError as error:
         missing = "".join(re.findall(r"'(\w+)'", str(error))[:1]) or str(error)
         note = f"{claim.experiment}.h5 lacks {missing}: run it again with --refresh"
         return Verdict(claim, "not measured", note=note)
-    return _answered(claim, found)
+    except Exception as error:  # a result that was changed by hand may raise anything
+        words = (str(error).strip() or type(error).__name__).splitlines()[0]
+        note = f"{claim.experiment}.h5 does not hold what it needs ({words})"
+        return Verdict(claim, "not measured", note=f"{note}: run it again with --refresh")
 
 
 def _answered(claim: Claim, found: Measured) -> Verdict:

@@ -12,7 +12,6 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from requests.exceptions import ChunkedEncodingError
 from geomadv.errors import InputError
 from geomadv.files.kinds import is_page
 from geomadv.files.places import CACHE_VARIABLE
-from geomadv.files.writing import is_forgotten
+from geomadv.files.writing import is_forgotten, is_of_disk
 
 # Seconds to connect, and between two packets. There are no further attempts: without a network the
 # error comes at once.
@@ -171,8 +170,10 @@ def _unpack(remote: RemoteFile, archive: Path, folder: Path) -> None:
         else:
             with tarfile.open(archive) as tar:
                 tar.extractall(inside, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        reason = str(error).partition("\n")[0]
+    except Exception as error:  # damaged bytes may raise anything
+        if is_of_disk(error):
+            raise
+        reason = (str(error) or type(error).__name__).partition("\n")[0]
         raise InputError(f"the download of {remote.url} cannot be unpacked ({reason})") from error
     for part in inside.iterdir():
         # Another process may have been faster: what it put there is the same.

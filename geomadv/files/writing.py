@@ -44,6 +44,11 @@ def disk_error(path: Path, error: OSError) -> InputError:
     )
 
 
+def is_of_disk(error: Exception) -> bool:
+    """Whether it is a refusal of the disk, of which `disk_error` knows the remedy."""
+    return isinstance(error, OSError) and error.errno in _REMEDIES
+
+
 @contextlib.contextmanager
 def refusals(path: Path) -> Iterator[None]:
     """Turns refusals of the disk inside the block into an `InputError` about the path."""

@@ -161,7 +161,7 @@ def _run_in_order(
 
 def _run_one(runner: Runner, name: str) -> None:
     started = time.perf_counter()
-    runner.say(runner.find(name).tell(runner.run(name)))
+    runner.tell(name, runner.run(name))
     runner.say(f"{runner.study.path(name)} ({time.perf_counter() - started:.0f} s)")
 
 

@@ -23,6 +23,7 @@ from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.plotting.figure import save_figure
 from geomadv.plotting.overlay import overlaid
 from geomadv.plotting.overlay_panels import OVERLAYS
+from geomadv.results.files import holding
 
 # A number in a line that an experiment tells, with its sign and exponent.
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -54,7 +55,8 @@ def compare(
         )
     table = tuple(experiments)
     found = finished(folders, table)
-    comparison = side_by_side(found, table)
+    with holding(found[0].folder.parent, "a comparison"):
+        comparison = side_by_side(found, table)
     if to is not None:
         with refusals(Path(to)):
             Path(to).mkdir(parents=True, exist_ok=True)

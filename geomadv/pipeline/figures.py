@@ -14,6 +14,7 @@ from geomadv.files.writing import refusals
 from geomadv.pipeline.experiment import Drawing, Experiment
 from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.plotting.figure import save_figure
+from geomadv.results.files import holding
 
 Say = Callable[[str], None]
 
@@ -112,7 +113,8 @@ def draw(
     drawn, failed = 0, []
     for experiment in table:
         try:
-            drawn += draw_experiment(experiment, Path(folder), say, only)
+            with holding(Path(folder) / f"{experiment.name}.h5", "a figure"):
+                drawn += draw_experiment(experiment, Path(folder), say, only)
         except InputError as error:
             failed.append(f"{experiment.name}: {error}")
     if failed:

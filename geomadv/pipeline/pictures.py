@@ -6,10 +6,13 @@ import io
 from base64 import b64encode
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+
+from geomadv.errors import decoding
 
 # Bytes beyond which a lossless figure is a photograph, which keeps its look with losses.
 _PHOTOGRAPH = 400_000
@@ -48,9 +51,9 @@ def encoded(files: Iterable[Path]) -> dict[Path, Picture]:
 
 def _encoded(path: Path) -> Picture:
     if path.suffix == ".html":
-        return Picture("", path.read_text(encoding="utf-8"))
-    with Image.open(path) as file:
-        image = file.convert("RGB")
+        with _decoding(path):
+            return Picture("", path.read_text(encoding="utf-8"))
+    image = _image(path)
     whole = _webp(image, lossless=True, quality=50, method=2)
     if len(whole) > _PHOTOGRAPH:
         whole = _webp(image, quality=85, method=4)
@@ -59,10 +62,18 @@ def _encoded(path: Path) -> Picture:
 
 def thumbnail(path: Path) -> str:
     """The address of a small copy of a figure in a PNG file, with all of it inside."""
-    with Image.open(path) as file:
-        image = file.convert("RGB")
+    image = _image(path)
     small = image.resize((_SMALL, round(_SMALL * image.height / image.width)), reducing_gap=3)
     return _address(_webp(small, quality=80, method=4))
+
+
+def _image(path: Path) -> Image.Image:
+    with _decoding(path), Image.open(path) as file:
+        return file.convert("RGB")
+
+
+def _decoding(path: Path) -> AbstractContextManager[None]:
+    return decoding(f"the figure {path}", "remove it, and it is drawn anew")
 
 
 def _webp(image: Image.Image, **how: object) -> bytes:

@@ -35,6 +35,7 @@ from geomadv.pipeline.pictures import Picture, encoded, thumbnail
 from geomadv.pipeline.references import bibtex
 from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.pipeline.verdicts import KINDS, asked, counted, number
+from geomadv.results.files import holding
 
 _NAME = "report.html"
 # Lines of a headline that stand above the figures; longer ones are folded.
@@ -80,7 +81,8 @@ def report(
     """
     table = tabled([*EXPERIMENTS, *also])
     networks = finished([folder, *compare], table.values())
-    page = _page(networks, table)
+    with holding(Path(folder), "a report"):
+        page = _page(networks, table)
     path = Path(folder) / _NAME
     write_whole(path, page)
     return Report(path)

@@ -29,6 +29,7 @@ from geomadv.results.agreement import Agreement, agreements, told
 from geomadv.results.files import entries, read_attrs
 from geomadv.results.identity import Identity
 from geomadv.results.provenance import program_version
+from geomadv.results.reuse import stored_identity
 
 Say = Callable[[str], None]
 # Words of a command line behind `geomadv run`, and where results go -> a runner of what they say.
@@ -209,7 +210,8 @@ class _ByWords:
 def _recorded(path: Path) -> _Recorded:
     """What a file says about how it came about; raises `InputError` for one that does not."""
     attrs = read_attrs(path)
-    identity, config = entries(path, attrs, "identity"), entries(path, attrs, "config")
+    config = entries(path, attrs, "config")
+    identity = stored_identity(path) if entries(path, attrs, "identity") else {}
     lines = str(attrs.get("command", "")).splitlines()
     lacking = {
         "its experiment": attrs.get("experiment"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from geomadv.pipeline.provenance import Asked, provenance
 from geomadv.pipeline.settings import differing, field_names, normalised, with_given
 from geomadv.pipeline.study import Study
 from geomadv.pipeline.work import Case
-from geomadv.results.files import entries, read_attrs
+from geomadv.results.files import entries, holding, read_attrs
 from geomadv.results.identity import Identity, plain
 from geomadv.results.shared import waiting
 
@@ -113,7 +113,8 @@ class Runner:
         known = {k: v for k, v in stored.items() if k in field_names(experiment.settings)}
         before = normalised(with_given(experiment.settings(), known, f"{name}."))
         raw = normalised(with_given(before, study.given.get(name, {}), f"{name}."))
-        seed = int(before_seed or 0)
+        with holding(study.path(name), "its seed"):
+            seed = int(before_seed or 0)
         if study.seed is not None and (name in self._named or not stored):
             seed = study.seed
         if stored and not study.place.overwrite:
@@ -320,12 +321,17 @@ class Runner:
             if i not in self._current:
                 if not self.exists(i):
                     self.say(f"{name} starts from {i}, which is missing: it runs first")
-                self.say(self.find(i).tell(self._obtain(i)))
+                self.tell(i, self._obtain(i))
         if plan.needed:
             self._compute(plan)
         self._current[name] = plan.identity
         self._plans.pop(name, None)
         return self._load(name)
+
+    def tell(self, name: str, ds: xr.Dataset) -> None:
+        """Says what a result tells, which may have been changed since it was computed."""
+        with holding(self.study.path(name), "its headline"):
+            self.say(self.find(name).tell(ds))
 
     def _load(self, name: str) -> xr.Dataset:
         """A result that is current, unless another process has just replaced it."""
@@ -369,10 +375,11 @@ class Runner:
             pace = {"batch_size": place.batch_size, "progress": progress}
             run = Run(study.net, plan.asked.seed, keep, pace, plan.networks, place.memory, self.say)
             started = time.perf_counter()
-            ds = self._fitting(
-                plan,
-                lambda: experiment.compute(run, plan.asked.settings, **plan.images, **inputs),
-            )
+            with self._lacking_nothing(plan):
+                ds = self._fitting(
+                    plan,
+                    lambda: experiment.compute(run, plan.asked.settings, **plan.images, **inputs),
+                )
             seconds = time.perf_counter() - started
             if store:
                 before = [ds.attrs for ds in inputs.values() if ds is not None]
@@ -380,6 +387,20 @@ class Runner:
                     study, experiment, plan.asked, plan.images, plan.identity, before
                 )
                 store.finish(checked(ds, experiment), {**attrs, "wall_time_s": seconds})
+
+    @contextmanager
+    def _lacking_nothing(self, plan: _Plan) -> Iterator[None]:
+        """Names the results that a computation starts from, where one lacks a variable."""
+        paths = [str(self.study.path(name)) for name in plan.identity["inputs"]]
+        try:
+            yield
+        except KeyError as error:
+            if not paths or "No variable named" not in str(error):
+                raise
+            raise InputError(
+                f"{plan.experiment.name} starts from {', '.join(paths)}, of which one was changed "
+                f"since it was computed ({error.args[0]}): compute it again (--refresh)."
+            ) from error
 
     def _fitting(self, plan: _Plan, compute: Callable[[], xr.Dataset]) -> xr.Dataset:
         """The dataset, computed again with smaller batches where memory runs out.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import xarray as xr
+
 from geomadv import results
 from geomadv.errors import InputError
 from geomadv.pipeline.runner import Runner
-from geomadv.results.files import entries
+from geomadv.results.files import entries, holding
 
 
 def listed(runner: Runner) -> str:
@@ -29,7 +31,11 @@ def listed(runner: Runner) -> str:
 
 def shown(path: Path) -> str:
     """Where a result comes from, its variables, and the command that makes it again."""
-    ds = results.load(path)
+    with holding(path, "a look at it"):
+        return _shown(path, results.load(path))
+
+
+def _shown(path: Path, ds: xr.Dataset) -> str:
     attrs = ds.attrs
     named = ("experiment", "network", "dataset", "created", "geomadv_version", "torch_version")
     lines = [f"{word:16} {attrs[word]}" for word in named if attrs.get(word)]

@@ -76,20 +76,21 @@ class Subject:
             f"answer: {', '.join(list_networks())}."
         )
 
-    def load(self, device: str) -> Classifier:
+    def load(self, device: str, progress: bool = True) -> Classifier:
         """The network; the images tell the shape of one that states none."""
-        net = self._load(device)
+        net = self._load(device, progress)
         return net.with_tf32() if self.tf32 else net
 
-    def _load(self, device: str) -> Classifier:
+    def _load(self, device: str, progress: bool) -> Classifier:
         own = (self.weights, self.weights_key, self.output)
+        rest = (self.mean, self.std, device, progress)
         first, *others = self._shapes()
         try:
-            return _loaded(self.network, *own, first, self.mean, self.std, device)
+            return _loaded(self.network, *own, first, *rest)
         except ShapeError:
             for shape in others:
                 with suppress(ShapeError):
-                    return _loaded(self.network, *own, shape, self.mean, self.std, device)
+                    return _loaded(self.network, *own, shape, *rest)
             raise
 
     def _shapes(self) -> list[tuple[int, int, int] | None]:
@@ -130,6 +131,7 @@ def _loaded(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     device: str,
+    progress: bool,
 ) -> Classifier:
     """One network for all analyses of a process: loading verifies checksums, which takes time."""
     with distributed.main_first():
@@ -142,6 +144,7 @@ def _loaded(
             mean=mean,
             std=std,
             device=_chosen(device),
+            progress=progress,
         )
 
 
@@ -321,14 +324,14 @@ def study(
     _check_manner(place, seed)
     defaults = Subject()
     flags = {n: v for n, v in vars(subject).items() if v != getattr(defaults, n) or n == "network"}
-    net = subject.load(place.device)
+    net = subject.load(place.device, place.progress)
     return Study(
         net,
         _split_loader(subject, net),
         place,
         subject.dataset,
         lambda name: Subject(network=name, images=subject.images, tf32=subject.tf32).load(
-            place.device
+            place.device, place.progress
         ),
         flags,
         seed,
@@ -360,11 +363,15 @@ def study_of(
         split, dataset = _split_loader(subject, net), subject.dataset
         loaded = net
     else:
-        loaded = load_network(net, device=_chosen(place.device)) if isinstance(net, str) else net
+        loaded = (
+            load_network(net, device=_chosen(place.device), progress=place.progress)
+            if isinstance(net, str)
+            else net
+        )
         split, dataset = _splits(images, loaded), ""
 
     def beside(other: str) -> Classifier:
-        return Subject(network=other).load(str(loaded.device))
+        return Subject(network=other).load(str(loaded.device), place.progress)
 
     return Study(loaded, split, place, dataset, beside, None, seed, given or {})
 

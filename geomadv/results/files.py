@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import traceback
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -232,6 +233,30 @@ def entries(path: Path, attrs: Mapping[str, Any], name: str) -> dict[str, Any]:
     """What an attribute of a file holds as JSON; empty without it."""
     with _reading(path):
         return dict(json.loads(str(attrs.get(name, "{}"))))
+
+
+@contextlib.contextmanager
+def holding(path: Path, purpose: str) -> Iterator[None]:
+    """Turns what a changed result raises inside the block into an `InputError` about the file.
+
+    Whoever loads a result may store it with other numbers, dimensions or attributes, so that the
+    code that reads it may raise anything; the message says where, lest a fault of that code is
+    taken for one of the file.
+
+    purpose: what is made of it, such as "the figure x".
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}, line {frame.lineno}"
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise InputError(
+            f"{path} does not hold what {purpose} needs ({type(error).__name__} in {place}: "
+            f"{reason}): if it was changed since it was computed, compute it again (--refresh)."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -76,6 +76,8 @@ def _alike(before: Any, after: Any) -> bool:
     """
     if not (isinstance(before, list) and isinstance(after, list) and len(before) == len(after)):
         return False
+    if not all(isinstance(number, int | float) for number in (*before, *after)):
+        return False  # of a file that was changed
     old, new = np.array(before, dtype=float), np.array(after, dtype=float)
     return bool(np.all(np.abs(old - new) <= 1e-4 * np.abs(old).max(initial=0.0)))
 

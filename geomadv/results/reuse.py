@@ -14,6 +14,9 @@ from geomadv.results.files import entries, load, read_attrs
 from geomadv.results.identity import Identity, differences
 from geomadv.results.workarea import tidy
 
+# Entries of an identity that hold further ones.
+_NESTED = ("schema", "settings", "network", "networks", "images", "class_names", "inputs")
+
 
 def stored_identity(path: str | os.PathLike[str]) -> Identity:
     """The identity of a result file.
@@ -30,6 +33,11 @@ def stored_identity(path: str | os.PathLike[str]) -> Identity:
             f"{path} was written by geomadv {attrs['geomadv_version']}, whose files do not say all "
             "that makes a result the same result: use --overwrite to compute it anew, or another "
             "--results folder to keep it."
+        )
+    if wrong := [name for name in _NESTED if not isinstance(known.get(name, {}), dict)]:
+        raise InputError(
+            f"{path} was changed since it was computed (its identity holds a "
+            f"{type(known[wrong[0]]).__name__} as {wrong[0]}): compute it again (--refresh)."
         )
     return known
 

@@ -1,16 +1,25 @@
 """`make faults`: damages everything that is read, thousands of times; counts what came of it."""
 
 import argparse
+import os
+import tempfile
 from collections import Counter
 
 from faults.harness import counted
+from faults.study import make, prepare
 from faults.subjects import SUBJECTS
+
+from geomadv.pipeline import EXPERIMENTS
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--count", type=int, default=450, help="mutants of each fast reader")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--only", nargs="*", default=list(SUBJECTS))
 arguments = parser.parse_args()
+cache = tempfile.TemporaryDirectory()
+os.environ["GEOMADV_CACHE"] = cache.name
+if any(SUBJECTS[name].make is make for name in arguments.only):
+    prepare([e.name for e in EXPERIMENTS])
 total, faults = Counter[str](), []
 for name in arguments.only:
     found, wrong = counted(name, arguments.seed, round(arguments.count * SUBJECTS[name].share))

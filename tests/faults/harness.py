@@ -2,7 +2,6 @@
 
 import faulthandler
 import json
-import os
 import random
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-from faults.mutants import mutant
 from faults.subjects import SUBJECTS, prepared
 
 from geomadv.errors import InputError
@@ -35,9 +33,7 @@ def peak_since(start: int | None = None) -> int:
 def attempt(name: str, seed: int, number: int, folder: Path) -> str:
     """Damages a file and reads it: "read", "refused", or what went wrong."""
     draw = random.Random(f"{name} {seed} {number}")
-    files = prepared(name, folder)
-    path = draw.choice(sorted(files))
-    path.write_bytes(mutant(files[path], draw))
+    SUBJECTS[name].damage(draw.choice(sorted(prepared(name, folder))), draw)
     before, decoded = peak_since(), 0
     try:
         decoded = SUBJECTS[name].read(folder)
@@ -56,14 +52,12 @@ def counted(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
     while first < count:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "faults.harness", name, str(seed), str(first)]
-            environment = os.environ | {"GEOMADV_CACHE": f"{folder}/cache"}
             done = subprocess.run(
                 [*command, str(count), f"{folder}/it"],
                 capture_output=True,
                 text=True,
                 check=False,
                 cwd=Path(__file__).parent.parent,
-                env=environment,
             )
         lines = [line for line in done.stdout.splitlines() if line[:1].isdigit()]
         ended = [line for line in lines if not line.endswith(" begins")]

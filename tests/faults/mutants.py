@@ -5,6 +5,7 @@ import io
 import random
 import struct
 import zipfile
+from pathlib import Path
 
 _EXTREME = (0, 1, 2**7 - 1, 2**7, 2**15, 2**31 - 1, 2**31, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
 _WORDS = (
@@ -21,6 +22,11 @@ def mutant(content: bytes, draw: random.Random) -> bytes:
         if content.startswith(b"PK"):
             return _rezipped(content, draw)
     return _damaged(content, draw)
+
+
+def damaged(path: Path, draw: random.Random) -> None:
+    """Damages a file in place."""
+    path.write_bytes(mutant(path.read_bytes(), draw))
 
 
 def _rezipped(content: bytes, draw: random.Random) -> bytes:

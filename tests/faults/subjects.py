@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import gzip
-import io
 import json
 import os
 import pickle
@@ -20,12 +19,15 @@ import h5py
 import numpy as np
 import torch
 import xarray as xr
+from faults import study
+from faults.edits import edited
+from faults.mutants import damaged
+from faults.study import run_command
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
-from geomadv.cli import main
 from geomadv.files import seals
 from geomadv.images import ImageSet, load_images
 from geomadv.linalg import checkpoint, extreme_eigenpairs
@@ -47,11 +49,13 @@ class Subject:
         make: writes what it reads into a folder; gives the files that are damaged in turn.
         read: reads it; gives how many bytes it decoded.
         share: of the mutants, relative to others: 1 for readers of a millisecond.
+        damage: changes a file in place; default: its bytes.
     """
 
     make: Callable[[Path], list[Path]]
     read: Callable[[Path], int]
     share: float = 1.0
+    damage: Callable[[Path, random.Random], None] = damaged
 
 
 def _bytes_of(images: ImageSet) -> int:
@@ -290,6 +294,7 @@ _FLAGS = (
     *("--settings", "--also", "--grey", "--tf32", "--by-number", "--results", "--unknown"),
     *("--curvature.count", "--line-sweep.draws", "--universal.draws", "--boundary.count"),
 )
+_LATER = ("compare", "reproduce", "plan", "no")
 
 
 def _command(folder: Path) -> list[Path]:
@@ -301,24 +306,15 @@ def _command(folder: Path) -> list[Path]:
 
 def random_flags(draw: random.Random) -> list[str]:
     """A command line that shows what would be run, with flags and values that fit, or do not."""
-    words = [draw.choice(("check", "check", "list", "claims", "show", "verify", "figures", "no"))]
+    words = [
+        draw.choice(
+            ("check", "check", "list", "claims", "show", "verify", "figures", "report", *_LATER)
+        )
+    ]
     words += draw.choices(("curvature", "boundary", "line_sweep", "x"), k=draw.randrange(2))
     for _ in range(draw.randrange(1, 4)):
         words += [draw.choice(_FLAGS), *draw.choices(_VALUES, k=draw.choice((0, 1, 1, 1, 2)))]
     return words
-
-
-def run_command(words: list[str]) -> int:
-    """Runs it in this process; whatever is not a status of 0 to 2 is a fault."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        try:
-            status: Any = main(words)
-        except SystemExit as end:
-            status = end.code
-    if status not in (0, 1, 2) or "Traceback" in said.getvalue():
-        raise AssertionError(f"{words}: status {status}: {said.getvalue()[-300:]}")
-    return 0
 
 
 def _read_command(folder: Path) -> int:
@@ -362,13 +358,22 @@ SUBJECTS: dict[str, Subject] = {
     "result-unsealed": Subject(partial(_h5_result, sealed=False), _read_result, 0.1),
     "unfinished": Subject(_area, _read_area),
     "eigensolve": Subject(_solve, _read_solve),
+    "edited": Subject(study.make, study.read_one, 0.5, edited),
+    "edited-figures": Subject(study.make, study.read_figures, 0.3, edited),
+    "edited-pages": Subject(study.make, study.read_pages, 0.03, edited),
+    "edited-again": Subject(study.make, study.run_again, 0.1, edited),
+    "figures": Subject(partial(study.make, kind="/figures/*.[ph][nt]*"), study.read_pages, 0.02),
+    **{
+        f"archive-{name}": Subject(partial(study.pack, name=name), partial(study.unpack, name=name))
+        for name in ("a.zip", "a.tar.gz", "a.tar.xz")
+    },
     "settings": Subject(_command, _read_command, 0.2),
     "flags": Subject(_words, _read_words, 0.2),
 }
 
 
-def prepared(name: str, folder: Path) -> dict[Path, bytes]:
-    """The files of a subject in a new folder, with their content."""
+def prepared(name: str, folder: Path) -> list[Path]:
+    """The files of a subject in a new folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return {path: path.read_bytes() for path in SUBJECTS[name].make(folder)}
+    return SUBJECTS[name].make(folder)
