@@ -17,6 +17,7 @@ from geomadv.errors import InputError, closest
 from geomadv.files.places import cache_dir
 from geomadv.networks import network_cards
 from geomadv.pipeline.check import card, checked
+from geomadv.pipeline.choices import chosen_lines, products_lines
 from geomadv.pipeline.comparing import compare
 from geomadv.pipeline.drawer import Drawer
 from geomadv.pipeline.experiment import Experiment
@@ -35,6 +36,7 @@ from geomadv.pipeline.flags import (
     with_inputs,
     with_own,
 )
+from geomadv.pipeline.made import made_table
 from geomadv.pipeline.plan import planned
 from geomadv.pipeline.report import report
 from geomadv.pipeline.reproduction import reproduce_by_words
@@ -57,7 +59,10 @@ def run(argv: Sequence[str]) -> None:
             f"There are {', '.join(table)}."
         )
     flags, given = parsed(RunFlags, argv[len(words) :], names, table, "run EXPERIMENT...")
-    _refuse_failed(_run_all(flags, given, names, table, own, essential=tuple(names))[1])
+    folder, failed = _run_all(flags, given, names, table, own, essential=tuple(names))
+    if distributed.is_main() and not flags.quiet and len(names) > 1:
+        print(f"figures: {folder / 'figures'}\none page of all: geomadv report {folder}")
+    _refuse_failed(failed)
 
 
 def paper(argv: Sequence[str]) -> None:
@@ -120,7 +125,9 @@ def _run_all(
 
         def work() -> tuple[Path, list[str]]:
             runner = runner_of(flags, given, table, own, say)
-            return _run_in_order(runner, names, given, essential, drawer)
+            if flags.verbose:
+                runner.say(chosen_lines(runner.study, str(flags.processes)))
+            return _run_in_order(runner, names, given, essential, drawer, flags.verbose)
 
         return distributed.together(flags.several, work)
 
@@ -131,9 +138,11 @@ def _run_in_order(
     given: Mapping[str, Any],
     essential: Sequence[str],
     drawer: Drawer,
+    explain: bool,
 ) -> tuple[Path, list[str]]:
     """As `_run_all`; one that is not essential does not keep the others from running."""
     failed: list[str] = []
+    told: dict[str, str] = {}
 
     def refused(name: str, error: InputError) -> None:
         if name in essential:
@@ -149,20 +158,26 @@ def _run_in_order(
     for number, name in enumerate(names, 1):
         runner.say(f"\nanalysis {number} of {len(names)} · {name}")
         try:
-            _run_one(runner, name)
+            told[name] = _run_one(runner, name, explain)
         except InputError as error:
             refused(name, error)
         else:
             drawer.draw(name, runner.study.folder)
         for drawn, failure in drawer.told(wait=number == len(names)):
             refused(drawn, failure)
+    if len(names) > 1:
+        runner.say(f"\n{made_table(runner, told, failed)}")
     return runner.study.folder, failed
 
 
-def _run_one(runner: Runner, name: str) -> None:
-    started = time.perf_counter()
-    runner.say(runner.find(name).tell(runner.run(name)))
+def _run_one(runner: Runner, name: str, explain: bool) -> str:
+    """Runs an experiment and says what it found; gives the headline."""
+    started, experiment = time.perf_counter(), runner.find(name)
+    ds = runner.run(name)
+    for line in [experiment.tell(ds), *(products_lines(ds) if explain else ())]:
+        runner.say(line)
     runner.say(f"{runner.study.path(name)} ({time.perf_counter() - started:.0f} s)")
+    return experiment.briefly(ds)
 
 
 def _refuse_failed(names: Sequence[str]) -> None:

@@ -55,6 +55,9 @@ class RunFlags(Flags):
     """Processes that divide the work on this machine and its cores; auto: two, where there are two
     cores and no GPU. Small networks gain from them, numbers stay the same to rounding."""
 
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Explain what was chosen: device, processes, engine, batches, memory, Hessian products."""
+
     @property
     def several(self) -> int:
         """How many processes."""

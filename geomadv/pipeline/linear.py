@@ -257,6 +257,7 @@ LINEAR = (
             "test": Sample("test", classes="classes"),
         },
         tell=tell_plane,
+        headline=-2,
         figures={
             "tilting_plane": Drawing(
                 ga.plotting.tilting_plane,

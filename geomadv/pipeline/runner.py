@@ -70,6 +70,8 @@ class Runner:
         # What will be reused or computed, and what is or was computed by this process.
         self._plans: dict[str, _Plan] = {}
         self._renewed: set[str] = set()
+        # Seconds that this process computed each result for.
+        self.computed: dict[str, float] = {}
         # What was asked for by name: a given seed is theirs; what they start from keeps its own.
         self._named: set[str] = set()
 
@@ -373,7 +375,7 @@ class Runner:
                 plan,
                 lambda: experiment.compute(run, plan.asked.settings, **plan.images, **inputs),
             )
-            seconds = time.perf_counter() - started
+            seconds = self.computed[experiment.name] = time.perf_counter() - started
             if store:
                 before = [ds.attrs for ds in inputs.values() if ds is not None]
                 attrs = provenance(
