@@ -9,7 +9,6 @@ import xarray as xr
 
 from geomadv import distributed
 from geomadv.classifier.batching import batch_limits
-from geomadv.curvature.choice import check_memory
 from geomadv.pipeline.plan import size
 from geomadv.pipeline.study import Study
 
@@ -54,9 +53,8 @@ def _batches(study: Study) -> str:
 
 def _memory(study: Study) -> str:
     given = study.place.memory
-    why = "a quarter of what is free" if given is None else "given"
-    kept = size(check_memory(given, study.net))
-    return f"{kept} for what exact Hessian products keep for reuse, as {why} (--memory)"
+    kept = "a quarter of what is free then" if given is None else f"{size(given)}, as given,"
+    return f"{kept} for what exact Hessian products keep for reuse (--memory)"
 
 
 def products_lines(ds: xr.Dataset) -> Iterator[str]:

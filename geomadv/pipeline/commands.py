@@ -152,8 +152,9 @@ def _run_in_order(
             print(f"error: {name}: {error}", file=sys.stderr)
 
     runner.check(*names)
-    for name in [n for n in names if n in essential or n in given]:
-        runner.plan(name)  # whatever may be refused, before any work
+    for name in names:  # whatever may be refused, before any work
+        if name in essential or _given(runner.find(name), given):
+            runner.plan(name)
     runner.say(card(runner.study))
     for number, name in enumerate(names, 1):
         runner.say(f"\nanalysis {number} of {len(names)} · {name}")
@@ -170,6 +171,11 @@ def _run_in_order(
     return runner.study.folder, failed
 
 
+def _given(experiment: Experiment, given: Mapping[str, Any]) -> bool:
+    """Whether settings of an experiment were given, beside those of `--quick`."""
+    return given.get(experiment.name, experiment.quick) != experiment.quick
+
+
 def _run_one(runner: Runner, name: str, explain: bool) -> str:
     """Runs an experiment and says what it found; gives the headline."""
     started, experiment = time.perf_counter(), runner.find(name)
@@ -182,7 +188,10 @@ def _run_one(runner: Runner, name: str, explain: bool) -> str:
 
 def _refuse_failed(names: Sequence[str]) -> None:
     if names:
-        raise InputError(f"these failed, see their messages above: {', '.join(names)}")
+        raise InputError(
+            f"these failed, see their messages above: {', '.join(names)}. All others are done, and "
+            "the same command tries these again."
+        )
 
 
 def check(argv: Sequence[str]) -> None:
