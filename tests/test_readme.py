@@ -134,7 +134,7 @@ def test_the_first_hour_runs_as_it_is_printed(
         cost = [*few] if words[0] == "plan" else []
         assert main([words[0], *cost, *words[1:]]) == 0, capsys.readouterr().err
         said[shlex.join(words)] = capsys.readouterr().out
-    assert "NEAR CHANCE" not in said["check --settings study.toml"]
+    assert "accuracy" in said["check --settings study.toml"]
     for out in (said["demo --quick"], said["paper --settings study.toml --quick --results quick"]):
         assert [line.split()[0] for line in out.splitlines() if line.startswith(few)][-3:] == [
             f"{name}.h5" for name in few

@@ -244,6 +244,15 @@ def test_commands_of_small_counts_say_quick(folder):
     assert "--quick" not in command_again(mixed)
 
 
+def test_a_page_of_all_figures_weighs_six_megabytes_at_most(folder):
+    """Text and settings of all experiments take 0.6 MB, and so 5.4 MB are left for figures."""
+    path = report(folder).path
+    pictures = Parsed(path).all("src")
+    each = 5.4e6 / sum(len(e.figures) for e in EXPERIMENTS)
+    assert pictures
+    assert path.stat().st_size <= 0.6e6 + len(pictures) * each
+
+
 # Words
 
 
