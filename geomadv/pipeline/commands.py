@@ -152,9 +152,8 @@ def _run_in_order(
             print(f"error: {name}: {error}", file=sys.stderr)
 
     runner.check(*names)
-    for name in names:  # whatever may be refused, before any work
-        if name in essential or _given(runner.find(name), given):
-            runner.plan(name)
+    for name in [n for n in names if n in essential or _given(runner.find(n), given)]:
+        runner.plan(name)  # whatever may be refused, before any work
     runner.say(card(runner.study))
     for number, name in enumerate(names, 1):
         runner.say(f"\nanalysis {number} of {len(names)} · {name}")
@@ -166,8 +165,8 @@ def _run_in_order(
             drawer.draw(name, runner.study.folder)
         for drawn, failure in drawer.told(wait=number == len(names)):
             refused(drawn, failure)
-    if len(names) > 1:
-        runner.say(f"\n{made_table(runner, told, failed)}")
+    if table := made_table(runner, told, failed):
+        runner.say(table)
     return runner.study.folder, failed
 
 

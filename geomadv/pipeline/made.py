@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from geomadv.pipeline.plan import lined, span
 from geomadv.pipeline.runner import Runner
 
 
-def made_table(runner: Runner, told: Mapping[str, str], refused: Iterable[str]) -> str:
-    """A row for each experiment: its file, seconds or "kept", headline.
+def made_table(runner: Runner, told: Mapping[str, str], refused: Sequence[str]) -> str:
+    """A row for each experiment: its file, seconds or "kept", headline; "" for one alone.
 
     Args:
         runner: that ran them, and before them what they start from.
@@ -25,4 +25,6 @@ def made_table(runner: Runner, told: Mapping[str, str], refused: Iterable[str]) 
             rows.append((f"{name}.h5", took, words))
         elif name in refused:
             rows.append((f"{name}: none", "", "refused, see its message above"))
-    return "\n".join(line.rstrip() for line in lined(rows, left=(0, 2)))
+    if len(told) + len(refused) < 2:
+        return ""
+    return "\n".join(["", *(line.rstrip() for line in lined(rows, left=(0, 2)))])
