@@ -80,15 +80,22 @@ def paper(argv: Sequence[str]) -> None:
     names = [n for n in table if n in chosen and n not in skip]
     folder, failed = _run_all(flags, given, names, table, own, essential=_ESSENTIAL)
     if distributed.is_main():
-        try:
-            page = report(folder, also=[*table.values()]).path
-        except InputError as error:
-            print(f"error: report: {error}", file=sys.stderr)
-            failed, page = [*failed, "report"], None
+        page = _told("report", lambda: report(folder, also=[*table.values()]).path, failed)
         if not flags.quiet:
-            print(f"\n{claims(folder)}\nresults: {folder}\nfigures: {folder / 'figures'}")
-            print(f"report: {page or 'none'}")
+            answers = _told("claims", lambda: claims(folder), failed)
+            print(f"\n{answers}\nresults: {folder}\nfigures: {folder / 'figures'}")
+            print(f"report: {page}")
     _refuse_failed(failed)
+
+
+def _told(what: str, make: Callable[[], object], failed: list[str]) -> str:
+    """What is made at the end, as text; where it is refused, "none", and the others are made."""
+    try:
+        return str(make())
+    except InputError as error:
+        print(f"error: {what}: {error}", file=sys.stderr)
+        failed.append(what)
+        return "none"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
