@@ -179,7 +179,7 @@ def _run_in_order(
 
 def _given(experiment: Experiment, given: Mapping[str, Any]) -> bool:
     """Whether settings of an experiment were given, beside those of `--quick`."""
-    return given.get(experiment.name, experiment.quick) != experiment.quick
+    return bool(given.get(experiment.name, experiment.quick) != experiment.quick)
 
 
 def _run_one(runner: Runner, name: str, explain: bool) -> str:
