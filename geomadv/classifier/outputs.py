@@ -30,9 +30,7 @@ def scores_in(value: Any, output: str | int | None) -> tuple[Any, str]:
         return attribute, name
     if output is not None:
         has = f"{listed(value)}: name one" if listed(value) else "a tensor alone: leave output away"
-        raise InputError(
-            f"output={output!r} (--output): the network gives no such field, but {has}."
-        )
+        raise InputError(f"output={output!r}: the network gives no such field, but {has}.")
     if len(parts) == 1:
         return next(iter(parts.values())), next(iter(parts))
     return value, ""
