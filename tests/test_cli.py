@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -341,3 +342,48 @@ def test_names_in_any_order_run_each_once_and_inputs_first(geomadv):
     assert status == 0
     ran = re.findall(r"analysis \d of 3 · (\w+)", out)
     assert ran == ["train", "boundary", "normal_svd"]
+
+
+def test_a_run_ends_with_what_it_made_and_explains_its_choices(geomadv, tmp_path):
+    few = ("run", "train", "normal_svd", "--train.count", "20", *BOUNDARY)
+    status, out, _ = geomadv(*few, "-v", "--batch-size", "32")
+    assert status == 0
+    assert "\ndevice    cpu" in f"\n{out}"
+    assert "32 images a pass: as given (--batch-size)" in out
+    assert "\nengine    evaluated in its fastest form" in out
+    rows = out.partition("\nfile ")[2].splitlines()[1:]
+    assert [row.split()[0] for row in rows[:3]] == ["train.h5", "boundary.h5", "normal_svd.h5"]
+    assert [row.split()[1] for row in rows[:3]].count("kept") == 0
+    assert "accuracy " in rows[0]
+    assert rows[-1] == f"one page of all: geomadv report {tmp_path / 'results' / 'digits-cnn'}"
+    status, out, _ = geomadv(*few)
+    assert "\ndevice " not in out
+    rows = out.partition("\nfile ")[2].splitlines()[1:]
+    assert [row.split()[:2] for row in rows[:2]] == [
+        ["train.h5", "kept"],
+        ["normal_svd.h5", "kept"],
+    ]
+
+
+def test_what_a_network_cannot_have_does_not_keep_a_quick_study_from_running(geomadv, tmp_path):
+    digits = ga.load_images("digits", "test")
+    some = digits[np.isin(digits.labels.numpy(), (0, 1, 5))]
+    np.savez(tmp_path / "few.npz", images=some[:].images.numpy(), labels=some.labels.numpy())
+    few = (
+        "--only",
+        "train",
+        "normal_svd",
+        "tilting_plane",
+        "--images",
+        tmp_path / "few.npz",
+        "--by-number",
+    )
+    status, out, err = geomadv("paper", *few, "--quick", *BOUNDARY)
+    assert status == 2
+    assert err.startswith("error: tilting_plane: image set")
+    assert "error: these failed" in err
+    assert (tmp_path / "results" / "digits-cnn" / "train.h5").exists()
+    assert "tilting_plane: none" in out
+    # Settings that the user gave are refused before anything runs.
+    status, _, err = geomadv("paper", *few, "--quick", "--tilting-plane.values", "3")
+    assert err.startswith("error: image set")

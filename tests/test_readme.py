@@ -1,5 +1,6 @@
 """What the README shows works as it stands there."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ from conftest import REPOSITORY
 from PIL import Image
 
 import geomadv as ga
+from geomadv import distributed
 from geomadv.cli import main
-from geomadv.pipeline import EXPERIMENTS
+from geomadv.pipeline import EXPERIMENTS, commands
 
 MODELS = """
 import torch
@@ -53,9 +55,8 @@ def command(words: str) -> list[str]:
     return shlex.split(found, comments=True)[1:]
 
 
-def test_a_checkpoint_and_a_folder_of_pngs_need_one_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What users have in their folder: the code of a network, a checkpoint, images by class."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "models", raising=False)
     Path("models.py").write_text(MODELS)
@@ -76,6 +77,12 @@ def test_a_checkpoint_and_a_folder_of_pngs_need_one_command(
         for k in range(4):
             pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(Path("pngs", name, f"{k}.png"))
+
+
+def test_a_checkpoint_and_a_folder_of_pngs_need_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(tmp_path, monkeypatch)
     assert main(command("--weights best.pth")) == 0
     boundary, svd = (ga.load(f"results/models.resnet/{n}.h5") for n in ("boundary", "normal_svd"))
     assert boundary.sizes["sample"] == 6  # half of them, in which the directions are sought
@@ -97,3 +104,55 @@ def test_the_array_for_slurm_runs_everything_once_and_in_order() -> None:
         own = line.replace('"', "").split()
         for name in own:
             assert {*table[name].inputs} <= {*first, *own[: own.index(name)]}
+
+
+def first_hour() -> tuple[str, list[list[str]]]:
+    """The settings file and the commands of docs/first-hour.md, in the page's order."""
+    page = (REPOSITORY / "docs" / "first-hour.md").read_text(encoding="utf-8")
+    (file,) = re.findall(r'^```toml title="study.toml"\n(.*?)^```', page, re.MULTILINE | re.DOTALL)
+    lines = [line for code in re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S) for line in
+             code.splitlines() if line.startswith("geomadv ")]  # fmt: skip
+    return file, [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+def test_the_first_hour_runs_as_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, printed = first_hour()
+    assert [words[0] for words in printed] == [
+        *("demo", "check", "plan", "paper", "paper", "report", "list", "show"),
+    ]
+    prepared(tmp_path, monkeypatch)
+    Path("study.toml").write_text(file)
+    few = ("train", "boundary", "normal_svd")
+    usual = commands.paper
+    # Of all experiments three, and in this process; all else as it is printed.
+    monkeypatch.setattr(commands, "paper", lambda words: usual([*words, "--only", *few]))
+    monkeypatch.setattr(distributed, "forks_are_safe", lambda: False)
+    said = {}
+    for words in printed:
+        cost = [*few] if words[0] == "plan" else []
+        assert main([words[0], *cost, *words[1:]]) == 0, capsys.readouterr().err
+        said[shlex.join(words)] = capsys.readouterr().out
+    assert "accuracy" in said["check --settings study.toml"]
+    for out in (said["demo --quick"], said["paper --settings study.toml --quick --results quick"]):
+        assert [line.split()[0] for line in out.splitlines() if line.startswith(few)][-3:] == [
+            f"{name}.h5" for name in few
+        ]
+    page = Path("results/models.resnet/report.html").read_text(encoding="utf-8")
+    assert "digits-cnn" in page
+    assert "geomadv report results/models.resnet --compare quick/digits-cnn" in page
+    ga.plotting.use_style("ggplot")
+    svd = ga.load("results/models.resnet/normal_svd.h5")
+    assert ga.plotting.normal_spectrum(svd).axes
+    ga.plotting.use_style("geomadv")
+    sys.modules.pop("models", None)
+
+
+def test_a_newcomer_reads_and_types_little() -> None:
+    page = (REPOSITORY / "docs" / "first-hour.md").read_text(encoding="utf-8")
+    until_done = page.partition("## Where things lie")[0]
+    typed = [line for code in re.findall(r"^```sh\n(.*?)^```", until_done, re.M | re.S) for line in
+             code.splitlines()]  # fmt: skip
+    assert len(typed) <= 8
+    assert len(re.sub(r"^```.*?^```", "", page, flags=re.M | re.S).split()) <= 600

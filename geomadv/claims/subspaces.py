@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from scipy.integrate import trapezoid
 
 from geomadv.claims.claim import Array, Measured, NotMeasured, Resamples
 from geomadv.claims.measures import (
@@ -92,7 +93,7 @@ def order(ds: xr.Dataset, resamples: Resamples, family: str) -> Measured:
         inside = size <= last
         if inside.sum() < 2:
             raise NotMeasured("at fewer than two dimensions, so that there is no mean over them")
-        area = np.trapezoid(curves[:, inside], size[inside], axis=1)
+        area = trapezoid(curves[:, inside], size[inside], axis=1)
         found.append(area / (size[inside][-1] - size[0]))
     return Measured(found[0], found[1], test.count)
 

@@ -54,10 +54,16 @@ def default_batch_size(device: torch.device, bytes_per_image: int) -> int:
     The whole memory of a GPU counts, not what happens to be free: the same machine takes the same
     batches, and rounds alike.
     """
+    images, room = batch_limits(device)
+    return min(max(room // bytes_per_image, 1), images)
+
+
+def batch_limits(device: torch.device) -> tuple[int, int]:
+    """How many images, and bytes kept for their gradients, a batch has at most on a device."""
     if device.type == "cuda":
         _, total = torch.cuda.mem_get_info(device)
-        return int(min(max(_CUDA_SHARE * total // bytes_per_image, 1), _CUDA_IMAGES))
-    return int(min(max(_CPU_BYTES // bytes_per_image, 1), _CPU_IMAGES))
+        return _CUDA_IMAGES, int(_CUDA_SHARE * total)
+    return _CPU_IMAGES, _CPU_BYTES
 
 
 @dataclass

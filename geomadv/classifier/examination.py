@@ -132,7 +132,8 @@ def _fill_lazy_layers(module: Normalised, x: Tensor, name: str) -> list[str]:
         module(x)
     except Exception as error:  # a foreign module may raise anything
         raise InputError(
-            f"network {name!r} has lazy layers, which a first call could not initialise: {error}"
+            f"network {name!r} has lazy layers, which a first call could not initialise: {error}. "
+            "Give the input_shape that it was made for, or call it once before."
         ) from error
     if lazy():
         raise InputError(
@@ -173,7 +174,10 @@ def _check_form(scores: Any, images: int, name: str) -> None:
             f"tensor of scores. {remedy}"
         )
     if not scores.is_floating_point():
-        raise InputError(f"network {name!r} gives {scores.dtype}; expected floating scores.")
+        raise InputError(
+            f"network {name!r} gives {scores.dtype}; expected floating scores, one a class. Return "
+            "what its last layer gives, before any argmax."
+        )
     if scores.shape[1] < 2:
         raise InputError(
             f"network {name!r} gives a single score per image. Wrap it so that it gives "

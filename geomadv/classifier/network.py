@@ -295,6 +295,12 @@ class Classifier:
         """
         return "; ".join(filter(None, [*self._notes, self._engine_note]))
 
+    @property
+    def evaluation(self) -> str:
+        """In which form scores are computed, and why."""
+        usual = "evaluated in its fastest form, which repeats the module's scores and gradients"
+        return self._engine_note or usual
+
     def settle_second_order(self, x: Tensor, weights: Tensor, v: Tensor) -> None:
         """Before second derivatives are used: the plain module where the engine has other ones.
 

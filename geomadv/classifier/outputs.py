@@ -29,7 +29,7 @@ def scores_in(value: Any, output: str | int | None) -> tuple[Any, str]:
     if isinstance(attribute, Tensor):
         return attribute, name
     if output is not None:
-        has = listed(value) or "a tensor alone: leave output away"
+        has = f"{listed(value)}: name one" if listed(value) else "a tensor alone: leave output away"
         raise InputError(f"output={output!r}: the network gives no such field, but {has}.")
     if len(parts) == 1:
         return next(iter(parts.values())), next(iter(parts))

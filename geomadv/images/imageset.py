@@ -269,7 +269,7 @@ class ImageSet:
         if not numbers:
             raise InputError(
                 f"class {c!r} does not exist in image set {self.name!r}; its classes are "
-                f"{listed(known)}."
+                f"{listed(known)}. Name one of these."
             )
         return numbers[0]
 

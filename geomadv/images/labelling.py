@@ -250,7 +250,7 @@ def _from_annotations(folder: Path, table: Path, images: list[Path]) -> Part:
     try:
         lines = table.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise InputError(f"{table} is no readable text ({error}).") from error
+        raise InputError(f"{table} is no readable text ({error}). Save it as UTF-8.") from error
     rows = [line.split("\t" if "\t" in line else None) for line in lines if line.strip()]
     classes = {row[0]: row[1] for row in rows if len(row) > 1}
     there = {path.name for path in images}

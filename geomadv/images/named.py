@@ -211,7 +211,10 @@ def standard_files(folder: Path) -> Callable[[str, str, int | None], ImageSet] |
     def load(name: str, split: str, limit: int | None) -> ImageSet:
         images = load_files(folder, _Request(name, split, limit, Framing()))
         if images is None:
-            raise InputError(f"folder {folder} lacks the files of split {split!r}. Add them.")
+            raise InputError(
+                f"folder {folder} lacks the files of split {split!r}. Copy or download all of the "
+                "data set."
+            )
         return images
 
     return load

@@ -82,6 +82,7 @@ def check_weight(weight: Any) -> Array:
         )
     if not np.isfinite(w).all():
         raise InputError(
-            f"weight: {int((~np.isfinite(w)).sum())} of {w.size} entries are NaN or infinite."
+            f"weight: {int((~np.isfinite(w)).sum())} of {w.size} entries are NaN or infinite. "
+            "Check the network's weights."
         )
     return w

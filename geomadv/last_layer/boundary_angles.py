@@ -125,7 +125,10 @@ def most_parallel(gram: Any, progress: bool = False) -> ParallelBoundaries:
     """
     differences = _Differences(gram)
     if differences.count == 0:
-        raise InputError("gram: all classes have the same weights, so there are no boundaries.")
+        raise InputError(
+            "gram: all classes have the same weights, so there are no boundaries. Train the "
+            "network, or load its weights."
+        )
     shared = _most_parallel_shared(differences, progress)
     disjoint = _most_parallel_disjoint(differences, progress)
     found = [_best(differences, classes) for classes in (shared, disjoint[0])]
@@ -271,7 +274,10 @@ def boundary_angles(
     first, second = np.nonzero(np.triu(differences.real))
     n = len(first)
     if n < 2:
-        raise InputError(f"gram: {n} boundary between different classes, so there are no angles.")
+        raise InputError(
+            f"gram: {n} boundary between different classes, so there are no angles. Give weights "
+            "of at least three different classes."
+        )
     complete = n * (n - 1) // 2 <= sample
     edges = np.linspace(0.0, 90.0, bins + 1)
     counts = np.zeros((2, bins), dtype=np.int64)

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator
 from geomadv.errors import InputError
 from geomadv.linalg.checkpoint import Checkpoint
 from geomadv.linalg.lanczos import KrylovSpace, RitzPairs
-from geomadv.linalg.operators import CountedOperator, check_at_least
+from geomadv.linalg.operators import CountedOperator, check_at_least, eigh_driver
 from geomadv.linalg.pairs import EigenPairs, eigenpairs, relative, warn_of_unconverged
 from geomadv.progress import tqdm
 
@@ -133,7 +133,9 @@ def all_eigenpairs(
         for start, block in counted.identity_products(_COLUMNS):
             matrix[:, start : start + block.shape[1]] = block
             bar.update(block.shape[1])
-    values, vectors = eigh((matrix + matrix.T) / 2, driver="evd", overwrite_a=True)
+    values, vectors = eigh(
+        (matrix + matrix.T) / 2, driver=eigh_driver(len(matrix)), overwrite_a=True
+    )
     values, vectors = values[::-1], vectors[:, ::-1]
     scale = float(np.abs(values).max())
     norms = np.empty(d)

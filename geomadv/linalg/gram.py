@@ -6,6 +6,7 @@ import numpy as np
 from scipy.linalg import cholesky, eigh, eigh_tridiagonal, lapack, solve_triangular
 
 from geomadv.linalg.blocks import Array, pieces
+from geomadv.linalg.operators import eigh_driver
 
 # Above this share of all eigenvectors, divide and conquer on the whole matrix is faster.
 _SUBSET = 0.25
@@ -49,7 +50,7 @@ def leading_eigenpairs(matrix: Array, k: int, precision: type = np.float64) -> t
     """
     n = len(matrix)
     if k > _SUBSET * n:
-        found = eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
+        found = eigh(matrix, overwrite_a=True, check_finite=False, driver=eigh_driver(len(matrix)))
         return found[0][::-1], np.ascontiguousarray(found[1][:, : -k - 1 : -1])
     reduce, rotate = (
         (lapack.ssytrd, lapack.sormqr)

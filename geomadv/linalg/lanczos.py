@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh, qr
 
-from geomadv.linalg.operators import Array, CountedOperator
+from geomadv.linalg.operators import Array, CountedOperator, eigh_driver
 
 # A remainder below this many rounding errors of the operator is noise: the space is invariant.
 _NOISE = 32
@@ -127,7 +127,9 @@ class KrylovSpace:
         """Rayleigh-Ritz pairs of the symmetric part, with residuals of the operator itself."""
         n = self.size
         square = self._projected[:n, :n]
-        values, coefficients = eigh((square + square.T) / 2, driver="evd", check_finite=False)
+        values, coefficients = eigh(
+            (square + square.T) / 2, driver=eigh_driver(len(square)), check_finite=False
+        )
         pending = self._projected[n : self.vectors, :n] @ coefficients
         outside = np.linalg.norm(pending, axis=0) + self._dropped[:n] @ np.abs(coefficients)
         antisymmetric = (square - square.T) / 2

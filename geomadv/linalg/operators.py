@@ -81,3 +81,11 @@ def check_at_least(smallest: int, **counts: int) -> None:
     for name, count in counts.items():
         if count < smallest:
             raise InputError(f"{name}: expected at least {smallest}, found {count}.")
+
+
+def eigh_driver(n: int) -> str:
+    """LAPACK's way to all eigenpairs of a dense n x n matrix, for `scipy.linalg.eigh`.
+
+    Divide and conquer, the fastest; SciPy 1.11 gives it too little room for a matrix of one number.
+    """
+    return "evd" if n > 1 else "evr"

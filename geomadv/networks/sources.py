@@ -156,7 +156,8 @@ def _failures_named(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise InputError(
-            f"network {what!r} cannot be made: {type(error).__name__}: {error}"
+            f"network {what!r} cannot be made: {type(error).__name__}: {error}. What makes "
+            "it is called without arguments: correct it, or give values to all of them."
         ) from error
 
 
@@ -268,7 +269,10 @@ def _robustbench(model: str, pretrained: bool) -> Source:
     found = [(d, t) for d, t in named if place in ([], [d.value], [d.value, t.value])]
     if not named:
         known = sorted({n for threats in zoo.values() for kinds in threats.values() for n in kinds})
-        raise InputError(f"robustbench has no network {name!r}.{closest(name, known)}")
+        raise InputError(
+            f"robustbench has no network {name!r}.{closest(name, known)} It lists its "
+            f"{len(known)} networks in robustbench.model_zoo.model_dicts."
+        )
     if len(found) != 1:
         there = ", ".join(f"'robustbench:{d.value}/{t.value}/{name}'" for d, t in named)
         raise InputError(f"network 'robustbench:{model}': give one of {there}.")

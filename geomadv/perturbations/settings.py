@@ -56,7 +56,7 @@ class DeepFoolSettings:
         if subspace.ambient_dimension != net.dimension:
             raise InputError(
                 f"subspace lies in {subspace.ambient_dimension} dimensions, images of network "
-                f"{net.name!r} have {net.dimension}."
+                f"{net.name!r} have {net.dimension}. Take one of this network's directions."
             )
         if self.clip:
             raise InputError("clip=True with a subspace: clipping leaves the subspace. Choose one.")

@@ -268,6 +268,7 @@ ACROSS = (
         compute=finetuning,
         resolve=sized,
         tell=tell_finetuning,
+        headline=-1,
         work=finetuning_work,
         quick={**QUICK, "count": 200, "rounds": 1, "pool": 1, "samples": 30, "epochs": 1},
         figures={

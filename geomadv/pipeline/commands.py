@@ -17,6 +17,7 @@ from geomadv.errors import InputError, closest
 from geomadv.files.places import cache_dir
 from geomadv.networks import network_cards
 from geomadv.pipeline.check import card, checked
+from geomadv.pipeline.choices import chosen_lines, products_lines
 from geomadv.pipeline.comparing import compare
 from geomadv.pipeline.drawer import Drawer
 from geomadv.pipeline.experiment import Experiment
@@ -35,6 +36,7 @@ from geomadv.pipeline.flags import (
     with_inputs,
     with_own,
 )
+from geomadv.pipeline.made import made_table
 from geomadv.pipeline.plan import planned
 from geomadv.pipeline.report import report
 from geomadv.pipeline.reproduction import reproduce_by_words
@@ -57,7 +59,10 @@ def run(argv: Sequence[str]) -> None:
             f"There are {', '.join(table)}."
         )
     flags, given = parsed(RunFlags, argv[len(words) :], names, table, "run EXPERIMENT...")
-    _refuse_failed(_run_all(flags, given, names, table, own, essential=tuple(names))[1])
+    folder, failed = _run_all(flags, given, names, table, own, essential=tuple(names))
+    if distributed.is_main() and not flags.quiet and len(names) > 1:
+        print(f"figures: {folder / 'figures'}\none page of all: geomadv report {folder}")
+    _refuse_failed(failed)
 
 
 def paper(argv: Sequence[str]) -> None:
@@ -75,15 +80,22 @@ def paper(argv: Sequence[str]) -> None:
     names = [n for n in table if n in chosen and n not in skip]
     folder, failed = _run_all(flags, given, names, table, own, essential=_ESSENTIAL)
     if distributed.is_main():
-        try:
-            page = report(folder, also=[*table.values()]).path
-        except InputError as error:
-            print(f"error: report: {error}", file=sys.stderr)
-            failed, page = [*failed, "report"], None
+        page = _told("report", lambda: report(folder, also=[*table.values()]).path, failed)
         if not flags.quiet:
-            print(f"\n{claims(folder)}\nresults: {folder}\nfigures: {folder / 'figures'}")
-            print(f"report: {page or 'none'}")
+            answers = _told("claims", lambda: claims(folder), failed)
+            print(f"\n{answers}\nresults: {folder}\nfigures: {folder / 'figures'}")
+            print(f"report: {page}")
     _refuse_failed(failed)
+
+
+def _told(what: str, make: Callable[[], object], failed: list[str]) -> str:
+    """What is made at the end, as text; where it is refused, "none", and the others are made."""
+    try:
+        return str(make())
+    except InputError as error:
+        print(f"error: {what}: {error}", file=sys.stderr)
+        failed.append(what)
+        return "none"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +132,9 @@ def _run_all(
 
         def work() -> tuple[Path, list[str]]:
             runner = runner_of(flags, given, table, own, say)
-            return _run_in_order(runner, names, given, essential, drawer)
+            if flags.verbose:
+                runner.say(chosen_lines(runner.study, str(flags.processes)))
+            return _run_in_order(runner, names, given, essential, drawer, flags.verbose)
 
         return distributed.together(flags.several, work)
 
@@ -131,9 +145,11 @@ def _run_in_order(
     given: Mapping[str, Any],
     essential: Sequence[str],
     drawer: Drawer,
+    explain: bool,
 ) -> tuple[Path, list[str]]:
     """As `_run_all`; one that is not essential does not keep the others from running."""
     failed: list[str] = []
+    told: dict[str, str] = {}
 
     def refused(name: str, error: InputError) -> None:
         if name in essential:
@@ -143,31 +159,46 @@ def _run_in_order(
             print(f"error: {name}: {error}", file=sys.stderr)
 
     runner.check(*names)
-    for name in [n for n in names if n in essential or n in given]:
+    for name in [n for n in names if n in essential or _given(runner.find(n), given)]:
         runner.plan(name)  # whatever may be refused, before any work
     runner.say(card(runner.study))
     for number, name in enumerate(names, 1):
         runner.say(f"\nanalysis {number} of {len(names)} · {name}")
         try:
-            _run_one(runner, name)
+            told[name] = _run_one(runner, name, explain)
         except InputError as error:
             refused(name, error)
         else:
             drawer.draw(name, runner.study.folder)
         for drawn, failure in drawer.told(wait=number == len(names)):
             refused(drawn, failure)
+    if table := made_table(runner, told, failed):
+        runner.say(table)
     return runner.study.folder, failed
 
 
-def _run_one(runner: Runner, name: str) -> None:
+def _given(experiment: Experiment, given: Mapping[str, Any]) -> bool:
+    """Whether settings of an experiment were given, beside those of `--quick`."""
+    return bool(given.get(experiment.name, experiment.quick) != experiment.quick)
+
+
+def _run_one(runner: Runner, name: str, explain: bool) -> str:
+    """Runs an experiment and says what it found; gives the headline."""
     started = time.perf_counter()
-    runner.tell(name, runner.run(name))
+    ds = runner.run(name)
+    runner.tell(name, ds)
+    for line in products_lines(ds) if explain else ():
+        runner.say(line)
     runner.say(f"{runner.study.path(name)} ({time.perf_counter() - started:.0f} s)")
+    return runner.briefly(name, ds)
 
 
 def _refuse_failed(names: Sequence[str]) -> None:
     if names:
-        raise InputError(f"these failed, see their messages above: {', '.join(names)}")
+        raise InputError(
+            f"these failed, see their messages above: {', '.join(names)}. All others are done, and "
+            "the same command tries these again."
+        )
 
 
 def check(argv: Sequence[str]) -> None:

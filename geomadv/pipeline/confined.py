@@ -211,7 +211,18 @@ def tell_resampling(ds: xr.Dataset) -> str:
             f"{d_low:5d} {float(row['resampled_image_norm'].mean()):7.3f} {norm:7.4f} "
             f"{100 * float(row['accuracy']):6.1f}            {rates}  {direct:10.4f}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, _least_resampled(ds)])
+
+
+def _least_resampled(ds: xr.Dataset) -> str:
+    """The table's row of the weakest resampling that changes the images, in words."""
+    changed = [d for d in ds["d_low"].to_numpy() if d < ds["d_low"].max()]
+    d_low = max(changed, default=int(ds["d_low"].max()))
+    rates = 100 * ds["fooling_rate"].sel(d_low=d_low)
+    return (
+        f"at {d_low} pixels a side {float(rates[0]):.0f} % of the perturbations still fool, "
+        f"{float(rates[-1]):.0f} % at {float(ds['factor'][-1]):g} times the norm"
+    )
 
 
 CONFINED = (
@@ -227,6 +238,7 @@ CONFINED = (
         work=confined_work,
         quick={"count": 10, "dimensions": (4, 16, 64), "draws": 2},
         tell=tell_confined,
+        headline=1,
         figures={
             "confined_deepfool": Drawing(
                 ga.plotting.confined_deepfool,
@@ -256,6 +268,7 @@ CONFINED = (
         work=resampling_work,
         quick={"count": 20, "span_count": 20},
         tell=tell_resampling,
+        headline=-1,
         figures={
             "resampling": Drawing(
                 ga.plotting.resampling,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -19,6 +20,9 @@ from geomadv.pipeline.work import Case, Work
 
 if TYPE_CHECKING:
     from geomadv.pipeline.study import Study
+
+# Letters of a headline: with a file's name and a duration a row has some 110.
+_HEADLINE = 80
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ class Experiment:
         optional: results it uses if they are there; None where they are not.
         networks: (settings, study) -> the networks beside the first, of experiments on several.
         tell: Dataset -> lines for the terminal and the report.
+        headline: which of these lines says most, for a table of all experiments; behind the first
+            one where that ends in a colon.
         figures: name of the file -> drawing.
         work: what it needs on one of its networks; None: nobody knows. A plan multiplies it, and
             what its result takes on the disk is checked before work.
@@ -123,6 +129,7 @@ class Experiment:
     optional: tuple[str, ...] = ()
     networks: Callable[[Any, Study], tuple[Classifier, ...]] | None = None
     tell: Callable[[xr.Dataset], str] = lambda ds: f"{dict(ds.sizes)}"
+    headline: int = 0
     figures: Mapping[str, Drawing] = field(default_factory=dict)
     work: Callable[[Case], Work] | None = None
     quick: Mapping[str, Any] = field(default_factory=dict)
@@ -143,6 +150,13 @@ class Experiment:
     def summary(self) -> str:
         """First line of the settings' docstring."""
         return (self.settings.__doc__ or self.name).strip().splitlines()[0]
+
+    def briefly(self, ds: xr.Dataset) -> str:
+        """The line of `tell` that says most, for a table of experiments."""
+        lines = self.tell(ds).splitlines() or [""]
+        line = lines[self.headline] if -len(lines) <= self.headline < len(lines) else lines[-1]
+        above = lines[0] if lines[0].endswith(":") and line is not lines[0] else ""
+        return shorten(f"{above} {line}", _HEADLINE, placeholder=" …")
 
 
 def tabled(experiments: Iterable[Experiment]) -> dict[str, Experiment]:

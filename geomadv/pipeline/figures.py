@@ -109,7 +109,10 @@ def draw(
     table = tuple(experiments)
     known = [name for experiment in table for name in experiment.figures]
     if unknown := [name for name in only if name not in known]:
-        raise InputError(f"{', '.join(unknown)}: no figure.{closest(unknown[0], known)}")
+        raise InputError(
+            f"{', '.join(unknown)}: no figure.{closest(unknown[0], known)} There are "
+            f"{', '.join(known)}."
+        )
     drawn, failed = 0, []
     for experiment in table:
         try:

@@ -55,6 +55,9 @@ class RunFlags(Flags):
     """Processes that divide the work on this machine and its cores; auto: two, where there are two
     cores and no GPU. Small networks gain from them, numbers stay the same to rounding."""
 
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Explain what was chosen: device, processes, engine, batches, memory, Hessian products."""
+
     @property
     def several(self) -> int:
         """How many processes."""
@@ -131,7 +134,9 @@ def with_own(places: Sequence[str]) -> dict[str, Experiment]:
     taken = [field.name for field in dataclasses.fields(PaperFlags)]
     for name in table:
         if name in taken:
-            raise InputError(f"an experiment cannot be called {name!r}: that is a flag.")
+            raise InputError(
+                f"an experiment cannot be called {name!r}: that is a flag. Give it another name."
+            )
     return table
 
 
@@ -143,7 +148,8 @@ def _own(place: str) -> Experiment:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"{place}: {error}. Expected package.module:experiment, a geomadv.pipeline.Experiment."
+            f"{place}: {error}. Expected package.module:experiment, a geomadv.pipeline.Experiment, "
+            "in the folder from which you start, or installed."
         ) from error
     finally:
         sys.path.remove(os.getcwd())
@@ -221,7 +227,10 @@ def _toml(argv: Sequence[str]) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # not TOML, not UTF-8
-        raise InputError(f"--settings {path}: {error}.") from error
+        raise InputError(
+            f"--settings {path}: {error}. Expected a TOML file with a flag a line, such as "
+            'network = "digits-cnn", and a table for an experiment\'s settings, such as [boundary].'
+        ) from error
 
 
 def _from_file(flags: Any, top: Mapping[str, Any], table: Mapping[str, Experiment]) -> Any:
@@ -239,7 +248,7 @@ def _from_file(flags: Any, top: Mapping[str, Any], table: Mapping[str, Experimen
             known = [*homes, *table]
             raise InputError(
                 f"--settings: {name} is neither a flag of this command nor an experiment."
-                f"{closest(name, known)}"
+                f"{closest(name, known)} There are {', '.join(known)}."
             )
         given[homes[name]][name] = value
     rest = given.pop("")

@@ -39,13 +39,16 @@ CLASSIFIERS: dict[str, Any] = {
 # Images with more pixels than this are fitted on a sample unless a count is given.
 _SMALL, _SAMPLE = 1024, 1000
 
+# The two classes of the paper's figures.
+_CLASSES = (2, 3)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TiltingPlane:
     """Tilt of a linear classifier's boundary between two classes against L2 regularisation."""
 
-    classes: tuple[int, int] = (2, 3)
-    """The two classes, by number."""
+    classes: tuple[int, int] = _CLASSES
+    """The two classes, by number; 2 and 3 stand for the last two of a network of two or three."""
     classifier: Literal["svm", "logistic", "lda", "centroid"] = "svm"
     """Linear classifier; lda and centroid have no regularisation to sweep over."""
     count: int | None = None
@@ -63,7 +66,14 @@ class TiltingPlane:
 
 def _resolve_plane(s: TiltingPlane, net: Classifier) -> TiltingPlane:
     small = net.dimension <= _SMALL
+    s = replace(s, classes=_present(s.classes, net))
     return s if s.count is not None or small else replace(s, count=_SAMPLE)
+
+
+def _present(classes: tuple[int, int], net: Classifier) -> tuple[int, int]:
+    """The two classes; in place of the usual ones the last two of a network without them."""
+    last = net.num_classes - 1
+    return (last - 1, last) if classes == _CLASSES and max(classes) > last else classes
 
 
 def tilting_plane(run: Run, s: TiltingPlane, train: ga.ImageSet, test: ga.ImageSet) -> xr.Dataset:
@@ -177,8 +187,8 @@ def tell_toy(ds: xr.Dataset) -> str:
 class NormalTilt:
     """Angles between a network's boundary normals of a class pair and its centroid direction."""
 
-    classes: tuple[int, int] = (2, 3)
-    """The two classes, by number."""
+    classes: tuple[int, int] = _CLASSES
+    """The two classes, by number; 2 and 3 stand for the last two of a network of two or three."""
     count: int = 500
     """Test images of both classes; all if there are fewer."""
     nearest: bool = True
@@ -257,6 +267,7 @@ LINEAR = (
             "test": Sample("test", classes="classes"),
         },
         tell=tell_plane,
+        headline=-2,
         figures={
             "tilting_plane": Drawing(
                 ga.plotting.tilting_plane,
@@ -312,6 +323,7 @@ LINEAR = (
         divided="networks",
         settings=NormalTilt,
         compute=normal_tilt,
+        resolve=lambda s, net: replace(s, classes=_present(s.classes, net)),
         images={
             "test": Sample("test", "count", classes="classes"),
             "train": Sample("train", classes="classes"),

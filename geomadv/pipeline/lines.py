@@ -184,6 +184,7 @@ LINES = (
         work=curves_work,
         quick={"count": 30, "steps": 5, "draws": 100},
         tell=tell_curves,
+        headline=1,
         figures={
             "score_curves": Drawing(
                 ga.plotting.score_curves,
@@ -209,6 +210,7 @@ LINES = (
         work=sweep_work,
         quick={"count": 30, "steps": 5},
         tell=tell_sweep,
+        headline=1,
         figures={
             "direction_sweep": Drawing(
                 ga.plotting.direction_sweep,

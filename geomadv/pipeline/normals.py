@@ -307,6 +307,7 @@ NORMALS = (
         work=fooling_work,
         quick={"count": 60, "dimensions": (1, 5, 20), "relative_norms": (0.1, 0.4), "draws": 3},
         tell=tell_fooling,
+        headline=-1,
         figures={
             "random_subspace_fooling": Drawing(
                 ga.plotting.random_subspace_fooling,

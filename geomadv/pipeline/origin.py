@@ -15,9 +15,14 @@ from itertools import pairwise
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.finished import Finished
 from geomadv.pipeline.settings import flat
+from geomadv.pipeline.study import Place
 from geomadv.pipeline.table import EXPERIMENTS
+from geomadv.results.identity import plain
 
 Rows = list[tuple[str, str]]
+
+# Flags that are about the machine.
+_MANNER = ("--device", "--batch-size", "--memory")
 
 
 def card(one: Finished) -> Rows:
@@ -132,28 +137,64 @@ def command_again(one: Finished, *experiments: str) -> str:
     """The command that makes results of this network: of these experiments, or all of a paper.
 
     Network, images and seed are as in the command of a result that is there; the network's name
-    alone where that says none.
+    alone where that says none. It writes into the folder that the results lie in, with the small
+    counts that all of them have where they were made by `--quick`. Device, memory and batches are
+    left to the machine that it is run on.
     """
     name, ds = next(iter(one.results.items()))
     line = (str(ds.attrs.get("command", "")).splitlines() or [""])[-1]
     if line.startswith("ga.run("):
         calls = [repr(experiment) for experiment in experiments] or ["..."]
-        return "; ".join(f"ga.run({called}, net, images)" for called in calls)
+        return "; ".join(_placed(f"ga.run({called}, net, images)", one) for called in calls)
     try:
         words = shlex.split(line)
     except ValueError:  # no command line of ours
         words = []
     if words[:2] != ["geomadv", "run"]:
         words = ["geomadv", "run", name, "--network", str(ds.attrs["network"])]
+    left = (f"--{name}.".replace("_", "-"), *_MANNER)
     flags: list[str] = []
-    own = False
+    kept = True
     for word in words[3:]:
         if word.startswith("--"):
-            own = word.startswith(f"--{name}.".replace("_", "-"))
-        if not own:
+            kept = not word.startswith(left)
+        if kept:
             flags.append(word)
     head = ["geomadv", "run", *experiments] if experiments else ["geomadv", "paper"]
-    return shlex.join([*head, *flags])
+    return _placed(shlex.join([*head, *flags, *["--quick"] * is_quick(one)]), one)
+
+
+def commands_of(one: Finished, experiment: str) -> str:
+    """What made a result, as its file says, a line each; into the folder that it lies in."""
+    lines = str(one.results[experiment].attrs.get("command", "")).splitlines()
+    return "\n".join(_placed(line, one) for line in lines)
+
+
+def report_again(networks: Sequence[Finished]) -> str:
+    """The command that writes the page of the first network, with the others beside it."""
+    first, *others = (str(one.folder) for one in networks)
+    return shlex.join(["geomadv", "report", first, *["--compare"] * bool(others), *others])
+
+
+def is_quick(one: Finished) -> bool:
+    """Whether all results have the settings of `--quick`, as far as it changes them."""
+    table = {e.name: flat(e.quick) for e in EXPERIMENTS if e.quick and e.name in one.results}
+    return bool(table) and all(
+        flat(one.config(name)).get(setting) == plain(value)
+        for name, quick in table.items()
+        for setting, value in quick.items()
+    )
+
+
+def _placed(command: str, one: Finished) -> str:
+    """A command or call that writes into the folder of these results, the usual one unnamed."""
+    named = one.folder if one.folder.name not in ("", "..") else one.folder.absolute()
+    folder = named.parent
+    if folder == Place().results:
+        return command
+    if command.startswith("ga.run("):
+        return f"{command.removesuffix(')')}, results={str(folder)!r})"
+    return f"{command} {shlex.join(['--results', str(folder)])}"
 
 
 def remedy(one: Finished, *experiments: str) -> str:

@@ -138,7 +138,7 @@ def planned(runner: Runner, names: Sequence[str]) -> str:
     rows = [_HEAD, *(_row(name, states[name], found[name], brief[name]) for name in names)]
     rows.append(_row(f"total ({len(todo)} to do)", "", _sum(found, todo), _sum(brief, names)))
     refused = [f"{name}: {reason}" for name, reason in full.refused.items()]
-    lines = [pace_line(full.pace(runner.study.net)), "", *_lined(rows), "", *refused, _FOOT]
+    lines = [pace_line(full.pace(runner.study.net)), "", *lined(rows), "", *refused, _FOOT]
     return "\n".join(lines)
 
 
@@ -211,11 +211,12 @@ def _sum(found: Mapping[str, Estimate | None], names: Sequence[str]) -> Estimate
     )
 
 
-def _lined(rows: Sequence[Sequence[str]]) -> list[str]:
+def lined(rows: Sequence[Sequence[str]], left: Sequence[int] = (0, 1)) -> list[str]:
+    """Rows of a table as lines; the columns `left` begin alike, the others end alike."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
+            cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows

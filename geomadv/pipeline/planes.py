@@ -230,6 +230,7 @@ PLANES = (
         work=section_work,
         quick={"count": 10, "steps": 4},
         tell=tell_section,
+        headline=1,
         figures={
             "normal_section": Drawing(
                 ga.plotting.normal_section,
@@ -251,6 +252,7 @@ PLANES = (
         work=plane_work,
         quick={"count": 2, "second": ("runner-up", "random"), "steps": 10},
         tell=tell_planes,
+        headline=1,
         figures={
             "decision_plane": Drawing(
                 ga.plotting.decision_plane,

@@ -30,7 +30,16 @@ from geomadv.pipeline.figures import draw_experiment, drawn_files
 from geomadv.pipeline.findings import QUESTIONS, finding, findings
 from geomadv.pipeline.finished import Finished, finished
 from geomadv.pipeline.glossary import GLOSSARY
-from geomadv.pipeline.origin import card, command_again, origin, remedy, settings_table
+from geomadv.pipeline.origin import (
+    card,
+    command_again,
+    commands_of,
+    is_quick,
+    origin,
+    remedy,
+    report_again,
+    settings_table,
+)
 from geomadv.pipeline.pictures import Picture, encoded, thumbnail
 from geomadv.pipeline.references import bibtex
 from geomadv.pipeline.table import EXPERIMENTS
@@ -104,6 +113,8 @@ def _page(networks: Sequence[Finished], table: Mapping[str, Experiment]) -> str:
         glossary=[(_anchor(word), word, text) for word, text in GLOSSARY.items()],
         bibtex=bibtex(e.name for e in sections),
         paper=command_again(networks[0]),
+        quick=is_quick(networks[0]),
+        again=report_again(networks),
     )
 
 
@@ -264,7 +275,7 @@ def _section(
                 "refusal": drawn[experiment.name, one.folder][1],
                 "note": one.notes.get(experiment.name, ""),
                 "href": _relative(one.folder / f"{experiment.name}.h5", networks[0].folder),
-                "command": str(one.results[experiment.name].attrs.get("command", "")),
+                "command": commands_of(one, experiment.name),
                 "origin": origin(one, experiment.name),
             }
             for one in holders

@@ -203,7 +203,8 @@ class _ByWords:
                 return parsed(Flags, every, [name], self.table, "run EXPERIMENT...")
         except SystemExit as error:
             raise InputError(
-                f"{self.known.path}: its command is none of this version: {shlex.join(line)}"
+                f"{self.known.path}: its command is none of this version: {shlex.join(line)}. "
+                "Install the version that `geomadv show` names, or compute it anew."
             ) from error
 
 

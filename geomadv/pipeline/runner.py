@@ -70,6 +70,8 @@ class Runner:
         # What will be reused or computed, and what is or was computed by this process.
         self._plans: dict[str, _Plan] = {}
         self._renewed: set[str] = set()
+        # Seconds that this process computed each result for.
+        self.computed: dict[str, float] = {}
         # What was asked for by name: a given seed is theirs; what they start from keeps its own.
         self._named: set[str] = set()
 
@@ -333,6 +335,11 @@ class Runner:
         with holding(self.study.path(name), "its headline"):
             self.say(self.find(name).tell(ds))
 
+    def briefly(self, name: str, ds: xr.Dataset) -> str:
+        """The headline of a result, in few words."""
+        with holding(self.study.path(name), "its headline"):
+            return self.find(name).briefly(ds)
+
     def _load(self, name: str) -> xr.Dataset:
         """A result that is current, unless another process has just replaced it."""
         path = self.study.path(name)
@@ -380,7 +387,7 @@ class Runner:
                     plan,
                     lambda: experiment.compute(run, plan.asked.settings, **plan.images, **inputs),
                 )
-            seconds = time.perf_counter() - started
+            seconds = self.computed[experiment.name] = time.perf_counter() - started
             if store:
                 before = [ds.attrs for ds in inputs.values() if ds is not None]
                 attrs = provenance(

@@ -208,7 +208,7 @@ def sampled(images: ImageSet, sample: Sample, settings: Any, seed: int) -> Image
 def of_classes(images: ImageSet, classes: tuple[int, ...]) -> ImageSet:
     """The images of some classes, in order; raises `InputError` if one of them has none."""
     if len(set(classes)) < len(classes):
-        raise InputError(f"classes {classes} must be different.")
+        raise InputError(f"classes {classes} must be different: name each once.")
     for c in classes:
         images.of_class(c)  # says so where there are none
     return images[np.isin(images.labels.numpy(), classes)]

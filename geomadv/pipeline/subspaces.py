@@ -298,6 +298,7 @@ _PROJECTED: dict[str, Any] = {
     "resolve": _affordable,
     "quick": {"count": 100},
     "tell": tell_accuracy,
+    "headline": 1,
 }
 
 

@@ -42,7 +42,9 @@ def claims(folder: Path, thresholds: Mapping[str, float] | None = None) -> str:
         if path.exists():
             found[name] = results.load(path)
     if not found:
-        raise InputError(f"{folder} holds no results: run `geomadv paper` first.")
+        raise InputError(
+            f"{folder} holds no results that a claim is about: run `geomadv paper` first."
+        )
     check_same(found)
     verdicts = judge(found, CLAIMS, thresholds)
     network = next(iter(found.values())).attrs["network"]

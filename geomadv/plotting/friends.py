@@ -58,7 +58,9 @@ def sweeps(results: Results, family: str = "positive") -> Figure:
     def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
         one = _middle_class(ds)
         if family not in ds["family"].to_numpy():
-            raise InputError(f"the result has no {family} directions")
+            raise InputError(
+                f"the result has no {family} directions: draw a figure of those that it has"
+            )
         direction_sweep(ds.sel(family=[family]), ax=axes[:2])
         _pair(axes[2], one.sel(family=family))
 
@@ -176,7 +178,7 @@ def _name_of(results: Results, ds: xr.Dataset) -> str:
 
 def _middle_class(ds: xr.Dataset) -> xr.Dataset:
     if "class" not in ds.dims:
-        raise InputError("the result has no classes: draw one of `geomadv run`")
+        raise InputError("the result has no classes: draw one of `geomadv run`, which has")
     return ds.isel({"class": ds.sizes["class"] // 2})
 
 
@@ -248,7 +250,9 @@ def _marked_sizes(ds: xr.Dataset) -> list[int]:
     both = (ds["subspace_dimension"].sel(family=[*_FAMILIES]) > 0).all("family").to_numpy()
     there = np.flatnonzero(both)
     if len(there) == 0:
-        raise InputError("no d at which both families have a subspace")
+        raise InputError(
+            "no d at which both families have a subspace: run subspace_accuracy at more dimensions"
+        )
     return sorted(
         {int(there[i]) for i in np.linspace(0, len(there) - 1, _NUMBERED).round().astype(int)}
     )

@@ -42,7 +42,10 @@ def tilting_slider(ds: xr.Dataset, points: int = 300, seed: int = 0) -> str:
         raise InputError(f"points={points} must be at least 2, one of each class.")
     usable = np.isfinite(ds["angle"].to_numpy())
     if not usable.any():
-        raise InputError("no value of C has a usable boundary: there is nothing to show.")
+        raise InputError(
+            "no value of C has a usable boundary: there is nothing to show. Give other classes or "
+            "images (tilting_plane.classes, --images)."
+        )
     # Strong regularisation is to the right, as on a control that one turns up.
     ds = ds.isel(C=np.flatnonzero(usable)).sortby("C", ascending=False)
     names = " against ".join(ds.attrs["class_names"])

@@ -1,9 +1,12 @@
 """The report: what stands in it, that it is whole and the same each time, that names are text."""
 
+import json
 import re
+import shlex
 import shutil
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -17,7 +20,7 @@ from geomadv.pipeline import EXPERIMENTS, Drawing
 from geomadv.pipeline.commands import report_
 from geomadv.pipeline.findings import QUESTIONS, findings, quantity
 from geomadv.pipeline.finished import finished
-from geomadv.pipeline.origin import command_again
+from geomadv.pipeline.origin import command_again, commands_of, is_quick, report_again
 from geomadv.pipeline.references import bibtex
 from geomadv.pipeline.report import linked, report
 
@@ -185,25 +188,69 @@ def test_a_refused_disk_leaves_the_old_page(folder, monkeypatch):
     assert not [*folder.glob("*.tmp")]
 
 
+def told(one, command):
+    """The same results, of which the first says another command."""
+    return replace(one, results={"train": one.results["train"].assign_attrs(command=command)})
+
+
 def test_the_command_again_keeps_network_and_images_alone(folder):
     (one,) = finished([folder])
-    assert command_again(one) == "geomadv paper --network digits-cnn --seed 0"
+    usual = replace(one, folder=Path("results/digits-cnn"))
+    assert command_again(usual) == "geomadv paper --network digits-cnn --seed 0"
     line = (
         "geomadv run train --network m:f --images 'my images' --mean 0.1 --seed 3 "
-        "--train.count 5 --train.no-x --also a:b"
+        "--device cuda:1 --batch-size 7 --memory 10 --train.count 5 --train.no-x --also a:b"
     )
-    results = {"train": one.results["train"].assign_attrs(command=f"geomadv run x\n{line}")}
-    assert command_again(replace(one, results=results), "curvature") == (
+    assert command_again(told(usual, f"geomadv run x\n{line}"), "curvature") == (
         "geomadv run curvature --network m:f --images 'my images' --mean 0.1 --seed 3 --also a:b"
     )
-    results = {"train": one.results["train"].assign_attrs(command="ga.run('train', net, images)")}
-    assert command_again(replace(one, results=results), "universal") == (
-        "ga.run('universal', net, images)"
-    )
-    results = {"train": one.results["train"].assign_attrs(command="python analysis/train.py")}
-    assert command_again(replace(one, results=results), "universal", "transfer") == (
+    called = told(usual, "ga.run('train', net, images)")
+    assert command_again(called, "universal") == "ga.run('universal', net, images)"
+    other = told(usual, "python analysis/train.py")
+    assert command_again(other, "universal", "transfer") == (
         "geomadv run universal transfer --network digits-cnn"
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [("quick/net", "quick"), ("my results/a/net", "'my results/a'"), ("net", "."), ("/a/n", "/a")],
+)
+def test_commands_write_into_the_folder_that_the_results_lie_in(folder, place, named):
+    (one,) = finished([folder])
+    there = replace(one, folder=Path(place))
+    assert command_again(there) == f"geomadv paper --network digits-cnn --seed 0 --results {named}"
+    lines = commands_of(there, "normal_svd").splitlines()
+    assert [line.split()[2] for line in lines] == ["boundary", "normal_svd"]
+    assert all(line.endswith(f" --results {named}") for line in lines)
+    called = told(there, "ga.run('train', net, images)")
+    assert command_again(called, "a") == (
+        f"ga.run('a', net, images, results={str(Path(place).parent)!r})"
+    )
+    assert report_again([there, one]).startswith(f"geomadv report {shlex.quote(place)} --compare ")
+
+
+def test_commands_of_small_counts_say_quick(folder):
+    (one,) = finished([folder])
+    small = {e.name: e.quick for e in EXPERIMENTS}
+    config = {name: json.dumps({**one.config(name), **small[name]}) for name in one.results}
+    quick = replace(
+        one, results={n: ds.assign_attrs(config=config[n]) for n, ds in one.results.items()}
+    )
+    assert not is_quick(one)
+    assert is_quick(quick)
+    assert "--quick" in command_again(quick, "curvature").split()
+    mixed = replace(quick, results={**quick.results, "train": one.results["train"]})
+    assert "--quick" not in command_again(mixed)
+
+
+def test_a_page_of_all_figures_weighs_six_megabytes_at_most(folder):
+    """Text and settings of all experiments take 0.6 MB, and so 5.4 MB are left for figures."""
+    path = report(folder).path
+    pictures = Parsed(path).all("src")
+    each = 5.4e6 / sum(len(e.figures) for e in EXPERIMENTS)
+    assert pictures
+    assert path.stat().st_size <= 0.6e6 + len(pictures) * each
 
 
 # Words

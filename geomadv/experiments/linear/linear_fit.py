@@ -160,7 +160,8 @@ def _try(data: TwoClasses, classifier: Any, c: float | None) -> None:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"classifier {_named(classifier)} cannot be fitted to these images: {error}"
+            f"classifier {_named(classifier)} cannot be fitted to these images: {error}. Change "
+            "its arguments, or give other images."
         ) from error
 
 
@@ -255,7 +256,7 @@ def _from_layer(layer: nn.Module, data: TwoClasses) -> Hyperplane:
     if layer.in_features != dimension:
         raise InputError(
             f"the linear layer takes {layer.in_features} numbers, but the images have {dimension} "
-            "pixels."
+            "pixels. Give one that was made for these images."
         )
     weight = layer.weight.detach().cpu()
     bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().cpu()

@@ -80,7 +80,8 @@ def normal_spectrum(
     if normals.shape[1] != np.prod(input_shape):
         raise InputError(
             f"normals have {normals.shape[1]} columns, but images of shape {tuple(input_shape)} "
-            f"have {int(np.prod(input_shape))} pixels."
+            f"have {int(np.prod(input_shape))} pixels. Give the shape of the images that they are "
+            "normals at."
         )
     svd = normal_svd(normals, rank=rank, seed=seed, progress=progress, fewer=True)
     values: dict[str, Any] = {

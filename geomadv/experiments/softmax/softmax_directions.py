@@ -167,7 +167,8 @@ def softmax_directions(
     if net.num_classes < 3:
         raise InputError(
             f"network {net.name!r} has {net.num_classes} classes and so a single boundary; angles "
-            "between boundaries need at least three classes."
+            "between boundaries need at least three classes. Give a network of "
+            "more, or leave this experiment out (--skip)."
         )
     head = last_layer(net, x, layer, size)
     features, prediction = head.features(x, size)

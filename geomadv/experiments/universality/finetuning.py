@@ -103,7 +103,10 @@ def finetuning(
     size = net.batch_size(batch_size)
     settings = {**check_search(search), "p": p, "batch_size": size}
     if next(net.module.parameters(), None) is None:
-        raise InputError(f"network {net.name!r} has no parameters: there is nothing to train.")
+        raise InputError(
+            f"network {net.name!r} has no parameters: there is nothing to train. Give one "
+            "with some."
+        )
     sample = x[torch.from_numpy(np.random.default_rng(seed).permutation(len(x))[:samples])]
     fresh: list[Tensor] = []
     first: list[Tensor] = []
@@ -189,7 +192,7 @@ def _labels(net: Classifier, name: str, images: ImageSet) -> Tensor:
     if int(labels.max()) >= net.num_classes:
         raise InputError(
             f"{name}: label {int(labels.max())} does not exist; network {net.name!r} has classes 0 "
-            f"to {net.num_classes - 1}."
+            f"to {net.num_classes - 1}. Give images of these, numbered so."
         )
     return labels
 

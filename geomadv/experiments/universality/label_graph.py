@@ -77,7 +77,9 @@ def label_graph(
     drawn = (moved.max(1) > 0) & (share > least_share)
     edge, share = np.where(drawn, edge, -1), np.where(drawn, share, 0.0)
     starts = np.flatnonzero(drawn)
-    graph = csr_array((np.ones(len(starts)), (starts, edge[starts])), shape=(classes, classes))
+    # Graphs of SciPy 1.11 take no longer numbers.
+    where = (starts.astype(np.int32), edge[starts].astype(np.int32))
+    graph = csr_array((np.ones(len(starts)), where), shape=(classes, classes))
     _, component = connected_components(graph, directed=True, connection="weak")
     received = moved.sum(0) / max(moved.sum(), 1)
     cumulated = np.sort(received)[::-1].cumsum()

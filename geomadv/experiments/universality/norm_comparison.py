@@ -212,7 +212,9 @@ def _vectors(
 def _unit(name: str, vectors: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(vectors.double(), dim=1, keepdim=True)
     if (norms == 0).any():
-        raise InputError(f"the vector {name!r} is zero and has no direction to scale.")
+        raise InputError(
+            f"the vector {name!r} is zero and has no direction to scale. Leave it out."
+        )
     unit: Tensor = vectors.double() / norms
     return unit
 
@@ -227,5 +229,5 @@ def _check(
         if subspace.ambient_dimension != net.dimension:
             raise InputError(
                 f"subspace {name!r} lies in {subspace.ambient_dimension} dimensions, images of "
-                f"network {net.name!r} have {net.dimension}."
+                f"network {net.name!r} have {net.dimension}. Take directions of this network."
             )
