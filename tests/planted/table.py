@@ -44,7 +44,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
             "matrix @ vectors[:, part] - vectors[:, part] * values[part]": (
                 "0.0 * vectors[:, part] * values[part]"
             ),
-            "eigh((matrix + matrix.T) / 2": "eigh((matrix + matrix) / 2",
+            "(matrix + matrix.T) / 2": "(matrix + matrix) / 2",
             "scale = float(np.abs(values).max())": "scale = float(values.max())",
             "relative(float(np.linalg.norm(matrix)), 2 * total)": (
                 "relative(float(np.linalg.norm(matrix)), total)"

@@ -88,6 +88,8 @@ def line_doubt(ds: xr.Dataset) -> Doubt:
     if "residual" not in ds:
         return Doubt()
     doubt = doubt_of(ds["residual"].to_numpy(), np.ravel(ds[_STEP]).tolist())
+    if "curvature" not in ds:
+        return doubt
     ends = ds["family"].isin(_ENDS)
     return replace(doubt, uncurved=bool(ends.any() and not (ends & (ds["curvature"] != 0)).any()))
 
