@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from geomadv.boundary import boundary_points
 from geomadv.boundary import points as points_module
-from geomadv.boundary.nearest import nearest_crossing
+from geomadv.boundary.nearest import _Search, _Shortest, nearest_crossing
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.perturbations import deepfool
@@ -327,3 +327,31 @@ def test_a_polished_point_that_is_farther_replaces_only_what_is_no_boundary_poin
     expected = found if refined_is_one else farther
     assert torch.equal(chosen.distance, expected.distance)
     assert chosen.converged.all()
+
+
+def test_only_a_shorter_perturbation_that_crosses_is_kept():
+    best = _Shortest(torch.tensor([[3.0, 0.0]] * 3), torch.tensor([3.0, 3.0, 3.0]))
+    offered = torch.tensor([[0.0, 2.0], [0.0, 4.0], [0.0, 1.0]])
+    best.offer(offered, torch.tensor([True, True, False]))
+    assert best.length.tolist() == [2, 3, 3]
+    assert best.delta.tolist() == [[0, 2], [3, 0], [3, 0]]
+
+
+def test_from_an_image_on_the_boundary_there_is_nothing_to_search():
+    weight = torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    net = nets.linear(weight, torch.zeros(2, dtype=torch.float64), (1, 1, 2))
+    x = torch.tensor([[0.0, 1.0], [-1.0, 1.0]], dtype=torch.float64).reshape(2, 1, 1, 2)
+    delta = torch.tensor([[2.0, 0.0], [2.0, 0.0]], dtype=torch.float64).reshape(2, 1, 1, 2)
+    found = nearest_crossing(net, x, delta, BoundaryFunction(torch.zeros(2, dtype=torch.int64)), 20)
+    assert torch.equal(found[0], delta[0])
+    assert length(found)[1].item() == pytest.approx(1, rel=2e-3)
+
+
+def test_what_the_search_from_the_image_finds_is_kept(monkeypatch):
+    monkeypatch.setattr(_Search, "slide", lambda *_: None)
+    weight = torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    net = nets.linear(weight, torch.zeros(2, dtype=torch.float64), (1, 1, 2))
+    x = torch.tensor([-1.0, 1.0], dtype=torch.float64).reshape(1, 1, 1, 2)
+    boundary = BoundaryFunction(torch.zeros(1, dtype=torch.int64))
+    found = nearest_crossing(net, x, 2 * torch.ones_like(x), boundary, 100)
+    assert length(found).item() < 1.1  # Along the diagonal it is the root of 2.
