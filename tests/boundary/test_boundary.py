@@ -366,3 +366,18 @@ def test_nearest_points_of_resnet20(real_data):
     assert torch.all(p.distance <= plain.distance)
     assert p.distance.median() < plain.distance.median()
     assert p.angle.median() < plain.angle.median()
+
+
+class Jump(torch.nn.Module):
+    """Scores 0 and x + 2 [x > 0] - 1, whose difference has no zero."""
+
+    def forward(self, x):
+        s = x.flatten(1).sum(1)
+        return torch.stack([0 * s, s + 2 * (s > 0).to(s) - 1], 1)
+
+
+def test_where_scores_jump_across_there_is_no_boundary_point():
+    net = Classifier(Jump(), (1, 1, 1), bounds=(-9.0, 9.0), dtype=torch.float64)
+    points = boundary_points(net, torch.full((1, 1, 1, 1), -0.5, dtype=torch.float64))
+    assert points.residual.item() == pytest.approx(1)
+    assert not points.converged

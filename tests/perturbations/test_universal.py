@@ -21,8 +21,9 @@ from geomadv import (
     universal_perturbation,
 )
 from geomadv.linalg import uniform_directions
+from geomadv.perturbations import universal_pass as passes
 from geomadv.perturbations.balls import ball_norm, project_ball
-from geomadv.perturbations.universal_pass import _path
+from geomadv.perturbations.universal_pass import _next_block, _path
 from geomadv.results import Store
 
 D = 6
@@ -310,3 +311,25 @@ def test_steps_to_the_most_frequent_label_come_first_and_equally_frequent_ones_s
     counts, points = _path(problem, torch.zeros(1, 1, 1, dtype=torch.float64), steps, labels)
     assert counts == [1, 4, 7]
     assert [int(p) for p in points] == [10, 101010 + 100, 1111111]
+
+
+def test_a_block_takes_images_that_are_neither_fooled_nor_lost():
+    labels = torch.tensor([0, 1, -1, 0, 0, 0])
+    problem = SimpleNamespace(
+        block=3, clean=torch.zeros(6, dtype=torch.int64), labels=lambda index, v: labels[index]
+    )
+    index, rest = _next_block(problem, torch.zeros(1, 1, 1), torch.arange(6))
+    assert 2 not in index
+    assert [*index, *rest] == [0, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("merit", "taken"), [(2.0, 1), (0.5, 0)])
+def test_a_block_that_fools_fewer_is_left_out(monkeypatch, merit, taken):
+    zero, moved = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    problem = SimpleNamespace(steps=lambda *_: ())
+    monkeypatch.setattr(passes, "_merit", lambda problem, watched, v: merit if v.any() else 1.0)
+    monkeypatch.setattr(passes, "_path", lambda *_: ([1], [moved]))
+    monkeypatch.setattr(passes, "_next_block", lambda problem, v, order: (order[:1], order[1:]))
+    order = torch.arange(1)
+    v, steps = passes.batched_pass(problem, zero, order, order, lambda n: None)
+    assert (v.item(), steps) == (float(taken), taken)

@@ -185,7 +185,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "perturbations/walk.py": (
-        "deepfool deepfool_outcomes",
+        "deepfool deepfool_outcomes deepfool_every_rival",
         {
             "(1 + self.search.overshoot) * flat": "flat",
             "point.clamp(*self.net.bounds) if self.search.clip else point": "point",
