@@ -477,3 +477,9 @@ def test_a_product_that_is_not_finite_names_the_point(hvp: Any) -> None:
         operator.per_point_quadratic(torch.eye(D, dtype=torch.float64))
     with pytest.raises(InputError, match=r"gradient .* boundary point 3"):
         mean_shape_operator(net, points, hvp=hvp)
+
+
+@pytest.mark.parametrize(("hvp", "linear"), [("exact", True), ("finite-difference", False)])
+def test_only_finite_differences_are_not_linear(hvp, linear):
+    net, points = smooth()
+    assert mean_hessian(net, points, hvp=hvp).linear is linear

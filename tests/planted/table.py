@@ -255,7 +255,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "curvature/operators.py": (
-        "curvature_operators",
+        "curvature_operators curvature_doubt",
         {
             "scales = 1 / lengths": "scales = lengths",
             "norms.square()": "norms",
