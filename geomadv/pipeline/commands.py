@@ -186,11 +186,11 @@ def _run_one(runner: Runner, name: str, explain: bool) -> str:
     """Runs an experiment and says what it found; gives the headline."""
     started = time.perf_counter()
     ds = runner.run(name)
-    runner.tell(name, ds)
+    headline = runner.tell(name, ds)
     for line in products_lines(ds) if explain else ():
         runner.say(line)
     runner.say(f"{runner.study.path(name)} ({time.perf_counter() - started:.0f} s)")
-    return runner.briefly(name, ds)
+    return headline
 
 
 def _refuse_failed(names: Sequence[str]) -> None:

@@ -151,9 +151,9 @@ class Experiment:
         """First line of the settings' docstring."""
         return (self.settings.__doc__ or self.name).strip().splitlines()[0]
 
-    def briefly(self, ds: xr.Dataset) -> str:
-        """The line of `tell` that says most, for a table of experiments."""
-        lines = self.tell(ds).splitlines() or [""]
+    def briefly(self, told: str) -> str:
+        """The line that says most of what `tell` gave, for a table of experiments."""
+        lines = told.splitlines() or [""]
         line = lines[self.headline] if -len(lines) <= self.headline < len(lines) else lines[-1]
         above = lines[0] if lines[0].endswith(":") and line is not lines[0] else ""
         return shorten(f"{above} {line}", _HEADLINE, placeholder=" …")

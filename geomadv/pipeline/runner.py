@@ -330,15 +330,17 @@ class Runner:
         self._plans.pop(name, None)
         return self._load(name)
 
-    def tell(self, name: str, ds: xr.Dataset) -> None:
-        """Says what a result tells, which may have been changed since it was computed."""
-        with holding(self.study.path(name), "its headline"):
-            self.say(self.find(name).tell(ds))
+    def tell(self, name: str, ds: xr.Dataset) -> str:
+        """Says what a result tells, and gives its headline.
 
-    def briefly(self, name: str, ds: xr.Dataset) -> str:
-        """The headline of a result, in few words."""
+        Raises:
+            InputError: it was changed since it was computed, and lacks what is to be told.
+        """
+        experiment = self.find(name)
         with holding(self.study.path(name), "its headline"):
-            return self.find(name).briefly(ds)
+            told = experiment.tell(ds)
+        self.say(told)
+        return experiment.briefly(told)
 
     def _load(self, name: str) -> xr.Dataset:
         """A result that is current, unless another process has just replaced it."""
