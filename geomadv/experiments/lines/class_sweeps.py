@@ -20,14 +20,13 @@ from geomadv.errors import InputError
 from geomadv.experiments.lines import direction_sweep as sweep
 from geomadv.experiments.lines import score_curves as curves
 from geomadv.experiments.principal.doubt import step_distances
-from geomadv.experiments.principal.layout import HESSIAN_UNITS
+from geomadv.experiments.principal.layout import ENDS, HESSIAN_UNITS
 from geomadv.experiments.subspaces.families import random_flat, stored_curvatures
 from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import uniform_directions
 from geomadv.progress import tqdm
 
-_ENDS: tuple[Family, ...] = ("positive", "negative")
 _NAMES = {"positive": "most positive curvature", "negative": "most negative curvature"}
 _SMALLEST, _DRAWN = "smallest curvature", "random, outside the curved"
 
@@ -101,7 +100,7 @@ def curved_directions(curvature: xr.Dataset, count: int = 2, seed: int = 0) -> x
             f"count={count}: expected 1 to {room} directions per class and family, as many as the "
             "curvature result holds. Ask for fewer, or compute more pairs."
         )
-    columns: dict[str, Tensor] = {end: class_directions(curvatures, count, end) for end in _ENDS}
+    columns: dict[str, Tensor] = {end: class_directions(curvatures, count, end) for end in ENDS}
     if complete:
         columns["flat"] = class_directions(curvatures, count, "flat")
     else:

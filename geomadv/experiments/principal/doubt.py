@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from geomadv.experiments.principal.layout import ENDS
 from geomadv.labels import Schema
 from geomadv.linalg import NestedSubspaces
 from geomadv.linalg.doubt import CANCEL, Doubt, cancels, doubt_of
 
 _SHARE, _STEP = "no_eigenvector_share", "step_distances"
-# Families that are named for their curvature.
-_ENDS = ("positive", "negative")
 _COARSE = "step of the finite difference over the median boundary distance; NaN if none"
 
 # What results over families of subspaces hold.
@@ -90,7 +89,7 @@ def line_doubt(ds: xr.Dataset) -> Doubt:
     doubt = doubt_of(ds["residual"].to_numpy(), np.ravel(ds[_STEP]).tolist())
     if "curvature" not in ds:
         return doubt
-    ends = ds["family"].isin(_ENDS)
+    ends = ds["family"].isin(ENDS)
     return replace(doubt, uncurved=bool(ends.any() and not (ends & (ds["curvature"] != 0)).any()))
 
 

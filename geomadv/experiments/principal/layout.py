@@ -12,13 +12,14 @@ import xarray as xr
 
 from geomadv.classifier import Classifier
 from geomadv.curvature.choice import Hvp, paper_step
+from geomadv.curvature.principal import Family
 from geomadv.errors import InputError
 from geomadv.labels import IMAGE, Schema, described
 from geomadv.perturbations import DeepFoolSettings
 
 # Codes of the variable `kind`, as CF flag values.
 KINDS = ("exact", "finite-difference", "smoothed")
-ENDS = ("positive", "negative")
+ENDS: tuple[Family, ...] = ("positive", "negative")
 OPERATORS = ("hessian", "shape")
 STATISTICS = ("min", "median", "max")
 
