@@ -197,7 +197,8 @@ class Classifier:
             other.module.pairs = self.module.pairs
             with arithmetic(other):
                 probes = other._probe_images()
-                other._build(probes, first_scores(other.module, probes, self.name), False, fast)
+                scores = first_scores(other.module, probes, self.name)
+                other._build(probes, scores, check=False, fast=fast)
         return other
 
     def with_tf32(self) -> "Classifier":

@@ -196,14 +196,25 @@ def hessian_vanishes(
             if not g.requires_grad:
                 return False
             (product,) = torch.autograd.grad((g * direction).sum(), at, materialize_grads=True)
-        change = (bounds[1] - bounds[0]) * product.flatten(1).norm(dim=1)
         # Of what all scores share, roundings are left.
-        shared = _gradient(scores, at, weights.abs()).norm(dim=1)
-        pieces = g.detach().flatten(1).norm(dim=1) + shared
-        allowed = _CANCELLED * torch.finfo(g.dtype).eps * pieces
-        return bool((change > allowed).any())
+        shared = _gradient(scores, at, weights.abs())
+        change, rounding = change_and_rounding(product, (g.detach(), shared), bounds)
+        return bool((change > rounding).any())
 
     return not any(curved(part) for part in images.split(together))
+
+
+def change_and_rounding(
+    products: Tensor, gradients: Sequence[Tensor], bounds: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """What Hessian products (n, ...) change over the pixels' range, (n,), and what is rounding.
+
+    Second derivatives that cancel leave a few roundings of the gradients (n, ...) that they are
+    made of.
+    """
+    change: Tensor = (bounds[1] - bounds[0]) * products.flatten(1).norm(dim=1)
+    pieces = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).sum(0)
+    return change, _CANCELLED * torch.finfo(products.dtype).eps * pieces
 
 
 class _Places:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.jumps import SCALES, change_on_lines
+from geomadv.classifier.smoothness import change_and_rounding
 from geomadv.curvature.attention import plain_attention
 from geomadv.curvature.choice import paper_step
 from geomadv.curvature.products import Batch, DoubleBackward, FiniteDifference, NoStem
@@ -37,8 +38,6 @@ _SHARE = 1e-3
 # Second derivatives that are off by more are not those of this gradient.
 _WRONG = 0.1
 _ROUNDINGS = 1e3
-# Roundings of the gradient, over the range of the pixels, that are left where derivatives cancel.
-_CANCELLED = 16
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class _Measurement:
     def __init__(self, net: Classifier, sample: Batch, dtype: torch.dtype, chunk: int) -> None:
         self.x, self.weights = sample.x.to(net.dtype), sample.weights.to(net.dtype)
         self.stem, self.chunk = NoStem(net), chunk
-        self.unit = net.bounds[1] - net.bounds[0]
+        self.bounds, self.unit = net.bounds, net.bounds[1] - net.bounds[0]
         self.reach = paper_step(net)
         self.dtype, self.steps = dtype, _STEPS[dtype]
         self.rounding = _ROUNDINGS * torch.finfo(dtype).eps
@@ -164,9 +163,9 @@ class _Measurement:
             (product,) = self._exact([self._random()])
         except Exception:  # a foreign backward may raise anything; there is no other evidence
             return True
-        both = _norms(self._gradient(self.x)) + _norms(self._gradient(self.x, self.weights.abs()))
-        change = self.unit * _norms(product)
-        return bool((change <= _CANCELLED * torch.finfo(self.dtype).eps * both).all())
+        both = self._gradient(self.x), self._gradient(self.x, self.weights.abs())
+        change, rounding = change_and_rounding(product, both, self.bounds)
+        return bool((change <= rounding).all())
 
     def _gaps(self) -> list["_Gap"]:
         """Along the gradient and along two random vectors."""

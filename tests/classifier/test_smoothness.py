@@ -1,6 +1,5 @@
 """Kinks are found and smoothed in modules and in functional calls alike."""
 
-import copy
 import math
 from collections.abc import Callable
 from functools import partial
@@ -8,30 +7,13 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from networks_with_activations import SHAPE, Activation, Net
 from torch import Tensor, nn
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.smooth_forms import SmoothActivations
 from geomadv.classifier.smoothness import kinks
 from geomadv.errors import InputError
-
-SHAPE = (2, 6, 6)
-Activation = Callable[[Tensor], Tensor]
-
-
-class Net(nn.Module):
-    """Convolution, one activation, linear layer; the activation is any function of a tensor."""
-
-    def __init__(self, activation: Activation) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv, self.linear = nn.Conv2d(2, 4, 3), nn.LazyLinear(3)
-        self.activation = copy.deepcopy(activation)
-        self(torch.zeros(1, *SHAPE))
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.linear(self.activation(self.conv(x)).flatten(1))
-        return scores
 
 
 def classifier(activation: Activation) -> Classifier:

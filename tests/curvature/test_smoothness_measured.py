@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from networks_with_activations import SHAPE, Activation, Net
 from test_curvature_operators import points_at, worst
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -17,24 +18,6 @@ from geomadv.curvature import mean_hessian
 from geomadv.curvature.measured import measure
 from geomadv.curvature.products import batches_of
 from geomadv.errors import InputError
-
-SHAPE = (2, 6, 6)
-Activation = Callable[[Tensor], Tensor]
-
-
-class Net(nn.Module):
-    """Convolution to 64 values of size 1/3, one activation, linear layer."""
-
-    def __init__(self, activation: Activation) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv, self.linear = nn.Conv2d(2, 4, 3), nn.LazyLinear(3)
-        self.activation = activation
-        self(torch.zeros(1, *SHAPE))
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.linear(self.activation(self.conv(x)).flatten(1))
-        return scores
 
 
 def classifier(activation: Activation, dtype: torch.dtype = torch.float64) -> Classifier:
@@ -450,6 +433,7 @@ def test_curvature_where_no_probe_looks_is_found_at_the_points() -> None:
     assert (elsewhere.kind, elsewhere.note) == ("finite-difference", "")
     operator = mean_hessian(net, points_at(x[:1]))
     assert (operator.kind, operator.note) == ("exact", "")
+    assert mean_hessian(net, points_at(torch.cat([1 - x[1:], x[:1]]))).kind == "exact"
     # f = F_1 - F_0 holds exp(-10 ||x - c||^2).
     np.testing.assert_allclose(operator.dense(), -20 * np.eye(net.dimension), atol=1e-9)
 

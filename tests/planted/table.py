@@ -359,9 +359,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         {
             "return weights - weights.mean(1, keepdim=True)": "return weights",
             "found &= change > _CANCELLED * torch.finfo(change.dtype).eps * shared": "pass",
-            "pieces = g.detach().flatten(1).norm(dim=1) + shared": (
-                "pieces = g.detach().flatten(1).norm(dim=1)"
-            ),
+            "(product, (g.detach(), shared), bounds)": "(product, (g.detach(),), bounds)",
             "for _ in range(_TRIES):": "for _ in range(1):",
             "coarse = bool((scores(some + _UNSEEN * some.flip(3)) == first).all())": (
                 "coarse = False"
@@ -372,10 +370,10 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
     "curvature/measured.py": (
         "smoothness_measured",
         {
-            "both = _norms(self._gradient(self.x)) +": "both = 0 *",
-            "_CANCELLED * torch.finfo(self.dtype).eps * both).all())": (
-                "_CANCELLED * torch.finfo(self.dtype).eps * both).any())"
+            "both = self._gradient(self.x), self._gradient(self.x, self.weights.abs())": (
+                "both = (0 * self.x,)"
             ),
+            "(change <= rounding).all()": "(change <= rounding).any()",
             "and self.coarse < falls * self.fine": "and self.coarse < 0 * self.fine",
             "jump = float(self._jumps().max()) if not reasons else 0.0": "jump = 0.0",
             "return stays and self.local > max(_WRONG, self.floors[1])": "return False",
