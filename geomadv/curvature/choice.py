@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.probes import images_together
+from geomadv.classifier.smoothness import hessian_vanishes
 from geomadv.errors import InputError
 
 Kind = Literal["exact", "finite-difference", "smoothed"]
@@ -17,6 +20,8 @@ Hvp = Literal["auto", "exact", "finite-difference", "smoothed"]
 _BETA = 10.0
 # Finite-difference factor in the released code of "With Friends Like These".
 _PAPER_FACTOR = 10
+# Images at which curvature is looked for before boundary points are.
+_LOOKED_AT = 8
 _MEMORY_SHARE, _UNKNOWN_MEMORY = 0.25, 2**30
 
 
@@ -33,11 +38,12 @@ class Choice:
 def choose(net: Classifier, hvp: str, step: float | None, beta: float | None) -> Choice:
     """What `hvp` means for this network, as far as it can be said without boundary points.
 
-    "auto" is exact here; the points may show that it has to fall back (see `method_for`).
+    "auto" is exact here; the points may show that it has to fall back, and that "exact" has no
+    meaning (see `method_for`).
 
     Raises:
-        InputError: unknown hvp, "exact" on a piecewise-linear network, a step or beta that is not
-            positive and finite or does not belong to hvp.
+        InputError: unknown hvp, a step or beta that is not positive and finite or does not belong
+            to hvp.
     """
     if hvp not in ("auto", "exact", "finite-difference", "smoothed"):
         raise InputError(f"hvp={hvp!r} must be 'auto', 'exact', 'finite-difference' or 'smoothed'.")
@@ -46,17 +52,36 @@ def choose(net: Classifier, hvp: str, step: float | None, beta: float | None) ->
     if hvp == "smoothed":
         return Choice("smoothed", beta=_BETA if beta is None else float(beta))
     if hvp == "exact":
-        if net.is_piecewise_linear:
-            raise InputError(
-                f"hvp='exact' on {net.name!r}: the network is piecewise linear, its Hessian is "
-                "zero almost everywhere. Use hvp='finite-difference' (curvature at scale step) or "
-                "hvp='smoothed' (softplus)."
-            )
         return Choice("exact")
     length = paper_step(net) if step is None else float(step)
     if hvp == "auto":
         return Choice("exact", fallback_step=length)
     return Choice("finite-difference", step=length)
+
+
+def no_curvature(net: Classifier) -> InputError:
+    """The refusal of exact products on a piecewise-linear network."""
+    return InputError(
+        f"hvp='exact' on {net.name!r}: the network is piecewise linear, its Hessian is zero almost "
+        "everywhere. Use hvp='finite-difference' (curvature at scale step) or hvp='smoothed' "
+        "(softplus)."
+    )
+
+
+def check_curved(net: Classifier, hvp: str, images: Tensor) -> None:
+    """Refuses exact products early, where images (n, C, H, W) show no curvature either.
+
+    Raises:
+        InputError: hvp="exact", and neither images of every kind nor these show any.
+    """
+    if hvp == "exact" and net.is_piecewise_linear:
+        x = images[:_LOOKED_AT].to(device=net.device, dtype=net.dtype)
+        try:
+            flat = hessian_vanishes(net.scores, x, net.bounds, images_together(net.input_shape))
+        except RuntimeError:  # there is no double backward
+            flat = True
+        if flat:
+            raise no_curvature(net)
 
 
 def paper_step(net: Classifier) -> float:

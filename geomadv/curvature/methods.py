@@ -9,7 +9,7 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.smoothness import responsible
-from geomadv.curvature.choice import Choice
+from geomadv.curvature.choice import Choice, no_curvature
 from geomadv.curvature.measured import Verdict, measure, probe
 from geomadv.curvature.products import (
     Batch,
@@ -50,7 +50,8 @@ def method_for(
     verdict: on exact products of this network, if it was measured already.
 
     Raises:
-        InputError: exact products were asked for, but the network has no second derivatives.
+        InputError: exact products were asked for, but the network is piecewise linear and bends
+            at none of the points, or has no second derivatives.
     """
     if choice.step is not None:
         return _finite_difference(net, batches, choice)
@@ -58,6 +59,8 @@ def method_for(
         verdict = measure(net, batches, derivatives_only=choice.kind == "smoothed")
     differences = replace(choice, kind="finite-difference", step=choice.fallback_step)
     if verdict.kind == "linear":
+        if choice.fallback_step is None:
+            raise no_curvature(net)
         return _finite_difference(net, batches, differences)
     if verdict.kind == "missing":
         if choice.fallback_step is None:

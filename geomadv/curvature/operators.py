@@ -232,7 +232,8 @@ def mean_hessian(
         some seconds; below 2 (finite difference).
 
     Raises:
-        InputError: hvp="exact" on a piecewise-linear network or one without second derivatives;
+        InputError: hvp="exact" on a piecewise-linear network, unless it bends at the points, or on
+            one without second derivatives;
             hvp="smoothed" on one that keeps kinks without smooth form;
             step or beta not positive and finite, or given with another hvp; no converged point;
             points of another network; memory < 0, batch_size < 1; a network neither in float32

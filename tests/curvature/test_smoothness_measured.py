@@ -431,8 +431,11 @@ def test_curvature_where_no_probe_looks_is_found_at_the_points() -> None:
     assert net.is_piecewise_linear
     elsewhere = mean_hessian(net, points_at(1 - x[1:]))
     assert (elsewhere.kind, elsewhere.note) == ("finite-difference", "")
-    operator = mean_hessian(net, points_at(x[:1]))
-    assert (operator.kind, operator.note) == ("exact", "")
+    with pytest.raises(InputError, match="piecewise linear"):
+        mean_hessian(net, points_at(1 - x[1:]), hvp="exact")
+    for hvp in ("auto", "exact"):
+        operator = mean_hessian(net, points_at(x[:1]), hvp=hvp)
+        assert (operator.kind, operator.note) == ("exact", "")
     assert mean_hessian(net, points_at(torch.cat([1 - x[1:], x[:1]]))).kind == "exact"
     # f = F_1 - F_0 holds exp(-10 ||x - c||^2).
     np.testing.assert_allclose(operator.dense(), -20 * np.eye(net.dimension), atol=1e-9)

@@ -13,7 +13,16 @@ from networks_for_tests import gaussian, perceptron, quadric, sphere
 from scipy.integrate import trapezoid
 from test_distributed import together
 
-from geomadv import ImageSet, InputError, experiments, load, load_images, load_network, plotting
+from geomadv import (
+    Classifier,
+    ImageSet,
+    InputError,
+    experiments,
+    load,
+    load_images,
+    load_network,
+    plotting,
+)
 from geomadv.boundary import boundary_points
 from geomadv.cli import main
 from geomadv.curvature import BoundaryOperator, mean_hessian, mean_shape_operator
@@ -148,6 +157,13 @@ def test_bad_input():
         experiments.CurvatureSettings(half_dimensions=(0,))
 
 
+def refuse_search(monkeypatch):
+    def search(*_, **__):
+        raise AssertionError("boundary points were looked for")
+
+    monkeypatch.setattr("geomadv.experiments.principal.principal_curvature.boundary_points", search)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -158,14 +174,37 @@ def test_bad_input():
     ],
 )
 def test_products_that_make_no_sense_are_refused_before_boundary_points(monkeypatch, change, words):
-    def search(*_, **__):
-        raise AssertionError("boundary points were looked for first")
-
-    monkeypatch.setattr("geomadv.experiments.principal.principal_curvature.boundary_points", search)
+    refuse_search(monkeypatch)
     net = perceptron(bounds=(-10.0, 10.0))
     images = ImageSet(gaussian(6, *net.input_shape), np.arange(6) % 5, bounds=net.bounds)
     with pytest.raises(InputError, match=words):
         experiments.class_curvature(net, images, 2, experiments.CurvatureSettings(**change))
+
+
+class Bump(torch.nn.Module):
+    """Linear to rounding but near one image, where its second score bends."""
+
+    def __init__(self, centre):
+        super().__init__()
+        self.linear = torch.nn.Linear(12, 3)
+        self.register_buffer("centre", centre)
+
+    def forward(self, x):
+        near = torch.exp(-100 * (x - self.centre).square().flatten(1).sum(1))
+        return self.linear(x.flatten(1)) + near[:, None] * torch.eye(3).to(x)[1]
+
+
+@pytest.mark.parametrize(("bends", "error"), [(False, InputError), (True, AssertionError)])
+def test_exact_products_are_refused_early_where_the_images_show_no_curvature(
+    monkeypatch, bends, error
+):
+    refuse_search(monkeypatch)
+    x = (0.5 + 0.2 * gaussian(6, 3, 2, 2)).clamp(0, 1)
+    net = Classifier(Bump(x[0] if bends else 1 - x[0]), (3, 2, 2), dtype=torch.float64)
+    assert net.is_piecewise_linear
+    images, settings = ImageSet(x, np.arange(6) % 3), experiments.CurvatureSettings(hvp="exact")
+    with pytest.raises(error, match=r"piecewise linear|looked for"):
+        experiments.class_curvature(net, images, 2, settings)
 
 
 def test_the_paper_preset_has_the_papers_numbers():

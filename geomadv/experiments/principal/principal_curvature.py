@@ -23,7 +23,7 @@ from geomadv.curvature import (
     mean_shape_operator,
     principal_curvatures,
 )
-from geomadv.curvature.choice import choose
+from geomadv.curvature.choice import check_curved, choose
 from geomadv.curvature.measured import Verdict
 from geomadv.curvature.operators import median_distance, smoothness
 from geomadv.curvature.principal import beside_points
@@ -100,6 +100,7 @@ def class_curvature(
     ds = blank_curvature(net, settings)
     ds["target"][:] = target
     start = _starting_images(net, images, target, settings)
+    check_curved(net, settings.hvp, start.images)
     show = progress and is_main()
     points = _surviving_points(net, start, target, settings, batch_size, show)
     ds["points_tried"][:] = len(start)
