@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import xarray as xr
 
 from geomadv import distributed, results
-from geomadv.classifier import Classifier
-from geomadv.classifier.batching import until_it_fits
 from geomadv.errors import InputError, closest
 from geomadv.images import ImageSet
-from geomadv.pipeline.experiment import Experiment, Run, checked, tabled
+from geomadv.pipeline.computing import Computation, Images, Say, compute
+from geomadv.pipeline.experiment import Experiment, tabled
 from geomadv.pipeline.identity import identity
-from geomadv.pipeline.provenance import Asked, provenance
+from geomadv.pipeline.provenance import Asked
+from geomadv.pipeline.roles import check_held_out, check_labels, of_split
 from geomadv.pipeline.settings import differing, field_names, normalised, with_given
 from geomadv.pipeline.study import Study
 from geomadv.pipeline.work import Case
 from geomadv.results.files import entries, holding, read_attrs
 from geomadv.results.identity import Identity, plain
-from geomadv.results.shared import waiting
 
 # Once in parts, which no filter makes smaller, and once in the result.
 _ROOM = 2.4
-
-Say = Callable[[str], None]
-Images = Mapping[str, ImageSet | None]
 
 
 @dataclass(frozen=True)
@@ -38,18 +32,6 @@ class Status:
 
     state: str
     reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """All that a computation needs, and the identity of what it will give."""
-
-    experiment: Experiment
-    asked: Asked
-    networks: tuple[Classifier, ...]
-    images: Images
-    identity: Identity
-    needed: bool = True
 
 
 class Runner:
@@ -68,9 +50,9 @@ class Runner:
         # What this process has found to be current, or has computed.
         self._current: dict[str, Identity] = {}
         # What will be reused or computed, and what is or was computed by this process.
-        self._plans: dict[str, _Plan] = {}
+        self._plans: dict[str, Computation] = {}
         self._renewed: set[str] = set()
-        # Seconds that this process computed each result for.
+        # Seconds that each result took which was computed now.
         self.computed: dict[str, float] = {}
         # What was asked for by name: a given seed is theirs; what they start from keeps its own.
         self._named: set[str] = set()
@@ -148,14 +130,14 @@ class Runner:
 
     def _formed(
         self, name: str, asked: Asked, images: Images, inputs: Mapping[str, Identity]
-    ) -> _Plan:
+    ) -> Computation:
         """What the result is made of, and the identity that follows; nothing is computed."""
         experiment, study = self.find(name), self.study
         beside = experiment.networks(asked.settings, study) if experiment.networks else ()
         networks = (study.net, *beside)
         before = {i: results.digest(known) for i, known in inputs.items()}
         formed = identity(experiment, asked.settings, asked.seed, networks, images, before)
-        return _Plan(experiment, asked, networks, images, formed)
+        return Computation(experiment, asked, networks, images, formed)
 
     def images(self, name: str) -> Images:
         """The images that an experiment would use now, by role; raises `InputError` as `run`."""
@@ -183,41 +165,9 @@ class Runner:
             inputs={i: self.case(i, also) for i in inputs},
         )
 
-    def _check_labels(self, name: str, images: Images) -> None:
-        """Refuses images without labels where the experiment needs their classes."""
-        for role, part in images.items():
-            sample = self.find(name).images[role]
-            if sample.labels and part is not None and not part.has_labels:
-                raise InputError(
-                    f"image set {part.name!r} has no labels, and {name} needs those of split "
-                    f"{sample.split}. Give them, as ImageSet(images, labels) or in the file or "
-                    "folder of --images, or run experiments that need none."
-                )
-
-    def _check_held_out(self, name: str, own: Images) -> None:
-        """Refuses images of split test that are among those of split train, its own or its inputs'.
-
-        Copies within a published data set are told and kept: others use its splits as they are.
-        """
-        sample = self._sample_of(name, own)
-        for role, test in own.items():
-            if test is None or self.find(name).images[role].split != "test":
-                continue
-            copies = max((self.study.common(t, test) for t in sample), default=0)
-            found = f"{copies} of the {len(test)} images {test.name!r} that {name} holds out"
-            if copies and self.study.published:
-                self.say(f"note: {found} are in its sample, too: the data set has copies")
-            elif copies:
-                raise InputError(
-                    f"{found} (split test) are in the sample (split train), too. Give test images "
-                    "that are none of the train images: another set as --test-images, or one set "
-                    "as --images, which is divided in two; and remove copies of images from it."
-                )
-
     def _sample_of(self, name: str, images: Images) -> list[ImageSet]:
         """The images of split train that a result depends on, of itself and what is before it."""
-        samples = self.find(name).images
-        own = [part for role, part in images.items() if part and samples[role].split == "train"]
+        own = of_split(self.find(name), images, "train")
         before = [
             self._sample_of(i, self._images(i, self.asked(i))) for i in self.inputs_there(name)
         ]
@@ -289,13 +239,14 @@ class Runner:
         """
         if name in self._plans:
             return self._plans[name].identity
-        asked = self.asked(name)
+        asked, experiment = self.asked(name), self.find(name)
         images = self._images(name, asked)
         # What is wrong with them, before what comes before.
-        self._check_labels(name, images)
-        self._check_held_out(name, images)
+        check_labels(experiment, images)
+        sample, held_out = self._sample_of(name, images), of_split(experiment, images, "test")
+        check_held_out(self.study, name, held_out, sample, self.say)
         # First these, since what they start from may be an optional one of this.
-        required = {i: self._identity(i) for i in self.find(name).inputs}
+        required = {i: self._identity(i) for i in experiment.inputs}
         inputs = {i: required.get(i) or self._identity(i) for i in self.inputs_there(name)}
         plan = self._formed(name, asked, images, inputs)
         needed = distributed.on_main(lambda: self._needs_computing(plan))
@@ -307,7 +258,7 @@ class Runner:
     def _identity(self, name: str) -> Identity:
         return self._current[name] if name in self._current else self.plan(name)
 
-    def _needs_computing(self, plan: _Plan) -> bool:
+    def _needs_computing(self, plan: Computation) -> bool:
         name, place = plan.experiment.name, self.study.place
         if place.overwrite and name in self._named:
             return True
@@ -354,84 +305,14 @@ class Runner:
             )
         return ds
 
-    def _compute(self, plan: _Plan) -> None:
+    def _compute(self, plan: Computation) -> None:
+        name = plan.experiment.name
         inputs: dict[str, xr.Dataset | None] = dict.fromkeys(plan.experiment.optional) | {
-            name: self._load(name) for name in plan.identity["inputs"]
+            i: self._load(i) for i in plan.identity["inputs"]
         }
-        needed = self._disk(plan)
-        if plan.experiment.divided:
-            stores: list[results.Store] = []  # on the main process alone
-            distributed.on_main(lambda: stores.append(self._store(plan, needed)))
-            self._computed(plan, inputs, stores[0] if stores else None)
-            distributed.barrier()
-        else:
-            if distributed.size() > 1:
-                self.say(f"{plan.experiment.name} is computed by one process; {waiting(1)}")
-            distributed.on_main(lambda: self._computed(plan, inputs, self._store(plan, needed)))
+        self.computed[name] = compute(plan, self.study, inputs, self._disk(plan), self.say)
 
-    def _computed(
-        self, plan: _Plan, inputs: Mapping[str, xr.Dataset | None], store: results.Store | None
-    ) -> None:
-        """Computes a result and, with a store, keeps it."""
-        study, experiment, place = self.study, plan.experiment, self.study.place
-
-        def tell(line: str) -> None:
-            self.say(f"{experiment.name}: {line}")
-
-        with store or nullcontext():
-            keep = store if store and distributed.size() == 1 else results.SharedKeep(store, tell)
-            progress = place.progress and distributed.is_main()
-            pace = {"batch_size": place.batch_size, "progress": progress}
-            run = Run(study.net, plan.asked.seed, keep, pace, plan.networks, place.memory, self.say)
-            started = time.perf_counter()
-            with self._lacking_nothing(plan):
-                ds = self._fitting(
-                    plan,
-                    lambda: experiment.compute(run, plan.asked.settings, **plan.images, **inputs),
-                )
-            seconds = self.computed[experiment.name] = time.perf_counter() - started
-            if store:
-                before = [ds.attrs for ds in inputs.values() if ds is not None]
-                attrs = provenance(
-                    study, experiment, plan.asked, plan.images, plan.identity, before
-                )
-                store.finish(checked(ds, experiment), {**attrs, "wall_time_s": seconds})
-
-    @contextmanager
-    def _lacking_nothing(self, plan: _Plan) -> Iterator[None]:
-        """Names the results that a computation starts from, where one lacks a variable."""
-        paths = [str(self.study.path(name)) for name in plan.identity["inputs"]]
-        try:
-            yield
-        except KeyError as error:
-            if not paths or "No variable named" not in str(error):
-                raise
-            raise InputError(
-                f"{plan.experiment.name} starts from {', '.join(paths)}, of which one was changed "
-                f"since it was computed ({error.args[0]}): compute it again (--refresh)."
-            ) from error
-
-    def _fitting(self, plan: _Plan, compute: Callable[[], xr.Dataset]) -> xr.Dataset:
-        """The dataset, computed again with smaller batches where memory runs out.
-
-        Processes that work together cannot begin again one by one.
-        """
-        if distributed.size() > 1:
-            return compute()
-        return until_it_fits(compute, plan.networks, self.say)
-
-    def _disk(self, plan: _Plan) -> int:
+    def _disk(self, plan: Computation) -> int:
         """Bytes that the parts and the result may take."""
         work, case = plan.experiment.work, self.case(plan.experiment.name)
         return int(_ROOM * work(case).disk(plan.experiment.schema, case)) if work else 0
-
-    def _store(self, plan: _Plan, needed: int) -> results.Store:
-        study = self.study
-        path, again = study.path(plan.experiment.name), study.place.overwrite or study.place.refresh
-        store = results.Store(path, plan.identity, memo=plan.asked.config, overwrite=again)
-        try:  # what is kept already needs no room any more
-            study.check_writable(needed - store.kept_bytes)
-        except BaseException:
-            store.close()
-            raise
-        return store
