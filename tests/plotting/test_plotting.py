@@ -1,4 +1,4 @@
-"""Every figure, of one network and of several: its own results and others', axes, styles, files."""
+"""Every figure of one network: its own results and others', axes, styles, files."""
 
 import re
 import zlib
@@ -14,8 +14,6 @@ from matplotlib.text import Text
 from results_for_tests import MAKERS, result
 
 from geomadv import InputError, plotting
-from geomadv.plotting import beside, friends
-from geomadv.plotting.beside import _FIGURES
 from geomadv.plotting.style import PAGE
 
 SWEEPS = ["direction_sweep", "direction_sweep of directions"]
@@ -88,14 +86,6 @@ PANELS = {
     "softmax_null_space": 3,
 }
 ONE = [name for name, count in PANELS.items() if count == 1]
-
-
-@pytest.fixture(autouse=True)
-def our_style():
-    """Restores the style of all figures and matplotlib's own settings."""
-    with mpl.rc_context():
-        yield
-    plotting.use_style()
 
 
 def draw(name, ds=None, **keywords):
@@ -331,184 +321,3 @@ def test_a_figure_appears_whole_or_not_at_all(tmp_path, monkeypatch, kind):
     plotting.save_figure(drawing, tmp_path, "f")
     assert sorted(p.name for p in tmp_path.iterdir()) == names
     assert all(p.read_bytes() != b"before" for p in tmp_path.iterdir())
-
-
-# Several networks
-
-# Experiment -> a result of another input size or length, where one is made.
-OTHERS = {"curvature": "curvature without a full spectrum"}
-
-
-def pair(experiment, **more):
-    """Results of two networks and of one that has none."""
-    first = result(experiment).assign_attrs(network="first")
-    second = result(OTHERS.get(experiment, experiment)).assign_attrs(network="second")
-    return {"first": first, "second": second, "third": None, **more}
-
-
-@pytest.mark.parametrize("experiment", sorted(plotting.OVERLAYS))
-def test_networks_lie_in_the_same_axes_in_a_colour_each(experiment):
-    made = {"boundary": boundary, "confined_deepfool": confined, "random_subspace_fooling": fooling}
-    figure = plotting.overlaid(made.get(experiment, lambda: pair(experiment))())
-    words = texts(figure)
-    assert "first" in words
-    assert "second" in words
-    assert "no result: third" in words
-    drawn = {line.get_color() for axes in figure.axes for line in axes.get_lines()}
-    assert {"C0", "C1"} <= drawn
-
-
-def boundary():
-    ds = xr.Dataset(
-        {
-            "distance": ("sample", np.arange(1.0, 5)),
-            "converged": ("sample", [True, True, True, False]),
-            "direction": (("sample", "pixel"), np.zeros((4, 16))),
-        },
-        attrs={"experiment": "boundary"},
-    )
-    return {"first": ds, "second": ds, "third": None}
-
-
-def fooling():
-    results = pair("random_subspace_fooling")
-    energy = ("m", [0.2, 0.6, 1.0])
-    return {
-        name: None if ds is None else ds.assign(energy_share=energy) for name, ds in results.items()
-    }
-
-
-def test_the_share_of_points_at_which_the_model_holds_falls_from_all_to_those_beyond_the_reach():
-    results = pair("normal_section")
-    figure = plotting.overlaid(results)
-    ds = results["first"].isel(direction=0).sel(family="positive", model="shape")
-    radius = ds["radius"].to_numpy()
-    for axes in figure.axes:
-        curve = axes.get_lines()[0].get_ydata()
-        assert curve[0] == 100
-        assert (np.diff(curve) <= 0).all()
-    beyond = 100 * np.mean(radius[~np.isnan(radius)] >= float(results["first"]["scale"].max()))
-    assert figure.axes[0].get_lines()[0].get_ydata()[-1] == pytest.approx(beyond)
-
-
-def test_a_result_that_lacks_a_variable_is_said():
-    results = fooling() | {"third": result("random_subspace_fooling")}
-    assert "no result: third (No variable named 'energy_share')" in " ".join(
-        texts(plotting.overlaid(results)).split()
-    )
-
-
-def test_what_did_not_converge_is_left_out_and_dimensions_are_shares():
-    figure = plotting.overlaid(boundary())
-    whole, per_pixel = (axes.get_lines()[0].get_xdata() for axes in figure.axes)
-    assert whole.tolist() == [1, 2, 3]
-    np.testing.assert_allclose(per_pixel, whole / 4)
-
-
-def test_each_family_stands_against_d_and_its_share():
-    figure = plotting.overlaid(pair("first_order_twin"))
-    by_title = {}
-    for axes in figure.axes:
-        if axes.get_title() == "normal hi":
-            by_title[axes.get_xlabel()] = axes.get_lines()[0].get_xdata()
-    np.testing.assert_allclose(by_title["d / D"], by_title["dimension d"] / 16)
-
-
-def test_results_of_two_experiments_are_refused():
-    with pytest.raises(InputError, match="transfer, universal: expected one of"):
-        plotting.overlaid({"a": result("universal"), "b": result("transfer")})
-    with pytest.raises(InputError, match="none: expected one"):
-        plotting.overlaid({"a": None})
-
-
-@pytest.mark.parametrize("name", sorted(_FIGURES))
-def test_a_column_for_each_network_and_the_command_of_a_missing_one(name):
-    experiment, heights, *_ = _FIGURES[name]
-    figure = beside.beside(pair(experiment), name)
-    words = " ".join(texts(figure).split())
-    assert f"no {experiment}.h5: geomadv run {experiment} --network third" in words
-    panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
-    assert len(panels) == 3 * len(heights)
-    assert not any(axes.get_legend() for axes in panels if axes in panels[-len(heights) :])
-
-
-def test_more_networks_than_a_row_takes_stand_below():
-    ds = result("finetuning")
-    figure = beside.beside({f"net {i}": ds for i in range(5)}, "finetuning")
-    rows = {axes.get_subplotspec().rowspan.start for axes in figure.axes}
-    assert len(figure.axes) == 5
-    assert rows == {0, 1}
-
-
-def test_an_unknown_figure_is_refused():
-    with pytest.raises(InputError, match="There are"):
-        beside.beside({}, "transfers")
-
-
-def test_a_result_without_the_figure_says_why_in_its_column():
-    lacking = {"first": result("normal_svd").drop_vars("spectrum", errors="ignore")}
-    assert "no full spectrum" in " ".join(texts(beside.beside(lacking, "normal_spectrum")).split())
-
-
-PAGES = {
-    "Fig. 1": lambda: friends.score_curves(pair("score_curves")),
-    "Fig. 2": lambda: friends.sweeps(pair("direction_sweep")),
-    "supplement": lambda: friends.sweeps(pair("direction_sweep"), "negative"),
-    "Fig. 3": lambda: friends.subspaces(pair("subspace_accuracy"), pair("norm_fractions")),
-    "Fig. 4": lambda: friends.singular_subspaces(pair("first_order_twin"), pair("resampling")),
-    "Fig. 5": lambda: friends.confined(confined()),
-    "Table 1": lambda: friends.rescaling(pair("resampling")),
-    "tilting plane": lambda: beside.tilting_planes(pair("tilting_plane")),
-    "fools so many": lambda: beside.categories(pair("categories")),
-    "universal perturbation": lambda: beside.fooling_table(pair("universal")),
-}
-
-
-def confined():
-    """Families of singular vectors in place of those of curvature."""
-    results = pair("confined_deepfool")
-    known = results["first"]["family"].to_numpy().tolist()
-    renamed = {known[0]: "hi", known[1]: "lo"}
-    names = [renamed.get(name, name) for name in known]
-    return {n: None if ds is None else ds.assign_coords(family=names) for n, ds in results.items()}
-
-
-@pytest.mark.parametrize("words", PAGES)
-def test_the_papers_figures_have_a_column_a_network_and_say_what_is_missing(words):
-    figure = PAGES[words]()
-    figure.canvas.draw()
-    told = " ".join(texts(figure).split())
-    assert words in told
-    assert "--network third" in told
-    assert "first" in told
-    assert "second" in told
-
-
-def test_the_line_of_the_resampled_network_is_drawn_or_said_to_be_missing():
-    drawn = friends.singular_subspaces(pair("first_order_twin"), pair("resampling", second=None))
-    first, second = drawn.axes[:2]
-    line = next(line for line in first.get_lines() if line.get_marker() == "s")
-    low = result("resampling")
-    # Images of one channel: d_low x d_low pixels.
-    np.testing.assert_allclose(line.get_xdata(), low["d_low"].to_numpy() ** 2)
-    np.testing.assert_allclose(line.get_ydata(), 100 * low["accuracy"])
-    assert not any(line.get_marker() == "s" for line in second.get_lines())
-    assert "no resampled network" in texts(drawn)
-
-
-def test_numbers_on_the_curve_are_those_of_the_images():
-    figure = friends.confined(confined())
-    marks = [t.get_text() for t in figure.axes[0].texts]
-    heads = [axes.get_title() for axes in figure.axes[1].child_axes if axes.get_title()]
-    assert {head.split(":")[0] for head in heads} == {*marks}
-
-
-def test_the_toy_problem_is_tilted_in_few_dimensions_and_upright_in_many():
-    ds = result("tilting_toy")
-    figure = beside.tilting_toy(ds)
-    left, right = (axes.get_title() for axes in figure.axes[:2])
-    assert left.startswith("2 dimensions, tilted")
-    assert right.startswith("4 dimensions, not tilted")
-    angles = np.degrees(ds["angle"])
-    assert f"angle {float(angles.isel(dimension=0).max()):.0f}°" in left
-    assert f"angle {float(angles.isel(dimension=-1).min()):.0f}°" in right
