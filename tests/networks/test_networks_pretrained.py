@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from weight_formats import FORMATS, State, drawn, normed, plain, tflite_bytes, wheel
+from published_formats import FORMATS, State, drawn, normed, plain, tflite_bytes, wheel
 
 from geomadv.errors import InputError
 from geomadv.files.download import RemoteFile, fetch

@@ -1,4 +1,4 @@
-"""Two small networks, and the formats in which others publish weights, each as a writer."""
+"""Weights of small networks as publishers write them, by other code than reads them."""
 
 import json
 import pickle
