@@ -161,7 +161,7 @@ class Classifier:
     def _build(self, probes: Tensor, scores: Tensor, check: bool, fast: bool = True) -> None:
         """Takes the fastest engine that computes what the module gives the probes: `scores`."""
         gradient = find_gradient(self.module, probes[: Probes.GENERIC], scores, self.name)
-        self._engine, self._engine_note = self.module, ""
+        self._engine, self._engine_note = self.module, "evaluated as the plain module (asked for)"
         if fast:
             self._engine, self._engine_note = fast_engine(self.module, probes, scores, gradient)
         self._second_order_checked = False
@@ -171,23 +171,22 @@ class Classifier:
             check_derivative(self._engine, self.module, gradient, scores, self.name)
 
     def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        fast: bool = True,
     ) -> "Classifier":
         """The same network on another device or in another precision, as a new Classifier.
+
+        fast=False: for a few passes, which do not repay building a fast engine.
 
         Raises:
             InputError: it does not run there, or no gradient comes through there.
         """
-        return self._moved(device, dtype)
-
-    def _moved(
-        self, device: torch.device | str | None, dtype: torch.dtype | None, fast: bool = True
-    ) -> "Classifier":
-        """As `to`; fast=False: for a few passes, which do not repay building a fast engine."""
         other = copy.copy(self)
-        other.__dict__.pop("is_piecewise_linear", None)
-        other.__dict__.pop("behaviour", None)
-        other.__dict__.pop("bytes_per_image", None)
+        for found in ("is_piecewise_linear", "behaviour", "bytes_per_image"):
+            other.__dict__.pop(found, None)
         other._notes = list(self._notes)
         with torch.inference_mode(False):
             other._raw = copied(self._raw)
@@ -368,7 +367,7 @@ class Classifier:
             together = images_together(self.input_shape)
             try:
                 exact = self.dtype == torch.float64
-                double = self if exact else self._moved(None, torch.float64, fast=False)
+                double = self if exact else self.to(dtype=torch.float64, fast=False)
                 return gradient_is_piecewise_constant(double.scores, images, self.bounds, together)
             except (RuntimeError, TypeError, InputError):  # TypeError: devices without float64
                 images = images.to(self.dtype)

@@ -115,7 +115,7 @@ def _sample(batches: Sequence[Batch], rows: int) -> Batch:
 def _in_float64(net: Classifier, sample: Batch) -> Classifier | None:
     """The network in float64; None where it does not run in that."""
     try:
-        double = net if net.dtype == torch.float64 else net.to(dtype=torch.float64)
+        double = net if net.dtype == torch.float64 else net.to(dtype=torch.float64, fast=False)
         with torch.no_grad():
             scores = double.scores(sample.x[:1].double())
     except (RuntimeError, TypeError, InputError):  # TypeError: devices without float64

@@ -81,7 +81,7 @@ class Gradient:
         """As `Unit`."""
         x = x[: BATCH if self.training else net.batch_size()].clone()
         x.requires_grad_(not self.training)
-        module = net.to().module.requires_grad_() if self.training else None
+        module = net.to(fast=False).module.requires_grad_() if self.training else None
 
         def run() -> int:
             with torch.enable_grad(), net.smoothing:

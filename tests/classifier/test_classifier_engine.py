@@ -308,3 +308,12 @@ def test_a_network_made_in_inference_mode_has_gradients() -> None:
         net = Classifier(module, (3, 12, 12))
     x = torch.rand(1, 3, 12, 12, requires_grad=True)
     assert torch.autograd.grad(net(x).sum(), x)[0].any()
+
+
+def test_a_copy_for_a_few_passes_is_the_plain_module_and_says_so() -> None:
+    net = classifier("trades")
+    plain = net.to(fast=False)
+    x = photographs("trades", net.dtype)
+    assert torch.equal(plain.scores(x), net.module(x))
+    assert "plain module (asked for)" in plain.note
+    assert plain.to().note == net.note

@@ -151,7 +151,7 @@ def _trained(
 ) -> xr.Dataset:
     """The parameters after training on images of which every other one is perturbed."""
     # `to` copies the weights; evaluation mode keeps dropout off and the statistics as they are.
-    module = net.to().module.requires_grad_()
+    module = net.to(fast=False).module.requires_grad_()
     optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
@@ -171,7 +171,7 @@ def _trained(
 
 def _with_parameters(net: Classifier, trained: xr.Dataset) -> Classifier:
     """The network with other parameters; all else of it stays in training, too."""
-    module = net.to().module
+    module = net.to(fast=False).module
     with torch.no_grad():
         for name, p in module.named_parameters():
             p.copy_(torch.from_numpy(trained[name].to_numpy()).reshape(p.shape))
