@@ -92,7 +92,8 @@ def test_links_lead_somewhere(page):
 
 
 def test_links_of_the_readme_lead_somewhere():
-    assert broken("README.md", README, REPOSITORY, {"README.md": README}) == []
+    pages = {"README.md": README} | {f"docs/{name}": text for name, text in PAGES.items()}
+    assert broken("README.md", README, REPOSITORY, pages) == []
 
 
 def test_a_link_that_leads_nowhere_is_found():
