@@ -214,7 +214,7 @@ def tell(ds: xr.Dataset) -> str:
         )
         random = float(np.degrees(ds["random_angle"].sel(at).median()))
         lines.append(
-            f"{d} leading direction{'s'[: d > 1]} of two halves, median angle: positive "
+            f"{d} leading direction{'s' * bool(d > 1)} of two halves, median angle: positive "
             f"{positive:.0f}°, negative {negative:.0f}°, random {random:.0f}°"
         )
     return "\n".join(lines)
