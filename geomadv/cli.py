@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked: list[int] = []
     try:
         with _stoppable(asked):
-            return _main(argv)
+            return _main(argv, asked)
     except BaseException as error:  # an import that is stopped may fail in ways of its own
         if not asked and not isinstance(error, KeyboardInterrupt):
             raise
@@ -80,7 +80,7 @@ def _stoppable(asked: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _main(argv: Sequence[str] | None) -> int:
+def _main(argv: Sequence[str] | None, asked: Sequence[int]) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(_USAGE)
@@ -90,10 +90,10 @@ def _main(argv: Sequence[str] | None) -> int:
 
         print(f"geomadv {version('geomadv')}")
         return 0
-    return _command(words[0], words[1:])
+    return _command(words[0], words[1:], asked)
 
 
-def _command(name: str, argv: Sequence[str]) -> int:
+def _command(name: str, argv: Sequence[str], asked: Sequence[int]) -> int:
     from geomadv import distributed
     from geomadv.errors import InputError, closest
 
@@ -105,6 +105,8 @@ def _command(name: str, argv: Sequence[str]) -> int:
         return 2
     from geomadv.pipeline import commands
 
+    if asked:  # an import that is stopped may go on without what it was importing
+        raise KeyboardInterrupt
     distributed.start()
     try:
         return getattr(commands, COMMANDS[name][0])(argv) or 0

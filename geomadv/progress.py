@@ -16,7 +16,23 @@ with warnings.catch_warnings():  # a notebook without ipywidgets gets the bars o
 _LOG_INTERVAL = 60.0
 
 
-class _LogBar(standard.tqdm):  # type: ignore[type-arg]
+class _Ending:
+    """A bar is full where its work ended by itself: searches may need less than they promised."""
+
+    n: float
+    total: float | None
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is None and self.total:
+            self.total = self.n
+        super().__exit__(kind, *rest)  # type: ignore[misc]
+
+
+class _Bar(_Ending, automatic.tqdm):  # type: ignore[type-arg]
+    """A bar that moves, and goes when its work is done: what was found is said in a line then."""
+
+
+class _LogBar(_Ending, standard.tqdm):  # type: ignore[type-arg]
     """A bar that writes lines instead of overwriting one."""
 
     @staticmethod
@@ -40,14 +56,15 @@ def catching_up(bar: Any, sizes: Iterable[int]) -> Callable[[], object]:
 
 
 def tqdm(iterable: Iterable[Any] | None = None, *, disable: bool = False, **how: Any) -> Any:
-    """`tqdm.auto.tqdm`, but where errors go to a file a bar is a line a minute.
+    """`tqdm.auto.tqdm` that is gone when done; where errors go to a file, a line a minute.
 
     Args:
         iterable: what is gone through, if anything.
         disable: show nothing.
-        **how: total, desc, unit, initial; delay=0 for what a log file shall tell at once.
+        **how: total, desc, unit, initial; leave=True for what shall stay on the screen, delay=0 for
+            what a log file shall tell at once.
     """
     if disable or "ipykernel" in sys.modules or sys.stderr.isatty():
-        return automatic.tqdm(iterable, disable=disable, **how)
+        return _Bar(iterable, disable=disable, **({"leave": False} | how))
     slow = {"mininterval": _LOG_INTERVAL, "delay": _LOG_INTERVAL, "miniters": 1, "ncols": 100}
     return _LogBar(iterable, **(slow | how))

@@ -34,6 +34,12 @@ def geomadv(capsys, tmp_path):
     return run
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Leaves out what takes most of a small run's time, where nothing is said of figures."""
+    monkeypatch.setattr("geomadv.pipeline.drawer.draw_experiment", lambda *_, **__: 0)
+
+
 def one_paragraph(status, error):
     assert status == 2
     lines = [line for line in error.strip().splitlines() if line.startswith("error: ")]
@@ -66,6 +72,7 @@ def test_a_setting_given_reaches_the_experiment_and_its_input(geomadv, tmp_path)
     assert "singular_value (rank 5) float64: leading singular values of the normal matrix" in out
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_stale_results_of_the_issue_are_refused(geomadv):
     """The sequence in which old numbers once came back with status 0."""
     small = ("--random-subspace-fooling.count", "30", "--random-subspace-fooling.draws", "1")
@@ -336,6 +343,7 @@ def test_a_network_of_ones_own_is_found_by_its_name(geomadv, tmp_path, monkeypat
     assert "holds no results" not in geomadv("claims", *where)[2]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_names_in_any_order_run_each_once_and_inputs_first(geomadv):
     given = ("normal_svd", "train", "boundary", "train", *BOUNDARY, "--overwrite", "--seed", "2")
     status, out, _ = geomadv("run", *given)
@@ -344,6 +352,7 @@ def test_names_in_any_order_run_each_once_and_inputs_first(geomadv):
     assert ran == ["train", "boundary", "normal_svd"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_ends_with_what_it_made_and_explains_its_choices(geomadv, tmp_path):
     few = ("run", "train", "normal_svd", "--train.count", "20", *BOUNDARY)
     status, out, _ = geomadv(*few, "-v", "--batch-size", "32")

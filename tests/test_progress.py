@@ -35,7 +35,22 @@ def test_what_shall_be_told_at_once_is_told_twice(capsys):
 def test_a_terminal_gets_a_moving_bar(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     count()
-    assert "\r" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "\r" in err
+    assert err.endswith("\r")  # cleared: the line that says what was found takes its place
+    count(leave=True)
+    assert "1000/1000" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_work_that_ended_early_ends_full_and_work_that_failed_does_not(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_LOG_INTERVAL", 0.0)
+    with progress.tqdm(total=10, desc="search", disable=False) as bar:
+        bar.update(4)
+    assert "100%" in capsys.readouterr().err.strip().splitlines()[-1]
+    failing = progress.tqdm(total=10, disable=False)
+    failing.update(4)
+    failing.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+    assert " 40%" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_nothing_is_shown_where_nothing_is_wanted(capsys, monkeypatch):

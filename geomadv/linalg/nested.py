@@ -24,6 +24,7 @@ class NestedSubspaces:
         description: what the directions are, for labels of results and figures.
         residuals: (m,) of directions that are to be eigenvectors, relative; None for others.
         step_distances: finite-difference step behind them over the median boundary distance.
+        dtype: of the basis; default that of the directions.
 
     Raises:
         InputError: unusable directions (see `Subspace`), or a width that does not divide m.
@@ -36,8 +37,9 @@ class NestedSubspaces:
         description: str = "",
         residuals: Tensor | None = None,
         step_distances: float = math.nan,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        self._subspace = Subspace(directions)
+        self._subspace = Subspace(directions, dtype)
         columns = directions.shape[1]
         if width < 1 or columns % width:
             raise InputError(

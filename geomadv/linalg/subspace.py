@@ -26,12 +26,15 @@ class Subspace:
 
     Args:
         directions: (D, m) floating-point tensor or array, one direction per column, any norms.
+        dtype: of the basis; default that of the directions.
 
     Raises:
         InputError: no columns, NaN or infinite entries, only zero columns, or not two-dimensional.
     """
 
-    def __init__(self, directions: Tensor | NDArray[np.floating]) -> None:
+    def __init__(
+        self, directions: Tensor | NDArray[np.floating], dtype: torch.dtype | None = None
+    ) -> None:
         columns = _as_columns(directions)
         tolerance = 100 * columns.shape[1] ** 0.5 * torch.finfo(columns.dtype).eps
         basis, origin = orthonormal_columns(columns.detach().double(), tolerance)
@@ -40,7 +43,7 @@ class Subspace:
                 f"directions: all {columns.shape[1]} columns are zero, expected at least one "
                 "direction. Remove zero rows or columns before building a subspace."
             )
-        self._basis, self._origin = basis.to(columns.dtype), origin
+        self._basis, self._origin = basis.to(dtype or columns.dtype), origin
 
     @classmethod
     def _of_basis(cls, basis: Tensor, origin: Tensor | None = None) -> Subspace:
@@ -60,7 +63,7 @@ class Subspace:
 
     @property
     def basis(self) -> Tensor:
-        """(D, d) tensor with orthonormal columns, in the dtype of the input."""
+        """(D, d) tensor with orthonormal columns."""
         return self._basis
 
     @property

@@ -131,7 +131,10 @@ def _fit(
     steps = recipe.epochs * -(-len(images) // recipe.batch_size)
     optimizer, schedule = _optimizer(module, recipe, steps)
     description = f"{spec.name}: first use, training on {spec.dataset}"
-    with tqdm(total=steps, desc=description, unit="step", delay=0, disable=not progress) as bar:
+    # Told at once and left on the screen: it takes its time at the first use alone.
+    with tqdm(
+        total=steps, desc=description, unit="step", delay=0, leave=True, disable=not progress
+    ) as bar:
         for x, labels in _batches(images, recipe, generator):
             x = _augment(_normalise(x.to(device), spec), recipe, generator)
             x = x.contiguous(memory_format=torch.channels_last)

@@ -185,7 +185,7 @@ def universal_perturbation(
             number = len(state.history)
             state = state.restored(keep(f"pass-{number}", partial(one_pass, state)))
             bar.update((number + 1) * len(x) - bar.n)  # where the pass was kept
-            bar.set_postfix(fooled=f"{100 * max(state.history):.1f} %")
+            bar.set_postfix(fooled=f"{100 * max(state.history):.1f} %", refresh=False)
     return _result(state, problem)
 
 

@@ -214,7 +214,7 @@ def tell(ds: xr.Dataset) -> str:
         )
         random = float(np.degrees(ds["random_angle"].sel(at).median()))
         lines.append(
-            f"{d} leading directions of two halves, median angle: positive "
+            f"{d} leading direction{'s' * bool(d > 1)} of two halves, median angle: positive "
             f"{positive:.0f}°, negative {negative:.0f}°, random {random:.0f}°"
         )
     return "\n".join(lines)
@@ -234,10 +234,10 @@ CURVATURE = (
         figures={
             "curvature_profile": Drawing(
                 ga.plotting.curvature_profile,
-                "All eigenvalues of each class's mean Hessian (left) and mean shape "
+                "The eigenvalues computed of each class's mean Hessian (left) and mean shape "
                 "operator (right), most positive first, as averages over boundary points. "
                 "The boundary curves along the few directions at both ends and is nearly "
-                "flat along the long middle.",
+                "flat along the long middle, which may be left out.",
             ),
             "curvature_directions": Drawing(
                 ga.plotting.curvature_directions,
@@ -262,7 +262,7 @@ CURVATURE = (
             "spectral_density": Drawing(
                 ga.plotting.spectral_density,
                 "Density of all eigenvalues, estimated with random probes (stochastic "
-                "Lanczos quadrature) because the full spectrum is too large; ticks are "
+                "Lanczos quadrature), which large images need; ticks are "
                 "eigenvalues that were computed. A sharp peak at zero means that most "
                 "directions are flat.",
                 variable="density",

@@ -169,9 +169,9 @@ QUESTIONS = (
                 "share",
                 "For these images such a direction is a switch: it sets the class, whatever "
                 "the sign of the step.",
-                "One of both ways brings in less than 25 percentage points more than chance: the "
-                "direction is no switch that works either way, other than the paper reports of "
-                "its networks.",
+                "At least one of the two ways brings in less than 25 percentage points more than "
+                "chance: the direction is no switch that works either way, unlike in the paper's "
+                "networks.",
             ),
             Told(
                 "negative_leaves",
@@ -181,7 +181,8 @@ QUESTIONS = (
                 "random direction {null}.",
                 "share",
                 "Such a direction leads out of the class either way.",
-                "One of both ways takes out less than 25 percentage points more than chance.",
+                "At least one of the two ways takes out less than 25 percentage points more than "
+                "chance.",
             ),
         ),
     ),

@@ -170,31 +170,37 @@ def words(estimate: Estimate | None) -> tuple[str, ...]:
     """Passes, time, memory and disk for people."""
     if estimate is None:
         return ("?",) * 4
-    passes = f"{estimate.gradients:.2g}" if estimate.gradients < 1e4 else _large(estimate.gradients)
-    return (passes, span(estimate.seconds), size(estimate.memory), size(estimate.disk))
+    passes = estimate.gradients
+    few = rounded(passes, 2) if passes < 1e4 else _large(passes)
+    return (few, span(estimate.seconds), size(estimate.memory), size(estimate.disk))
+
+
+def rounded(number: float, digits: int = 3) -> str:
+    """So many digits of a number, zeros after them, never an exponent below a million."""
+    return f"{float(f'{number:.{digits}g}'):g}"
 
 
 def _large(number: float) -> str:
     for power, unit in ((1e9, "G"), (1e6, "M")):
         if number >= power:
-            return f"{number / power:.3g} {unit}"
-    return f"{number / 1e3:.3g} k"
+            return f"{rounded(number / power)} {unit}"
+    return f"{rounded(number / 1e3)} k"
 
 
 def span(seconds: float) -> str:
     """A duration for people."""
     for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.2g} s"
+            return f"{rounded(seconds / length)} {unit}"
+    return f"{rounded(seconds, 2)} s"
 
 
 def size(count: float) -> str:
     """A number of bytes for people."""
     for power, unit in ((30, "GiB"), (20, "MiB")):
         if count >= 2**power:
-            return f"{count / 2**power:.3g} {unit}"
-    return f"{count / 2**10:.3g} KiB"
+            return f"{rounded(count / 2**power)} {unit}"
+    return f"{rounded(count / 2**10)} KiB"
 
 
 def _row(name: str, state: str, now: Estimate | None, quick: Estimate | None) -> tuple[str, ...]:

@@ -138,8 +138,8 @@ def prepare(ds: xr.Dataset, attrs: Mapping[str, Any] | None = None) -> xr.Datase
 
 def storable_dataset(ds: xr.Dataset) -> xr.Dataset:
     """A copy of the dataset as netCDF-4 can hold it; raises `InputError` for types it lacks."""
-    prepared = ds.drop_encoding()  # of another file, perhaps with other shapes
-    prepared = prepared.compute() if prepared.chunks else prepared
+    prepared = ds.compute() if ds.chunks else ds.copy(deep=False)
+    prepared.encoding = {}  # of another file, perhaps with other shapes
     for name, variable in prepared.variables.items():
         if variable.dtype.kind == "c" or variable.dtype == np.float16:
             raise InputError(
@@ -151,7 +151,7 @@ def storable_dataset(ds: xr.Dataset) -> xr.Dataset:
                 f"variable {str(name)!r} holds objects: store texts or numbers, and an index of "
                 "several levels by `ds.reset_index`."
             )
-        variable.attrs = storable(variable.attrs)
+        variable.attrs, variable.encoding = storable(variable.attrs), {}
     prepared.attrs = storable(ds.attrs)
     return prepared
 

@@ -105,6 +105,8 @@ def test_images_take_the_draws_of_a_family_in_turns():
             np.testing.assert_allclose(one.sel(family="random"), expected, rtol=1e-12)
     with pytest.raises(InputError, match="at least one family"):
         experiments.norm_fractions({"k": x}, {"none": []})
+    with pytest.raises(InputError, match="draws of the same dimension at every d"):
+        experiments.norm_fractions({"k": x}, {"random": [draws[0], NestedSubspaces(q[:, :-1])]})
 
 
 def test_random_families_are_uniform_and_reach_all_of_space():
@@ -114,6 +116,10 @@ def test_random_families_are_uniform_and_reach_all_of_space():
     share = [float((n.subspace(2).basis.T @ vector).square().sum()) for n in draws]
     # Mean d / D; the share has deviation sqrt(2 d (D - d) / D) / D = 0.11, of 40 draws 0.017.
     assert np.mean(share) / float(vector @ vector) == pytest.approx(10 / D, abs=0.06)
+    # Here 5e-5 of the last of 192 columns lies outside the others' span: little, but exact.
+    (nearly,) = experiments.random_family(192, draws=1, seed=1120)
+    assert nearly.sizes[-1] == 192
+    assert nearly.basis.dtype == torch.float32
 
 
 def test_principal_components_of_images_come_by_variance(monkeypatch):

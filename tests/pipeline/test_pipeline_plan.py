@@ -12,7 +12,7 @@ from geomadv.classifier import Classifier
 from geomadv.classifier.counting import CountedPasses
 from geomadv.cli import main
 from geomadv.pipeline import EXPERIMENTS, Experiment, pace
-from geomadv.pipeline.plan import Planner, planned
+from geomadv.pipeline.plan import Planner, planned, size, span
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.settings import with_given
 from geomadv.pipeline.work import TRAINING, Product
@@ -153,6 +153,22 @@ def test_the_command_shows_a_table_and_runs_nothing(tmp_path, capsys):
     assert rows == [["boundary", "missing"], ["normal_svd", "missing"]]
     assert any(line.startswith("total (2 to do)") for line in lines)
     assert list(tmp_path.rglob("*.h5")) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        *(
+            (span(0.137), "0.14 s"),
+            (span(99.7), "100 s"),
+            (span(114), "110 s"),
+            (span(480), "8 min"),
+        ),
+        *((size(300), "0.293 KiB"), (size(1023.7 * 2**10), "1020 KiB"), (size(2**40), "1020 GiB")),
+    ],
+)
+def test_numbers_for_people_have_no_exponent(told, words):
+    assert told == words
 
 
 def test_quick_results_are_results_of_their_settings(tmp_path, capsys):

@@ -62,9 +62,11 @@ def fit_sweep(
     if fitted is not None:
         return [fitted] * len(regularisation)
     planes: list[Hyperplane] = []
-    with tqdm(regularisation, desc="regularisation", unit="fit", disable=not progress) as bar:
-        for c in bar:
+    total = len(regularisation)
+    with tqdm(total=total, desc="regularisation", unit="fit", disable=not progress) as bar:
+        for c in regularisation:
             planes.append(_kept(data, classifier, c, keep))
+            bar.update()
             if end is not None and settled(planes[-1], end):
                 break
     return planes

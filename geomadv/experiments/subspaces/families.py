@@ -105,11 +105,15 @@ def random_family(
     check_counts(dimension=dimension, width=width, draws=draws)
     columns = width * (-(-dimension // width) if dimension <= DENSE else max(1, LEADING // width))
     told = f"random subspaces, {draws} draws over the images"
-    return [
-        # The span of the first d Gaussian columns is uniformly distributed for every d.
-        NestedSubspaces(stream.standard_normal((dimension, columns), np.float32), width, told)
-        for stream in np.random.default_rng(seed).spawn(draws)
-    ]
+
+    def nested(stream: np.random.Generator) -> NestedSubspaces:
+        # The span of the first d Gaussian columns is uniformly distributed for every d. They are
+        # exact: by what float32 data may mean, the last of thousands would at times count as
+        # dependent, and not every draw would reach all of space.
+        exact = stream.standard_normal((dimension, columns), np.float32).astype(np.float64)
+        return NestedSubspaces(exact, width, told, dtype=torch.float32)
+
+    return [nested(stream) for stream in np.random.default_rng(seed).spawn(draws)]
 
 
 def image_family(images: ImageSet, width: int = 1, seed: int = 0) -> NestedSubspaces:

@@ -36,12 +36,17 @@ def first_draws(families: Families) -> dict[str, NestedSubspaces]:
 
 
 def check_families(families: Families, dimension: int) -> None:
-    """Raises `InputError` without families, or where one is of another image size."""
+    """Raises `InputError` without families, where one is of another image size, or draws differ."""
     for name, nested in first_draws(families).items():
         if nested.ambient_dimension != dimension:
             raise InputError(
                 f"families[{name!r}]: expected subspaces of R^{dimension}, found subspaces of "
                 f"R^{nested.ambient_dimension}. Take directions of the same image size."
+            )
+        if any(not np.array_equal(own.sizes, nested.sizes) for own in draws_of(families[name])):
+            raise InputError(
+                f"families[{name!r}]: expected draws of the same dimension at every d, found "
+                "others. Draw as many independent directions for each."
             )
 
 

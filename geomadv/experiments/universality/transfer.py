@@ -125,7 +125,10 @@ def check_networks(nets: Sequence[Classifier]) -> None:
         InputError: there are fewer, or they do not fit each other.
     """
     if len(nets) < 2:
-        raise InputError(f"nets: transfer needs at least two networks, found {len(nets)}.")
+        raise InputError(
+            f"nets: transfer needs at least two networks for the same images, found {len(nets)}. "
+            "Name others (--transfer.networks), or go without it: nothing else needs it."
+        )
     check_same_task(nets)
 
 
