@@ -16,7 +16,7 @@ import xarray as xr
 
 import geomadv as ga
 from geomadv.cli import COMMANDS, main
-from geomadv.pipeline import EXPERIMENTS
+from geomadv.pipeline import EXPERIMENTS, commands
 
 BOUNDARY = ("--boundary.count", "60")
 
@@ -396,3 +396,30 @@ def test_what_a_network_cannot_have_does_not_keep_a_quick_study_from_running(geo
     # Settings that the user gave are refused before anything runs.
     status, _, err = geomadv("paper", *few, "--quick", "--tilting-plane.values", "3")
     assert err.startswith("error: image set")
+
+
+def test_a_fault_of_one_experiment_does_not_end_a_study(geomadv, tmp_path, monkeypatch):
+    usual = commands._run_one
+
+    def faulty(runner, name, explain):
+        if name in ("normal_svd", "transfer"):
+            raise ZeroDivisionError(f"deep inside of {name}")
+        return usual(runner, name, explain)
+
+    monkeypatch.setattr(commands, "_run_one", faulty)
+    few = ("--only", "train", "normal_svd", "label_graph", "--train.count", "20")
+    status, out, err = geomadv("paper", *few, "--quick", *BOUNDARY)
+    assert status == 2
+    for words in (
+        "deep inside of normal_svd",
+        "in faulty",
+        "error: normal_svd: this is no refusal",
+    ):
+        assert words in err
+    assert "error: these failed, see their messages above: normal_svd." in err
+    for name in ("train", "label_graph"):
+        assert (tmp_path / "results" / "digits-cnn" / f"{name}.h5").exists()
+    assert "report: none" not in out
+    # Asked for by name, it is nothing to go on without.
+    with pytest.raises(ZeroDivisionError, match="deep inside"):
+        geomadv("run", "normal_svd", "--quick")

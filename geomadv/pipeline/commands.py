@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -48,6 +49,10 @@ from geomadv.pipeline.verify import verified
 
 # Without these, nothing else makes sense.
 _ESSENTIAL = ("train", "boundary")
+_FAULT = (
+    "this is no refusal but a fault, of geomadv or of the network's own code; its trace stands "
+    "above, please report it. Everything else runs."
+)
 
 
 def run(argv: Sequence[str]) -> None:
@@ -92,10 +97,20 @@ def _told(what: str, make: Callable[[], object], failed: list[str]) -> str:
     """What is made at the end, as text; where it is refused, "none", and the others are made."""
     try:
         return str(make())
-    except InputError as error:
-        print(f"error: {what}: {error}", file=sys.stderr)
+    except Exception as error:
+        if isinstance(error, OSError):
+            raise
+        _say_failure(what, error)
         failed.append(what)
         return "none"
+
+
+def _say_failure(what: str, error: Exception) -> None:
+    """A refusal in a paragraph; anything else with its trace, for whoever mends it."""
+    expected = isinstance(error, InputError)
+    if not expected:
+        traceback.print_exception(error)
+    print(f"error: {what}: {error if expected else _FAULT}", file=sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,12 +166,15 @@ def _run_in_order(
     failed: list[str] = []
     told: dict[str, str] = {}
 
-    def refused(name: str, error: InputError) -> None:
-        if name in essential:
+    def failing(name: str, error: Exception) -> None:
+        expected = isinstance(error, InputError)
+        # Processes that work together cannot go on when one of them is elsewhere.
+        alone = distributed.size() == 1 and not isinstance(error, OSError)
+        if name in essential or not (expected or alone):
             raise error
         failed.append(name)
         if distributed.is_main():
-            print(f"error: {name}: {error}", file=sys.stderr)
+            _say_failure(name, error)
 
     runner.check(*names)
     for name in [n for n in names if n in essential or _given(runner.find(n), given)]:
@@ -166,12 +184,12 @@ def _run_in_order(
         runner.say(f"\nanalysis {number} of {len(names)} · {name}")
         try:
             told[name] = _run_one(runner, name, explain)
-        except InputError as error:
-            refused(name, error)
+        except Exception as error:
+            failing(name, error)
         else:
             drawer.draw(name, runner.study.folder)
         for drawn, failure in drawer.told(wait=number == len(names)):
-            refused(drawn, failure)
+            failing(drawn, failure)
     if table := made_table(runner, told, failed):
         runner.say(table)
     return runner.study.folder, failed

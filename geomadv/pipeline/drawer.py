@@ -72,7 +72,7 @@ class Drawer:
             except OSError:  # it has died, which `told` sees
                 return
 
-    def told(self, *, wait: bool = False) -> Iterator[tuple[str, InputError]]:
+    def told(self, *, wait: bool = False) -> Iterator[tuple[str, Exception]]:
         """Says what has been drawn since the last call, in the order in which it was asked for.
 
         Args:
@@ -87,10 +87,8 @@ class Drawer:
             del self._asked[0]
             for line in lines:
                 self._say(line)
-            if isinstance(error, InputError):
+            if error is not None:
                 yield name, error
-            elif error is not None:
-                raise error
 
     def _received(self) -> _Drawn | None:
         """The oldest answer; None without a process."""
