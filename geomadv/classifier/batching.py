@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from geomadv.errors import InputError
 
@@ -35,13 +37,44 @@ class KeptBytes:
         self._hooks.__exit__(*error)
 
 
+class _Made(TorchDispatchMode):
+    """While entered, counts the bytes of all results: at least what is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # To skip it, torch would import its compiler, which takes seconds.
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        made = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+        self.total += sum(t.numel() * t.element_size() for t in made)
+        return result
+
+
+def counting_kept(compute: Callable[[], T]) -> tuple[T, int]:
+    """The value of a computation, and the bytes that it keeps for its backward pass."""
+    try:
+        with KeptBytes() as kept:
+            return compute(), kept.total
+    except RuntimeError as error:
+        # torch.func inside a forward allows no hooks on what is kept.
+        if "saved tensor hooks" not in str(error):
+            raise
+        with _Made() as made:
+            return compute(), made.total
+
+
 def activation_bytes(scores: Callable[[Tensor], Tensor], one: Tensor, two: Tensor) -> int:
     """Bytes that each further image keeps for the backward pass, measured on 1 and 2 images."""
 
     def kept(x: Tensor) -> int:
-        with torch.enable_grad(), KeptBytes() as counted:
-            scores(x.detach().requires_grad_())
-        return counted.total
+        with torch.enable_grad():
+            return counting_kept(lambda: scores(x.detach().requires_grad_()))[1]
 
     image = one.numel() * one.element_size()
     # The difference leaves out the weights, which are kept once.

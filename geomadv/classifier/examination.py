@@ -76,6 +76,12 @@ def first_scores(module: Normalised, x: Tensor, name: str) -> Tensor:
         raise
     except Exception as error:  # a foreign module may raise anything
         scores, low = _lifted(module, x)
+        if scores is None and "does not require grad" in str(error):
+            raise InputError(
+                f"network {name!r} takes gradients in its forward, and under torch.no_grad, where "
+                "geomadv evaluates it, there are none. Let it compute inside torch.enable_grad(), "
+                "on an input that requires them (x if x.requires_grad else x.requires_grad_())."
+            ) from error
         if scores is None:
             raise ShapeError(
                 f"network {name!r} does not take images of input_shape={tuple(x.shape[1:])} "
@@ -185,7 +191,19 @@ def _check_form(scores: Any, images: int, name: str) -> None:
         )
     # A network that standardises each image gives 0 / 0 on constant ones.
     if not scores[: Probes.GENERIC].isfinite().all():
-        raise InputError(f"network {name!r} gives non-finite scores. Check its weights.")
+        raise InputError(f"network {name!r} gives non-finite scores. {_not_finite(scores)}")
+
+
+def _not_finite(scores: Tensor) -> str:
+    """What to do about scores (n, classes) that are not finite."""
+    masked = (scores == -torch.inf).all(0)
+    if masked.any() and scores[: Probes.GENERIC, ~masked].isfinite().all():
+        classes = _some([str(k) for k in masked.nonzero().flatten().tolist()])
+        return (
+            f"They are -inf for every image in class {classes}: masked classes. Leave them out, or "
+            "mask by a finite number such as -1e9."
+        )
+    return "Check its weights."
 
 
 def _state(module: nn.Module) -> _State:

@@ -137,6 +137,8 @@ def find_gradient(module: nn.Module, x: Tensor, scores: Tensor, name: str) -> Gr
         return values
 
     try:
+        with torch.no_grad():
+            module(x)  # a module that keeps the scores of its last images has none to give now
         values, gradient = gradient_of(watched, x, weights)
     except Exception as error:  # a foreign module may raise anything
         raise _refusal(module, x, name, witness.reason(), error) from error
@@ -176,12 +178,22 @@ def _refusal(module: nn.Module, x: Tensor, name: str, reason: str, error: Except
         )
     if not reason and _ignores(module, x):
         reason = "they do not depend on the image"
+    elif not reason and _has_gradient(module, x.lerp(x.flip(0), 0.1)):
+        reason = "its forward gives kept scores for images that it saw under torch.no_grad"
     line = str(error).strip().split("\n")[0]
     return InputError(
         f"network {name!r} gives scores without a gradient in the image: "
         f"{reason or f'torch says: {line}'}. Every result here stands on that gradient; let the "
         "forward be differentiable in its input."
     )
+
+
+def _has_gradient(module: nn.Module, x: Tensor) -> bool:
+    try:
+        gradient_of(module, x, x.new_ones(()))
+    except Exception:  # a foreign module may raise anything
+        return False
+    return True
 
 
 @torch.no_grad()

@@ -36,6 +36,7 @@ from geomadv.classifier.probes import (
     Probes,
     images_of_every_kind,
     images_together,
+    mean_of_classes,
     probe_images,
     uniform_noise,
 )
@@ -476,7 +477,7 @@ class Classifier:
             scores = self.scores(self._probe(4)).double().cpu()
         generator = torch.Generator().manual_seed(0)
         signs = torch.randint(0, 2, (self.num_classes, 8), generator=generator).double() * 2 - 1
-        sums = (scores - scores.mean(0)) @ signs
+        sums = (scores - mean_of_classes(scores)) @ signs
         return tuple(float(f"{value:.7g}") for value in sums.flatten())
 
     def __repr__(self) -> str:

@@ -100,7 +100,7 @@ def sizes(scores: Tensor) -> Tensor:
 
 
 def _sizes(scores: Tensor, spread: Tensor) -> Tensor:
-    moved = (scores.detach().double() - _finite_rows(scores).mean(0)).abs()
+    moved = (scores.detach().double() - mean_of_classes(_finite_rows(scores))).abs()
     varying = spread > 0
     if not varying.any():
         return torch.zeros_like(moved)
@@ -114,10 +114,16 @@ def _finite_rows(scores: Tensor) -> Tensor:
     return scores[scores.isfinite().all(1)]
 
 
+def mean_of_classes(scores: Tensor) -> Tensor:
+    """Means (classes,) over images; exact for a constant class, were it the dtype's lowest."""
+    first = scores[:1]
+    return (first + (scores - first).mean(0)).sum(0)
+
+
 def class_spread(scores: Tensor) -> Tensor:
     """Largest distance (classes,) float64 of each class from its mean; 0 if that is rounding."""
     eps, scores = torch.finfo(scores.dtype).eps, _finite_rows(scores)
-    spread = (scores - scores.mean(0)).abs().amax(0)
+    spread = (scores - mean_of_classes(scores)).abs().amax(0)
     return torch.where(spread > 8 * eps * scores.abs().amax(0), spread, 0.0)
 
 
@@ -126,7 +132,9 @@ def allowance(scores: Tensor, roundings: float) -> Tensor:
     spread, eps = class_spread(scores), torch.finfo(scores.dtype).eps
     size = _sizes(scores, spread)
     ordinary = spread[spread > 0].median() if (spread > 0).any() else spread.sum()
-    return eps * (roundings * size + _CANCELLED * (scores.detach().double().abs() + ordinary))
+    # Factors first: a class masked by the lowest number there is has no room for them.
+    rest = eps * _CANCELLED * (scores.detach().double().abs() + ordinary)
+    return eps * roundings * size + rest
 
 
 def scores_differ(found: Tensor, expected: Tensor, allowed: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geomadv.boundary import BoundaryPoints
 from geomadv.classifier import Classifier
-from geomadv.classifier.batching import KeptBytes
+from geomadv.classifier.batching import counting_kept
 from geomadv.curvature.attention import plain_attention
 from geomadv.errors import InputError
 
@@ -116,10 +116,14 @@ class DoubleBackward:
 
     def __call__(self, stem: Stem, batch: Batch) -> Linearised:
         """The Hessian is symmetric: reverse mode over the gradient gives the same product."""
-        with torch.enable_grad(), plain_attention(), KeptBytes() as kept:
+
+        def differentiate() -> tuple[Tensor, Tensor]:
             z = stem.enter(batch.x).detach().requires_grad_()
             value = (stem.rest(z) * batch.weights).sum()
-            (gradient,) = torch.autograd.grad(value, z, create_graph=True)
+            return z, torch.autograd.grad(value, z, create_graph=True)[0]
+
+        with torch.enable_grad(), plain_attention():
+            (z, gradient), kept = counting_kept(differentiate)
 
         def apply(t: Tensor) -> Tensor:
             if gradient.grad_fn is None:
@@ -129,7 +133,7 @@ class DoubleBackward:
             )
             return product
 
-        return Linearised(apply, kept.total)
+        return Linearised(apply, kept)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Networks through which no gradient can go, or chance, or other images: the true reason."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,9 @@ from odd_layers import Lambda, small
 from odd_networks import ODD, REFUSED, built
 from torch import Tensor, nn
 
+from geomadv.boundary import boundary_points
 from geomadv.classifier import Classifier
+from geomadv.curvature import mean_hessian
 from geomadv.errors import InputError
 
 SHAPE = (3, 12, 12)
@@ -30,6 +34,64 @@ def test_reasons_do_not_depend_on_the_callers_gradient_mode() -> None:
             assert Classifier(small(), SHAPE).num_classes == 5
             with pytest.raises(InputError, match="detach"):
                 Classifier(built("detached"), SHAPE)
+
+
+class KeepsItsLast(nn.Module):
+    """Gives the scores of the last images again, with their graph or without."""
+
+    def __init__(self, graph: bool) -> None:
+        super().__init__()
+        self.body, self.graph = small(), graph
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.last is None or not torch.equal(self.last[0], x):
+            scores: Tensor = self.body(x)
+            self.last = x.detach().clone(), scores if self.graph else scores.detach()
+            return scores
+        return self.last[1]
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_kept_scores_are_the_reason_given(graph: bool) -> None:
+    with pytest.raises(InputError, match="kept scores"):
+        Classifier(KeepsItsLast(graph), SHAPE)
+
+
+def energy(body: nn.Module, x: Tensor) -> Tensor:
+    total: Tensor = body(x).square().sum()
+    return total / 2
+
+
+def test_scores_of_a_gradient_inside_are_taken_or_the_mode_is_named() -> None:
+    def slopes(body: nn.Module, x: Tensor) -> Tensor:
+        return torch.func.grad(lambda z: energy(body, z))(x).flatten(1)[:, 100:104]
+
+    net = Classifier(Lambda(small(), slopes).double(), SHAPE)
+    points = boundary_points(net, torch.rand(3, *SHAPE, dtype=torch.float64))
+    operator = mean_hessian(net, points)
+    assert points.converged.any()
+    assert operator.kind == "exact"
+
+    def bare(body: nn.Module, x: Tensor) -> Tensor:
+        return torch.autograd.grad(energy(body, x), x, create_graph=True)[0].flatten(1)[:, :4]
+
+    with pytest.raises(InputError, match="enable_grad"):
+        Classifier(Lambda(small(), bare), SHAPE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_lowest_number_is_a_mask_and_minus_infinity_is_named_as_one(dtype: torch.dtype) -> None:
+    def masked(value: float) -> nn.Module:
+        return Lambda(small(), lambda body, x: F.pad(body(x), (0, 2), value=value)).to(dtype)
+
+    net = Classifier(masked(torch.finfo(dtype).min), SHAPE)
+    plain = Classifier(net.module.module.body, SHAPE)
+    x = torch.rand(3, *SHAPE, dtype=dtype)
+    torch.testing.assert_close(boundary_points(net, x).distance, boundary_points(plain, x).distance)
+    assert all(map(math.isfinite, net.behaviour))
+    with pytest.raises(InputError, match="in class 5, 6: masked"):
+        Classifier(masked(-math.inf), SHAPE)
 
 
 def test_a_dead_network_is_taken() -> None:
