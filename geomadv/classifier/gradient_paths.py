@@ -15,24 +15,18 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from geomadv.classifier.normalised import copied, differs_in_double
-from geomadv.classifier.probes import ORDERS, REPEATS, allowance, class_spread, scores_differ
+from geomadv.classifier.normalised import differs_in_double
+from geomadv.classifier.probes import ORDERS, allowance, class_spread, scores_differ
 from geomadv.errors import InputError
 
 Scores = Callable[[Tensor], Tensor]
 
 # Calls that leave the graph of gradients on purpose.
 _LEAVES = {"detach", "detach_", "data", "numpy", "__array__", "tolist", "item"}
-# Steps of the derivative check, as shares of what the scores vary by.
-_SHARES = (1e-7, 1e-3, 1e-2, 1e-1)
-# Without a suspicion a slope may be off by a factor 2 (kinks, curvature); with one, by 10 %.
-_LOOSE, _STRICT, _ACROSS = 0.5, 0.1, 0.3
+# Calls that take no more than the shape of what they are given, by the ends of their names.
+_SHAPES = ("_like", "new_zeros", "new_ones", "new_empty", "new_full")
 # What re-entrant checkpointing says of torch.autograd.grad, in torch and where it was copied from.
 _RECOMPUTES = re.compile(r"(not |in)compatible with \.grad\(\)")
-_STEPS = "the scores are steps (rounding, thresholds, quantisation)"
-_MOST_CLASSES = 64
-# Longest step, as a share of the range of the pixels.
-_STEP, _HALVINGS = 0.01, 20
 # Shares of its norm by which a gradient differs: one kink crossed by rounding in a layer of some
 # thousands, and several in a small network.
 _SAME, _ROUGHLY = 1e-3, 0.1
@@ -72,6 +66,8 @@ class _Witness(TorchFunctionMode):
             quantised = any(t.is_quantized for t in outputs)
             what = "quantised values" if quantised else "whole numbers"
             self.discrete.append(f"its forward computes with {what} (Tensor.{name})")
+        elif any(t.is_floating_point() for t in outputs) and not name.endswith(_SHAPES):
+            self.left.append(f"its forward copies values without their gradient (torch.{name})")
 
     def reason(self) -> str:
         found = (self.left + self.discrete)[:1]
@@ -129,11 +125,12 @@ def find_gradient(module: nn.Module, x: Tensor, scores: Tensor, name: str) -> Gr
     Raises:
         InputError: no gradient comes through; the message says what cuts it.
     """
-    weights, witness = class_weights(scores), _Witness()
+    weights, witness, own = class_weights(scores), _Witness(), list[str]()
 
     def watched(at: Tensor) -> Tensor:
         with witness:
             values: Tensor = module(at)
+        own.extend(_own_derivatives(values))
         return values
 
     try:
@@ -156,11 +153,34 @@ def find_gradient(module: nn.Module, x: Tensor, scores: Tensor, name: str) -> Gr
             "root or norm at 0, or a 0 / 0 in its forward, or scores too large for "
             f"{x.dtype}. Keep such values off 0 by a small constant."
         )
-    hooks = any(m._backward_hooks or m._backward_pre_hooks for m in module.modules())
-    doubts = ["it has hooks on gradients"] * hooks + witness.left[:1]
+    doubts = [*_doubts(module), *witness.left[:1], *own[:1]]
     rows, each = torch.arange(len(x), device=x.device), weights.expand(len(x), -1)
     found = Gradient(x, gradient, values, each, rows, " and ".join(doubts))
     return found.at(finite)
+
+
+def _doubts(module: nn.Module) -> list[str]:
+    """Why its gradient may be another one than its calls, seen from outside, suggest."""
+    modules = list(module.modules())
+    hooks = any(m._backward_hooks or m._backward_pre_hooks for m in modules)
+    scripted = any(isinstance(m, torch.jit.ScriptModule) for m in modules)
+    return ["it has hooks on gradients"] * hooks + ["a part of it is scripted"] * scripted
+
+
+def _own_derivatives(values: Tensor) -> list[str]:
+    """Clauses on the derivatives that a forward brings along, by what autograd has of it."""
+    found: list[str] = []
+    seen: set[Any] = {None}
+    ahead: list[Any] = [values.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node not in seen:
+            seen.add(node)
+            ahead += [before for before, _ in node.next_functions]
+            if isinstance(node, torch.autograd.function.BackwardCFunction):
+                name = type(node).__name__.removesuffix("Backward")
+                found.append(f"its forward has a derivative of its own ({name})")
+    return found
 
 
 def _with_gradients(module: nn.Module, x: Tensor) -> Tensor:
@@ -199,176 +219,6 @@ def _has_gradient(module: nn.Module, x: Tensor) -> bool:
 @torch.no_grad()
 def _ignores(module: nn.Module, x: Tensor) -> bool:
     return bool((module(x) == module(x.flip(0))).all()) and len(x) > 1
-
-
-def check_derivative(
-    scores: nn.Module, module: nn.Module, gradient: Gradient, all_scores: Tensor, name: str
-) -> None:
-    """The gradient must be the slope of the scores: central differences along it say so.
-
-    Where something in the forward raises a doubt, random directions and single classes must, too.
-
-    scores: computes the same as the module, perhaps faster.
-
-    Raises:
-        InputError: it is not: a part of it is cut off or changed.
-    """
-    if _is_staircase(scores, gradient):
-        raise InputError(
-            f"network {name!r} gives gradients that are not the slopes of its scores: {_STEPS}. "
-            "Give the network without them."
-        )
-    if not gradient.value.any():
-        gradient = replace(gradient, doubt=f"all gradients are zero: {_STEPS}")
-    if gradient.doubt:
-        _check_classes(scores, gradient, name)
-    few = gradient.at(slice(1))  # mostly enough
-    if any(_slopes_agree(scores, g, all_scores) for g in (few, gradient)):
-        return
-    # Where scores saturate, steps that rise above the rounding of float32 can be too long.
-    if gradient.x.dtype == torch.float32 and _doubles_agree(module, gradient, all_scores):
-        return
-    cause = gradient.doubt or f"a part of it is cut off or changed, or {_STEPS}"
-    raise InputError(
-        f"network {name!r} gives gradients that are not the slopes of its scores: {cause}. "
-        "Every result here stands on them; let the forward be differentiable in its input."
-    )
-
-
-@torch.no_grad()
-def _is_staircase(scores: Scores, gradient: Gradient) -> bool:
-    """Whether, at most images, a step that should be 200 roundings of the scores moves none."""
-    g, x = gradient.value.double(), gradient.x
-    norm = g.flatten(1).norm(dim=1)
-    eps = torch.finfo(x.dtype).eps
-    if gradient.scores.abs().amax() < torch.finfo(x.dtype).tiny / eps:
-        return False  # steps of the number format, of which the walks speak
-    rounding = eps * (gradient.weights * gradient.scores).double().abs().sum(1)
-    pixels = eps * x.double().flatten(1).norm(dim=1)
-    step = torch.maximum(200 * rounding / norm, 200 * pixels)
-    move = torch.where(norm > 0, step / norm, 0.0).nan_to_num(0.0, 0.0, 0.0)
-    ahead = x + (g * move.reshape(-1, *[1] * (x.ndim - 1))).to(x)
-    going = 0
-    for i, here in enumerate(x.split(1)):
-        # At most images one or the other is mostly known from the first.
-        still = move[i] > 0 and bool((scores(ahead[i : i + 1]) == scores(here)).all())
-        going += not still
-        if 2 * going >= len(x):
-            return False
-    return True
-
-
-def _doubles_agree(module: nn.Module, gradient: Gradient, all_scores: Tensor) -> bool:
-    try:
-        double = copied(module).double()
-        x, weights = gradient.x.double(), gradient.weights.double()
-        values, value = gradient_of(double, x, weights)
-        found = replace(gradient, x=x, value=value, scores=values, weights=weights)
-        return values.dtype == torch.float64 and _slopes_agree(double, found, all_scores)
-    except Exception:  # foreign code, or a device, without float64: nothing more to say
-        return False
-
-
-@torch.no_grad()
-def _slopes_agree(scores: Scores, gradient: Gradient, all_scores: Tensor) -> bool:
-    """Whether, at half of the images or more, one of some steps shows the slope of the gradient."""
-    g = gradient.value.double()
-    norm = g.flatten(1).norm(dim=1)
-    if not (norm > 0).all():
-        return True  # a dead network
-    along = g / _over(norm, g)
-    if not gradient.doubt:
-        return _slope_agrees(scores, gradient, all_scores, along, _LOOSE)
-    noise = torch.randn(g.shape, generator=torch.Generator().manual_seed(4), dtype=g.dtype)
-    noise = noise.to(g.device)
-    across = noise / _over(noise.flatten(1).norm(dim=1), g)
-    return _slope_agrees(scores, gradient, all_scores, along, _STRICT) and _slope_agrees(
-        scores, gradient, all_scores, across, _ACROSS
-    )
-
-
-def _slope_agrees(
-    scores: Scores, gradient: Gradient, all_scores: Tensor, along: Tensor, allowed: float
-) -> bool:
-    """along: unit vectors (n, C, H, W) float64; allowed: error as a share of an ordinary slope."""
-    g = gradient.value.double()
-    expected = (g * along).flatten(1).sum(1)
-    ordinary = g.flatten(1).norm(dim=1) / g[0].numel() ** 0.5
-    scale = torch.maximum(expected.abs(), ordinary)
-    weights = gradient.weights.double()
-    varied = (weights.abs() * class_spread(all_scores).to(weights)).sum(1)
-    rounded = torch.finfo(gradient.x.dtype).eps * (weights * gradient.scores.double()).abs().sum(1)
-    # A slope so small that no step inside the image's range shows it is not judged.
-    longest = _STEP * (gradient.x.amax() - gradient.x.amin()).double() * g[0].numel() ** 0.5
-    good = torch.maximum(_SHARES[0] * varied, 1e3 * rounded) > scale * longest
-    for share in _SHARES:
-        step = torch.maximum(share * varied, 1e3 * rounded) / scale
-        move = (along * _over(step, along)).to(gradient.x)
-        ahead, behind = gradient.x + move, gradient.x - move
-        length = (ahead - behind).double().flatten(1).norm(dim=1)
-        gained = scores(torch.cat([ahead, behind])).double().chunk(2)
-        change = ((gained[0] - gained[1]) * weights).sum(1)
-        good |= (change / length - expected).abs() <= allowed * scale
-        if 2 * good.sum() >= len(good):
-            return True
-    return False
-
-
-def _over(row: Tensor, images: Tensor) -> Tensor:
-    return row.reshape(-1, *[1] * (images.ndim - 1))
-
-
-def _check_classes(scores: Scores, gradient: Gradient, name: str) -> None:
-    """No class may have a zero gradient at all images and yet change under small steps.
-
-    Raises:
-        InputError: one does.
-    """
-    classes = gradient.scores.shape[1]
-    chosen = torch.linspace(0, classes - 1, min(classes, _MOST_CLASSES)).round().long().unique()
-    sign = torch.randn(gradient.x.shape, generator=torch.Generator().manual_seed(3)).sign()
-    step = _STEP * (gradient.x.amax() - gradient.x.amin()) * sign.to(gradient.x)
-    ends = gradient.x, gradient.x + step
-    with torch.no_grad():
-        before, after = scores(ends[0]), scores(ends[1])
-    allowed = allowance(torch.cat([before, after]), REPEATS)[: len(before)]
-    moves = (after - before).abs().double() > allowed
-    for k in chosen.tolist():
-        for i in moves[:, k].nonzero().flatten().tolist():
-            interval = ends[0][i : i + 1], ends[1][i : i + 1]
-            if _moves_without_gradient(scores, *interval, k, float(allowed[i, k])):
-                raise InputError(
-                    f"network {name!r} gives class {k} a score without a gradient in the image: "
-                    f"{gradient.doubt}. Let the forward be differentiable in its input for all "
-                    "classes."
-                )
-
-
-def _moves_without_gradient(scores: Scores, a: Tensor, b: Tensor, k: int, allowed: float) -> bool:
-    """Whether score k changes from a to b, (1, C, H, W) each, but has no gradient where it does.
-
-    Halving the way follows the change into the transition between two flat parts, if it is one.
-    """
-
-    def at(x: Tensor) -> tuple[float, bool]:
-        one = torch.zeros(classes, dtype=x.dtype, device=x.device)
-        one[k] = 1
-        values, gradient = gradient_of(scores, x, one)
-        return float(values[0, k]), bool(gradient.any())
-
-    with torch.no_grad():
-        classes = scores(a).shape[1]
-    (low, sloped), (high, sloping) = at(a), at(b)
-    for _ in range(_HALVINGS):
-        if sloped or sloping or not abs(high - low) > allowed:
-            break
-        middle = (a + b) / 2
-        value, sloped = at(middle)
-        if abs(value - low) >= abs(high - value):
-            b, high = middle, value
-        else:
-            a, low = middle, value
-    return not (sloped or sloping)
 
 
 def gradients_differ(found: Tensor, expected: Tensor) -> bool:

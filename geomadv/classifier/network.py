@@ -21,7 +21,7 @@ from geomadv.classifier.checks import (
 )
 from geomadv.classifier.engine import fast_engine, hessian_difference
 from geomadv.classifier.examination import examine, first_scores
-from geomadv.classifier.gradient_paths import check_derivative, find_gradient
+from geomadv.classifier.gradient_paths import find_gradient
 from geomadv.classifier.inputs import as_images, check_pixels
 from geomadv.classifier.normalised import (
     Normalised,
@@ -40,6 +40,7 @@ from geomadv.classifier.probes import (
     probe_images,
     uniform_noise,
 )
+from geomadv.classifier.slopes import check_derivative
 from geomadv.classifier.smooth_forms import SmoothActivations
 from geomadv.classifier.smoothness import (
     gradient_is_piecewise_constant,

@@ -1,6 +1,8 @@
 """Networks through which no gradient can go, or chance, or other images: the true reason."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -230,3 +232,68 @@ def test_scores_that_hardly_depend_on_the_image_are_no_mixing(
         layers += [nn.Linear(width, width), nn.Sigmoid()]
     module = nn.Sequential(*layers, nn.Linear(width, classes))
     assert Classifier(module, (3, 2, 2)).num_classes == classes
+
+
+class Surrogate(torch.autograd.Function):
+    """A rectifier whose derivative is that of a softplus."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * torch.sigmoid(10 * ctx.saved_tensors[0])
+
+
+class Swish(torch.autograd.Function):
+    """A derivative of its own, which is right."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x.sigmoid()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        gate = x.sigmoid()
+        return gradient * gate * (1 + x * (1 - gate))
+
+
+# Wrong by some percent of the norm, far less than kinks make between two points.
+NEARLY: dict[str, Callable[[Tensor], Tensor]] = {
+    "detached gate": lambda x: x * x.sigmoid().detach(),
+    "detached scale": lambda x: x / (1 + x.square().mean(1, keepdim=True)).sqrt().detach(),
+    "copied": lambda x: x + 0.1 * torch.tensor(x).sin(),
+    "surrogate": Surrogate.apply,
+    "ungraded": lambda x: x.tanh() + 0.03 * without_grad(x),
+}
+RIGHT: dict[str, Callable[[Tensor], Tensor]] = {
+    "derivative of its own": Swish.apply,
+    "stable softmax": lambda x: (x - x.amax(1, keepdim=True).detach()).softmax(1),
+    "shape alone": lambda x: torch.where(x > 0, x, torch.zeros_like(x) - 0.1),
+}
+
+
+@torch.no_grad()
+def without_grad(x: Tensor) -> Tensor:
+    return x.cos()
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", [*NEARLY, *RIGHT])
+def test_gradients_that_are_nearly_the_slopes_are_refused(name: str, dtype: torch.dtype) -> None:
+    for seed in range(3):
+        torch.manual_seed(seed)
+        first = nn.Linear(16, 24)
+        first.bias.data.normal_()
+        act = Lambda(nn.Identity(), lambda _, x: (NEARLY | RIGHT)[name](x))
+        module = nn.Sequential(nn.Flatten(), first, act, nn.Linear(24, 5)).to(dtype)
+        if name in RIGHT:
+            assert Classifier(module, (1, 4, 4)).note == ""
+        else:
+            with pytest.raises(InputError, match="not the slopes of its scores: its forward"):
+                Classifier(module, (1, 4, 4))
