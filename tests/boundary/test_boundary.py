@@ -181,9 +181,11 @@ def test_on_the_boundary_of_a_pair_a_third_class_on_top_is_flagged_and_kept():
     assert p.normals[p.converged].isfinite().all()
 
 
-def test_image_of_the_target_class_has_no_boundary_point():
+@pytest.mark.parametrize("boundary", ["region", "pair"])
+@pytest.mark.parametrize("position", ["refine", 0.8])
+def test_image_of_the_target_class_has_no_boundary_point(position, boundary):
     net, x = nets.perceptron(), images(10)
-    p = boundary_points(net, x, target=net.predict(x))
+    p = boundary_points(net, x, target=net.predict(x), position=position, boundary=boundary)
     assert not p.converged.any()
     assert p.normals.isnan().all()
     assert torch.all(p.distance == 0)

@@ -92,6 +92,33 @@ def test_adversarial_is_what_was_tested_and_clip_keeps_the_bounds(target):
     torch.testing.assert_close(clipped.delta[unaffected], free.delta[unaffected])
 
 
+class _Walled(torch.nn.Module):
+    """f = 1 - (sum of x - 3)^2, whose steps fall short of 2 from below; no number beyond a wall."""
+
+    def __init__(self, wall: float, lost: float) -> None:
+        super().__init__()
+        self.wall, self.lost = wall, lost
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        s = x.flatten(1).sum(1)
+        return torch.where(s > self.wall, self.lost, 1 - (s - 3) ** 2)
+
+
+@pytest.mark.parametrize("lost", [math.inf, math.nan])
+@pytest.mark.parametrize(("wall", "steps"), [(0.5, 0), (1.6, 1), (1.95, 2)])
+def test_a_step_to_where_there_are_no_scores_is_not_taken(wall, steps, lost):
+    pair, x = nets.Pair(_Walled(wall, lost)), torch.zeros(2, *SHAPE).double()
+    net = nets.classifier(pair, bounds=(0.0, 0.05))
+    r = deepfool(net, x, overshoot=0)
+    s = 0.0
+    for _ in range(steps):  # Newton's
+        s -= ((s - 3) ** 2 - 1) / (2 * (s - 3))
+    assert not r.converged.any()
+    torch.testing.assert_close(r.adversarial.flatten(1).sum(1), torch.full((2,), s).double())
+    assert net.scores(r.adversarial).isfinite().all()
+    assert torch.all(r.iterations == steps)
+
+
 def test_inputs_are_not_changed_and_results_carry_no_graph():
     net, x = nets.perceptron(), images(8)
     original, targets = x.clone(), torch.arange(8) % 5

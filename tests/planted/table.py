@@ -213,7 +213,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "claims/directions.py": (
-        "claims",
+        "claims_closed_forms claims",
         {
             "rows = rows.min(2)": "rows = rows.max(2)",
             "np.max(others, axis=0)": "np.min(others, axis=0)",
@@ -233,7 +233,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "claims/subspaces.py": (
-        "claims",
+        "claims_closed_forms claims",
         {
             "_ENOUGH = 0.95": "_ENOUGH = 0.9",
             "last = min(size[-1] for size, _ in each)": "last = max(size[-1] for size, _ in each)",
@@ -242,7 +242,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "claims/universal.py": (
-        "claims",
+        "claims_closed_forms claims",
         {
             "squares = (weights**2).sum(1)": "squares = 0 * weights.sum(1)",
             "size[few].argmax()": "size[few].argmin()",
