@@ -24,15 +24,20 @@ from faults.edits import edited
 from faults.mutants import damaged
 from faults.study import run_command
 from PIL import Image
+from published_formats import FORMATS, drawn
 from safetensors.torch import save_file
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
 from geomadv.files import seals
+from geomadv.files.download import RemoteFile
 from geomadv.images import ImageSet, load_images
 from geomadv.linalg import checkpoint, extreme_eigenpairs
+from geomadv.networks import NetworkSpec
 from geomadv.networks.cache import _digest, check_cached
 from geomadv.networks.fitting import put_weights
+from geomadv.networks.pretrained import _converted, tensors_sha256
+from geomadv.networks.spec import Pretrained
 from geomadv.networks.weights import read_checkpoint
 from geomadv.results import Store, files, load, provenance, save, unfinished
 
@@ -47,7 +52,8 @@ class Subject:
 
     Attributes:
         make: writes what it reads into a folder; gives the files that are damaged in turn.
-        read: reads it; gives how many bytes it decoded.
+        read: reads it; gives how many bytes it decoded. Where checksums stand behind a file,
+            values other than those that were written raise an error.
         share: of the mutants, relative to others: 1 for readers of a millisecond.
         damage: changes a file in place; default: its bytes.
     """
@@ -207,6 +213,21 @@ def _held(tensors: dict[str, Tensor]) -> int:
     return sum(value.nbytes for value in tensors.values())
 
 
+def _published(folder: Path, kind: str) -> list[Path]:
+    write, build, *_ = FORMATS[kind]
+    write(folder, drawn(build))
+    return [*folder.iterdir()]
+
+
+def _read_published(folder: Path, kind: str) -> int:
+    """Other tensors than the published ones are refused: what it gives is right."""
+    _, build, read, inside = FORMATS[kind]
+    state, remote = drawn(build), (RemoteFile("https://x/w"),)
+    weights = Pretrained("w", tensors_sha256(state), "x", "CC0", remote, inside, read)
+    spec = NetworkSpec("w", build, "digits", (1, 8, 8), None, None, "small", weights=weights)
+    return _held(_converted(spec, weights, read, folder))
+
+
 def _cached(folder: Path) -> list[Path]:
     metadata, state = {"network": "net", "seed": "0"}, _net().state_dict()
     metadata["sha256"] = _digest(state, metadata)
@@ -216,6 +237,7 @@ def _cached(folder: Path) -> list[Path]:
 
 def _read_cached(folder: Path) -> int:
     entries = check_cached(folder / "net.safetensors")[0].entries
+    torch.testing.assert_close({n: e.value for n, e in entries.items()}, {**_net().state_dict()})
     return _held({name: entry.value for name, entry in entries.items()})
 
 
@@ -239,8 +261,14 @@ def _h5_result(folder: Path, sealed: bool) -> list[Path]:
     return [path]
 
 
-def _read_result(folder: Path) -> int:
-    return load(folder / "e.h5").nbytes
+def _read_result(folder: Path, sealed: bool) -> int:
+    return _as_written(load(folder / "e.h5"), sealed)
+
+
+def _as_written(ds: xr.Dataset, sealed: bool) -> int:
+    if sealed and not ds.equals(_result()):
+        raise AssertionError(f"other values than were written: {ds}")
+    return ds.nbytes
 
 
 def _area(folder: Path) -> list[Path]:
@@ -252,7 +280,7 @@ def _area(folder: Path) -> list[Path]:
 def _read_area(folder: Path) -> int:
     unfinished(folder / "e.h5")
     with Store(folder / "e.h5", _CONFIG, memo={"count": 3}) as store:
-        return store("part", _result).nbytes
+        return _as_written(store("part", _result), sealed=True)
 
 
 class _Stop(BaseException):
@@ -277,7 +305,8 @@ def _solve(folder: Path) -> list[Path]:
 
 
 def _read_solve(folder: Path) -> int:
-    extreme_eigenpairs(np.diag(np.arange(40.0)), 3, checkpoint=folder / "state.npz")
+    pairs = extreme_eigenpairs(np.diag(np.arange(40.0)), 3, checkpoint=folder / "state.npz")
+    np.testing.assert_allclose(pairs.values, [39, 38, 37, 2, 1, 0], atol=1e-8)
     return 0
 
 
@@ -353,9 +382,17 @@ SUBJECTS: dict[str, Subject] = {
         f"weights-{how}": Subject(partial(_weights, how=how), _read_weights)
         for how in ("zip", "legacy", "beside", "safetensors")
     },
+    **{
+        f"published-{kind}": Subject(
+            partial(_published, kind=kind), partial(_read_published, kind=kind)
+        )
+        for kind in ("cascade", "pickled arrays", "keras", "tflite")
+    },
     "network-cached": Subject(_cached, _read_cached),
-    "result": Subject(partial(_h5_result, sealed=True), _read_result),
-    "result-unsealed": Subject(partial(_h5_result, sealed=False), _read_result, 0.1),
+    "result": Subject(partial(_h5_result, sealed=True), partial(_read_result, sealed=True)),
+    "result-unsealed": Subject(
+        partial(_h5_result, sealed=False), partial(_read_result, sealed=False), 0.1
+    ),
     "unfinished": Subject(_area, _read_area),
     "eigensolve": Subject(_solve, _read_solve),
     "edited": Subject(study.make, study.read_one, 0.5, edited),
