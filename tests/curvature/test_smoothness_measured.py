@@ -1,6 +1,7 @@
 """Exact products are taken where they hold all the curvature, whatever the calls are named."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from geomadv.classifier import Classifier
 from geomadv.classifier.jumps import SCALES, change_on_lines
 from geomadv.curvature import mean_hessian
-from geomadv.curvature.measured import measure
+from geomadv.curvature.measured import _STEPS, _Gap, measure
 from geomadv.curvature.products import batches_of
 from geomadv.errors import InputError
 
@@ -203,6 +204,16 @@ def test_the_second_difference_falls_by_the_derivatives_that_are_continuous() ->
     rates = (change.bends[-1] / change.bends[0]).log() / np.log(1e-6 / 1e-3)
     # Where the kink lies in its segment makes a factor of 4 at most.
     assert (rates - powers).abs().max() < np.log(4) / np.log(1e3)
+
+
+@pytest.mark.parametrize("share", [1e-4, 0.01, 0.3])
+@pytest.mark.parametrize("power", [-0.5, 0.0, 0.5, 2.0])
+def test_gaps_of_many_kinks_do_not_fall_with_the_step(power: float, share: float) -> None:
+    for steps in _STEPS.values():
+        coarse = share * (steps.coarse / steps.fine) ** power
+        gap = _Gap(steps, coarse=coarse, fine=share, local=0.0, floors=(0.0, 0.0))
+        assert gap.is_of_kinks == (power <= 0 and share > 1e-3)
+        assert not replace(gap, floors=(2 * share, 0.0)).is_of_kinks
 
 
 def test_selu_has_no_eigenvalue_from_its_smooth_parts_alone() -> None:

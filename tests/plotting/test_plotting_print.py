@@ -146,6 +146,12 @@ def test_a_note_in_many_words_gets_lines_and_room():
     assert long.texts[0].get_text().count("\n") >= 3
 
 
+def test_what_there_is_not_to_say_leaves_no_mark_in_a_note():
+    for parts in (("", "n = 9", "", "bands: 95 %"), ("n = 9", "bands: 95 %", "")):
+        figure = note(new_figure(3.3, 2), *parts)
+        assert figure.texts[0].get_text() == "n = 9; bands: 95 %"
+
+
 # Axes
 
 
