@@ -143,9 +143,23 @@ def test_no_mutant_of_a_cached_network_gives_other_weights(tmp_path: Path) -> No
 
 def test_a_network_of_nan_without_checksum_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "old.safetensors"
-    save_file({"a": torch.tensor([1.0, torch.nan])}, path)
+    save_file({"a": torch.tensor([1.0, torch.nan])}, path, {"geomadv_version": "0.1.0"})
     with pytest.raises(InputError, match="NaN"):
         check_cached(path)
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "0.10.0", "1.0.1", None])
+def test_only_the_version_without_checksums_is_believed_to_have_none(
+    version: str | None, tmp_path: Path
+) -> None:
+    told = {"sha25v": "0"} if version is None else {"sha25v": "0", "geomadv_version": version}
+    path = tmp_path / "net.safetensors"
+    save_file({"a": torch.ones(3)}, path, told)
+    if version == "0.1.0":
+        assert not check_cached(path)[1]
+    else:
+        with pytest.raises(InputError, match="not what was written"):
+            check_cached(path)
 
 
 # --- other ways to change a file --------------------------------------------------------------
