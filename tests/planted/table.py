@@ -333,7 +333,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "experiments/planes/normal_section.py": (
-        "experiments_planes",
+        "experiments_planes_parts experiments_planes",
         {
             "kappa[1] /= found.sine**2": "kappa[1] /= found.sine",
             "return np.minimum(*(_first": "return np.maximum(*(_first",
