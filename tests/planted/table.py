@@ -324,7 +324,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "experiments/planes/offsets.py": (
-        "experiments_planes",
+        "experiments_planes_parts experiments_planes",
         {
             "offset -= offset[:, :, torch.as_tensor(scales == 0)].clone()": "pass",
             "-start.sign() * (t != 0)": "start.sign() * (t != 0)",
