@@ -47,6 +47,7 @@ from geomadv.pipeline.verdicts import KINDS, asked, counted, number
 from geomadv.results.files import holding
 
 _NAME = "report.html"
+_WORDS = {"svd": "SVD", "deepfool": "DeepFool"}
 # Lines of a headline that stand above the figures; longer ones are folded.
 _BRIEF = 4
 
@@ -124,8 +125,14 @@ def _template() -> Template:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["linked"] = linked
+    environment.filters["worded"] = worded
     file = resources.files("geomadv.pipeline").joinpath(_NAME)
     return environment.from_string(file.read_text(encoding="utf-8"))
+
+
+def worded(name: str) -> str:
+    """The name of an experiment as words of a text."""
+    return " ".join(_WORDS.get(part, part) for part in name.split("_"))
 
 
 def _columns(together: Comparison) -> list[list[Verdict]]:

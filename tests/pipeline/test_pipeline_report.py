@@ -81,6 +81,7 @@ def test_a_page_holds_what_there_is_and_says_what_is_missing(folder):
     assert all(question.words in text for question in QUESTIONS)
     assert "piecewise linear" in text or "smooth" in text
     assert "@software{geomadv" in text
+    assert "normal SVD" in text
     assert "jetley" not in text  # none of its experiments was run
 
 

@@ -88,6 +88,14 @@ PANELS = {
 ONE = [name for name, count in PANELS.items() if count == 1]
 
 
+@pytest.fixture(autouse=True)
+def our_style():
+    """Restores the style of all figures and matplotlib's own settings."""
+    with mpl.rc_context():
+        yield
+    plotting.use_style()
+
+
 def draw(name, ds=None, **keywords):
     ds = result(OWN[name][0]) if ds is None else ds
     if name == "confined_examples":
