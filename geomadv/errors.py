@@ -13,6 +13,10 @@ class InputError(ValueError):
     """
 
 
+class LackingError(InputError):
+    """A study does not have what an experiment needs, and nothing that was given is wrong."""
+
+
 class ShapeError(InputError):
     """A network does not take images of the shape it is said to take."""
 

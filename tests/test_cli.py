@@ -423,3 +423,14 @@ def test_a_fault_of_one_experiment_does_not_end_a_study(geomadv, tmp_path, monke
     # Asked for by name, it is nothing to go on without.
     with pytest.raises(ZeroDivisionError, match="deep inside"):
         geomadv("run", "normal_svd", "--quick")
+
+
+def test_a_lone_network_leaves_out_what_needs_two_and_fails_nothing(geomadv, monkeypatch):
+    monkeypatch.setattr("geomadv.pipeline.study.Study.all_beside", lambda *_: ())
+    few = ("--only", "train", "normal_tilt", "transfer", "--train.count", "20", "--quick")
+    status, out, err = geomadv("paper", *few)
+    assert (status, err) == (0, "")
+    assert "left out: nets: transfer needs at least two networks" in out
+    status, _, err = geomadv("run", "transfer", "--quick")
+    assert status == 2
+    assert "needs at least two networks" in err

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +20,7 @@ from geomadv.pipeline.choices import chosen_lines, products_lines
 from geomadv.pipeline.comparing import compare
 from geomadv.pipeline.drawer import Drawer
 from geomadv.pipeline.experiment import Experiment
+from geomadv.pipeline.failures import Failures
 from geomadv.pipeline.figures import draw
 from geomadv.pipeline.flags import (
     Flags,
@@ -49,10 +48,6 @@ from geomadv.pipeline.verify import verified
 
 # Without these, nothing else makes sense.
 _ESSENTIAL = ("train", "boundary")
-_FAULT = (
-    "this is no refusal but a fault, of geomadv or of the network's own code; its trace stands "
-    "above, please report it. Everything else runs."
-)
 
 
 def run(argv: Sequence[str]) -> None:
@@ -64,10 +59,10 @@ def run(argv: Sequence[str]) -> None:
             f"There are {', '.join(table)}."
         )
     flags, given = parsed(RunFlags, argv[len(words) :], names, table, "run EXPERIMENT...")
-    folder, failed = _run_all(flags, given, names, table, own, essential=tuple(names))
+    folder, failures = _run_all(flags, given, names, table, own, essential=tuple(names))
     if distributed.is_main() and not flags.quiet and len(names) > 1:
         print(f"figures: {folder / 'figures'}\none page of all: geomadv report {folder}")
-    _refuse_failed(failed)
+    failures.refuse()
 
 
 def paper(argv: Sequence[str]) -> None:
@@ -83,34 +78,14 @@ def paper(argv: Sequence[str]) -> None:
         )
     chosen = only or [n for n, e in table.items() if e.in_paper]
     names = [n for n in table if n in chosen and n not in skip]
-    folder, failed = _run_all(flags, given, names, table, own, essential=_ESSENTIAL)
+    folder, failures = _run_all(flags, given, names, table, own, essential=_ESSENTIAL)
     if distributed.is_main():
-        page = _told("report", lambda: report(folder, also=[*table.values()]).path, failed)
+        page = failures.made("report", lambda: report(folder, also=[*table.values()]).path)
         if not flags.quiet:
-            answers = _told("claims", lambda: claims(folder), failed)
+            answers = failures.made("claims", lambda: claims(folder))
             print(f"\n{answers}\nresults: {folder}\nfigures: {folder / 'figures'}")
             print(f"report: {page}")
-    _refuse_failed(failed)
-
-
-def _told(what: str, make: Callable[[], object], failed: list[str]) -> str:
-    """What is made at the end, as text; where it is refused, "none", and the others are made."""
-    try:
-        return str(make())
-    except Exception as error:
-        if isinstance(error, OSError):
-            raise
-        _say_failure(what, error)
-        failed.append(what)
-        return "none"
-
-
-def _say_failure(what: str, error: Exception) -> None:
-    """A refusal in a paragraph; anything else with its trace, for whoever mends it."""
-    expected = isinstance(error, InputError)
-    if not expected:
-        traceback.print_exception(error)
-    print(f"error: {what}: {error if expected else _FAULT}", file=sys.stderr)
+    failures.refuse()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,12 +115,12 @@ def _run_all(
     table: Mapping[str, Experiment],
     own: Sequence[str],
     essential: Sequence[str],
-) -> tuple[Path, list[str]]:
+) -> tuple[Path, Failures]:
     """Runs the experiments; the folder of their results, and which were refused on the way."""
     say: Callable[[str], None] = (lambda _: None) if flags.quiet else print_line
     with Drawer(table, say) as drawer:
 
-        def work() -> tuple[Path, list[str]]:
+        def work() -> tuple[Path, Failures]:
             runner = runner_of(flags, given, table, own, say)
             if flags.verbose:
                 runner.say(chosen_lines(runner.study, str(flags.processes)))
@@ -161,21 +136,10 @@ def _run_in_order(
     essential: Sequence[str],
     drawer: Drawer,
     explain: bool,
-) -> tuple[Path, list[str]]:
+) -> tuple[Path, Failures]:
     """As `_run_all`; one that is not essential does not keep the others from running."""
-    failed: list[str] = []
+    failures = Failures(essential, runner.say)
     told: dict[str, str] = {}
-
-    def failing(name: str, error: Exception) -> None:
-        expected = isinstance(error, InputError)
-        # Processes that work together cannot go on when one of them is elsewhere.
-        alone = distributed.size() == 1 and not isinstance(error, OSError)
-        if name in essential or not (expected or alone):
-            raise error
-        failed.append(name)
-        if distributed.is_main():
-            _say_failure(name, error)
-
     runner.check(*names)
     for name in [n for n in names if n in essential or _given(runner.find(n), given)]:
         runner.plan(name)  # whatever may be refused, before any work
@@ -185,14 +149,14 @@ def _run_in_order(
         try:
             told[name] = _run_one(runner, name, explain)
         except Exception as error:
-            failing(name, error)
+            failures.take(name, error)
         else:
             drawer.draw(name, runner.study.folder)
         for drawn, failure in drawer.told(wait=number == len(names)):
-            failing(drawn, failure)
-    if table := made_table(runner, told, failed):
+            failures.take(drawn, failure)
+    if table := made_table(runner, told, failures.names):
         runner.say(table)
-    return runner.study.folder, failed
+    return runner.study.folder, failures
 
 
 def _given(experiment: Experiment, given: Mapping[str, Any]) -> bool:
@@ -209,14 +173,6 @@ def _run_one(runner: Runner, name: str, explain: bool) -> str:
         runner.say(line)
     runner.say(f"{runner.study.path(name)} ({time.perf_counter() - started:.0f} s)")
     return headline
-
-
-def _refuse_failed(names: Sequence[str]) -> None:
-    if names:
-        raise InputError(
-            f"these failed, see their messages above: {', '.join(names)}. All others are done, and "
-            "the same command tries these again."
-        )
 
 
 def check(argv: Sequence[str]) -> None:

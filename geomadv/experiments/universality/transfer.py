@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError, check_counts
+from geomadv.errors import InputError, LackingError, check_counts
 from geomadv.experiments.universality.universal import random_perturbations
 from geomadv.labels import Schema, described
 from geomadv.perturbations.balls import ball_norm, check_ball
@@ -125,7 +125,7 @@ def check_networks(nets: Sequence[Classifier]) -> None:
         InputError: there are fewer, or they do not fit each other.
     """
     if len(nets) < 2:
-        raise InputError(
+        raise LackingError(
             f"nets: transfer needs at least two networks for the same images, found {len(nets)}. "
             "Name others (--transfer.networks), or go without it: nothing else needs it."
         )
