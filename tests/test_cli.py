@@ -427,7 +427,7 @@ def test_a_fault_of_one_experiment_does_not_end_a_study(geomadv, tmp_path, monke
 
 def test_a_lone_network_leaves_out_what_needs_two_and_fails_nothing(geomadv, monkeypatch):
     monkeypatch.setattr("geomadv.pipeline.study.Study.all_beside", lambda *_: ())
-    few = ("--only", "train", "normal_tilt", "transfer", "--train.count", "20", "--quick")
+    few = ("--only", "train", "label_graph", "transfer", "--quick")
     status, out, err = geomadv("paper", *few)
     assert (status, err) == (0, "")
     assert "left out: nets: transfer needs at least two networks" in out
