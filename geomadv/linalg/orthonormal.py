@@ -11,7 +11,8 @@ _BLOCK = 64
 def orthonormal_columns(columns: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     """Orthonormal basis of the span of (D, m) float64 `columns`, in their order.
 
-    Block classical Gram-Schmidt with reorthogonalisation (Barlow and Smoktunowicz, Numerische
+    Householder QR up to the first dependent column, which ends what QR can tell. From there on
+    block classical Gram-Schmidt with reorthogonalisation (Barlow and Smoktunowicz, Numerische
     Mathematik 123, 2013): each block is projected off the basis so far and factored by QR, twice.
     A column of which less than `tolerance` (relative to its norm) remains is dropped; each basis
     vector has a positive product with the column that it comes from.
@@ -32,7 +33,9 @@ def orthonormal_columns(columns: Tensor, tolerance: float) -> tuple[Tensor, Tens
     d, m = columns.shape
     basis = columns.new_empty(min(d, m), d).T
     origin = numbers.new_empty(min(d, m))
-    kept = start = 0
+    first = _independent(columns[:, :d], tolerance)
+    kept = start = first.shape[1]
+    basis[:, :kept], origin[:kept] = first, numbers[:kept]
     while start < m and kept < d:
         stop = min(start + _BLOCK, start + d - kept, m)
         block, positions, used = _next_block(basis[:, :kept], columns[:, start:stop], tolerance)
@@ -41,6 +44,16 @@ def orthonormal_columns(columns: Tensor, tolerance: float) -> tuple[Tensor, Tens
         kept += block.shape[1]
         start += used
     return basis[:, :kept].clone(memory_format=torch.contiguous_format), origin[:kept]
+
+
+def _independent(columns: Tensor, tolerance: float) -> Tensor:
+    """Orthonormal vectors (D, k) of the columns (D, m) before the first dependent one."""
+    q, r = torch.linalg.qr(columns)
+    remains = r.diagonal()
+    small = (remains.abs() < tolerance).nonzero().flatten()
+    k = int(small[0]) if len(small) > 0 else len(remains)
+    aligned: Tensor = q[:, :k] * torch.where(remains[:k] < 0, -1.0, 1.0)
+    return aligned
 
 
 def _next_block(basis: Tensor, columns: Tensor, tolerance: float) -> tuple[Tensor, Tensor, int]:
