@@ -125,11 +125,15 @@ def _is_class(variable: xr.DataArray) -> bool:
 
 def _with_names(numbers: pd.Series, names: Sequence[str]) -> pd.Series:
     """Class numbers as their names, -1 as none; of names that occur twice, with the number."""
-    labels = [n if [*names].count(n) == 1 else f"{n} ({k})" for k, n in enumerate(names)]
-    if numbers.max() >= len(labels):
+    numbered = [f"{n} ({k})" for k, n in enumerate(names)]
+    labels = [n if [*names].count(n) == 1 else numbered[k] for k, n in enumerate(names)]
+    if len({*labels}) < len(labels):
+        labels = numbered
+    if len(numbers) and not -1 <= numbers.min() <= numbers.max() < len(labels):
+        worst = numbers.min() if numbers.min() < -1 else numbers.max()
         raise InputError(
-            f"class_names has {len(labels)} names, and {numbers.name} a class {numbers.max()}: "
-            "give the names of all classes of the network, net.class_names."
+            f"class_names has {len(labels)} names, and {numbers.name} a class {worst}: give the "
+            "names of all classes of the network, net.class_names."
         )
     codes = numbers.to_numpy()
     return pd.Series(pd.Categorical.from_codes(codes, labels), numbers.index, name=numbers.name)

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -30,8 +31,21 @@ def peak_since(start: int | None = None) -> int:
     return 1024 * int(status) - (start or 0)
 
 
-def attempt(name: str, seed: int, number: int, folder: Path) -> str:
-    """Damages a file and reads it: "read", "refused", or what went wrong."""
+def usual(name: str, folder: Path) -> tuple[float, int]:
+    """Seconds and bytes that an undamaged file takes; nothing of what only reads."""
+    if not SUBJECTS[name].works:
+        return 0.0, 0
+    prepared(name, folder)
+    before, started = peak_since(), time.perf_counter()
+    SUBJECTS[name].read(folder)
+    return time.perf_counter() - started, peak_since(before)
+
+
+def attempt(name: str, seed: int, number: int, folder: Path, memory: int = 0) -> str:
+    """Damages a file and reads it: "read", "refused", or what went wrong.
+
+    memory: bytes that it may take beside the bound.
+    """
     draw = random.Random(f"{name} {seed} {number}")
     SUBJECTS[name].damage(draw.choice(sorted(prepared(name, folder))), draw)
     before, decoded = peak_since(), 0
@@ -42,7 +56,7 @@ def attempt(name: str, seed: int, number: int, folder: Path) -> str:
         outcome = "refused"
     except BaseException:
         outcome = "TRACEBACK " + json.dumps(traceback.format_exc()[-1500:])
-    peak = peak_since(before) - MULTIPLE * decoded
+    peak = peak_since(before) - MULTIPLE * decoded - memory
     return f"MEMORY {peak / 1e6:.0f} MB ({outcome})" if peak > FREE_BYTES else outcome
 
 
@@ -76,10 +90,12 @@ def counted(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
 
 
 def _main(name: str, seed: int, first: int, count: int, folder: Path) -> None:
+    seconds, memory = usual(name, folder)
     for number in range(first, count):
-        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        faulthandler.dump_traceback_later(SECONDS + 3 * seconds, exit=True)
         print(number, "begins", file=sys.__stdout__, flush=True)
-        print(number, attempt(name, seed, number, folder), file=sys.__stdout__, flush=True)
+        found = attempt(name, seed, number, folder, memory)
+        print(number, found, file=sys.__stdout__, flush=True)
 
 
 if __name__ == "__main__":

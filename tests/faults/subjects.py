@@ -56,12 +56,15 @@ class Subject:
             values other than those that were written raise an error.
         share: of the mutants, relative to others: 1 for readers of a millisecond.
         damage: changes a file in place; default: its bytes.
+        works: whether it does more than read, such as drawing: what that takes undamaged is not
+            counted.
     """
 
     make: Callable[[Path], list[Path]]
     read: Callable[[Path], int]
     share: float = 1.0
     damage: Callable[[Path, random.Random], None] = damaged
+    works: bool = False
 
 
 def _bytes_of(images: ImageSet) -> int:
@@ -396,10 +399,12 @@ SUBJECTS: dict[str, Subject] = {
     "unfinished": Subject(_area, _read_area),
     "eigensolve": Subject(_solve, _read_solve),
     "edited": Subject(study.make, study.read_one, 0.5, edited),
-    "edited-figures": Subject(study.make, study.read_figures, 0.3, edited),
-    "edited-pages": Subject(study.make, study.read_pages, 0.03, edited),
-    "edited-again": Subject(study.make, study.run_again, 0.1, edited),
-    "figures": Subject(partial(study.make, kind="/figures/*.[ph][nt]*"), study.read_pages, 0.02),
+    "edited-figures": Subject(study.make, study.read_figures, 0.3, edited, works=True),
+    "edited-pages": Subject(study.make, study.read_pages, 0.03, edited, works=True),
+    "edited-again": Subject(study.make, study.run_again, 0.1, edited, works=True),
+    "figures": Subject(
+        partial(study.make, kind="/figures/*.[ph][nt]*"), study.read_pages, 0.02, works=True
+    ),
     **{
         f"archive-{name}": Subject(partial(study.pack, name=name), partial(study.unpack, name=name))
         for name in ("a.zip", "a.tar.gz", "a.tar.xz")

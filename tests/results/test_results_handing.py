@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 
 import geomadv as ga
-from geomadv.errors import UnconvergedWarning
+from geomadv.errors import InputError, UnconvergedWarning
 
 NAMES = ("cat", "dog", "cat", "owl")
 
@@ -147,3 +147,14 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
 def test_another_ending_is_refused(tmp_path):
     with pytest.raises(ga.InputError, match=r"'\.mat'"):
         ga.export_perturbation(torch.zeros(1, 2, 2), tmp_path / "v.mat")
+
+
+def test_names_that_look_like_numbered_ones_stay_apart(ds):
+    table = ga.to_dataframe(ds, "source", ("cat", "cat (2)", "cat", "cat"))["source"]
+    assert [None if pd.isna(name) else name for name in table] == ["cat (3)", None, "cat (2) (1)"]
+
+
+def test_numbers_that_are_no_classes_are_refused(ds):
+    odd = ds.assign(source=ds["source"] - 2)
+    with pytest.raises(InputError, match="a class -3"):
+        ga.to_dataframe(odd, "source", NAMES)
