@@ -306,8 +306,10 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
     "results/handing.py": (
         "results_handing",
         {
-            "if numbers.max() >= len(labels):": "if numbers.max() > len(labels):",
-            'n if [*names].count(n) == 1 else f"{n} ({k})"': 'f"{n} ({k})"',
+            "numbers.max() < len(labels)": "numbers.max() <= len(labels)",
+            "not -1 <= numbers.min()": "not -9 <= numbers.min()",
+            "n if [*names].count(n) == 1 else numbered[k]": "numbered[k]",
+            "if len({*labels}) < len(labels):": "if False:",
             'source["point"] - source["image"]': 'source["image"] - source["point"]',
             "source.transpose(..., *(dim for dim in IMAGE if dim in source.dims))": "source",
             "{*ds[name].dims} <= {*ds[first].dims}": "{*ds[name].dims} == {*ds[first].dims}",
