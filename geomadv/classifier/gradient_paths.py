@@ -1,4 +1,4 @@
-"""Whether the gradient of the scores reaches the image, and is theirs.
+"""Whether the gradient of the scores reaches the image; `slopes` asks whether it is theirs.
 
 A forward that computes under `no_grad`, detaches, goes through NumPy or counts in whole numbers
 has scores but no gradient of them, or a part of it. All geometry here stands on gradients, so such

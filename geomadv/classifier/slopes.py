@@ -119,16 +119,21 @@ def _slopes_are_exact(module: nn.Module, gradient: Gradient) -> bool | None:
         return None
     double, exact = found
     g = exact.value.flatten(1)
-    noise = torch.randn(g.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     ordinary = g.norm(dim=1) / g.shape[1] ** 0.5
     told = []
-    for v in (F.normalize(g), F.normalize(noise.to(g))):
+    for v in (F.normalize(g), F.normalize(_noise(g))):
         expected = (g * v).sum(1)
         allowed = _EXACT * torch.maximum(expected.abs(), ordinary)
         (short, rounding), (longer, _) = (_slope(double, exact, v, share) for share in _TINY)
         if ((short - longer).abs() + rounding <= allowed / 4).all():
             told.append((short - expected).abs() <= allowed)
     return bool(torch.stack(told).all()) if told else None
+
+
+def _noise(like: Tensor) -> Tensor:
+    """Normal numbers, always the same, of the shape of a float64 tensor."""
+    generator = torch.Generator().manual_seed(4)
+    return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
 
 
 def _slope(
@@ -153,8 +158,7 @@ def _slopes_agree(scores: Scores, gradient: Gradient, all_scores: Tensor) -> boo
     along = g / _over(norm, g)
     if not gradient.doubt:
         return _slope_agrees(scores, gradient, all_scores, along, _LOOSE)
-    noise = torch.randn(g.shape, generator=torch.Generator().manual_seed(4), dtype=g.dtype)
-    noise = noise.to(g.device)
+    noise = _noise(g)
     across = noise / _over(noise.flatten(1).norm(dim=1), g)
     return _slope_agrees(scores, gradient, all_scores, along, _STRICT) and _slope_agrees(
         scores, gradient, all_scores, across, _ACROSS

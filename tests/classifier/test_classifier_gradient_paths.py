@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from networks_with_activations import Rectifier
 from odd_layers import Lambda, small
 from odd_networks import ODD, REFUSED, built
 from torch import Tensor, nn
@@ -234,13 +235,8 @@ def test_scores_that_hardly_depend_on_the_image_are_no_mixing(
     assert Classifier(module, (3, 2, 2)).num_classes == classes
 
 
-class Surrogate(torch.autograd.Function):
-    """A rectifier whose derivative is that of a softplus."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x.clamp(min=0)
+class Surrogate(Rectifier):
+    """Its derivative is that of a softplus."""
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

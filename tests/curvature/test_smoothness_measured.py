@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks_with_activations import SHAPE, Activation, Net
+from networks_with_activations import SHAPE, Activation, Net, Rectifier
 from test_curvature_operators import points_at, worst
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -452,13 +452,8 @@ def test_curvature_where_no_probe_looks_is_found_at_the_points() -> None:
     np.testing.assert_allclose(operator.dense(), -20 * np.eye(net.dimension), atol=1e-9)
 
 
-class _Raises(torch.autograd.Function):
-    """A rectifier whose derivative has none, and says so in its own way."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x.clamp(min=0)
+class _Raises(Rectifier):
+    """Its derivative has none, and says so in its own way."""
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
