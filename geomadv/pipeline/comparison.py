@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from geomadv.claims import Claim, Verdict
-from geomadv.pipeline.verdicts import contrast, escaped, interval, number, record
+from geomadv.pipeline.verdicts import KINDS, escaped, interval, number, record
 
 _SIGNS = {"holds": "+", "does not hold": "-", "undecided": "?", "not measured": "."}
 _TOLD = (
-    "An answer rests on the 95 % interval of difference or ratio, in brackets; then effect against "
-    "null, and what they rest on. ≠: the networks' settings differ, so that the numbers are not to "
-    "be compared; these settings are at the end. What the experiments tell has no intervals."
+    "An answer rests on the 95 % interval of difference or ratio, in brackets; effect, null and "
+    "what they rest on follow for each claim. ≠: the networks' settings differ, so that the "
+    "numbers are not to be compared; these settings are at the end. What the experiments tell has "
+    "no intervals."
 )
 
 
@@ -84,8 +85,9 @@ class Comparison:
         parts = [f"# {' beside '.join(self.networks)}", _TOLD]
         parts += [_table(heads, [(name, *cells) for name, cells in self.facts.items()])]
         for title, chosen in (("Claims", False), ("Checks of the mathematics", True)):
-            rows = [_cells(row) for row in self.claims if row.claim.of_mathematics == chosen]
-            parts += [f"## {title}", _table(("claim", *self.networks), rows)]
+            rows = [row for row in self.claims if row.claim.of_mathematics == chosen]
+            answers = _table(("claim", *self.networks), map(_answers, rows))
+            parts += [f"## {title}", answers, *(self._in_full(row) for row in rows)]
         told = [(f"{_marked(r.experiment, r)}: {r.words}", *r.cells) for r in self.numbers]
         parts += ["## What the experiments tell"]
         parts += [_table(("… stands for numbers that differ", *self.networks), told)]
@@ -99,6 +101,16 @@ class Comparison:
         if self.notes:
             parts += ["## Missing or stale", "\n".join(f"- {escaped(note)}" for note in self.notes)]
         return "\n\n".join(parts) + "\n"
+
+    def _in_full(self, row: ClaimRow) -> str:
+        """A claim of the page: what it asks for, and each network's numbers."""
+        c = row.claim
+        heads = ("network", "answer", KINDS[c.contrast], "effect", "null", "on")
+        cells = (_numbers(n, v) for n, v in zip(self.networks, row.verdicts, strict=True))
+        about = f"`{c.name}`, {c.paper}: {c.quantity} against {c.null}; holds if {c.inequality}."
+        return (
+            f"### {escaped(_marked(c.sentence, row))}\n\n{escaped(about)}\n\n{_table(heads, cells)}"
+        )
 
     def record(self) -> dict[str, Any]:
         """The content of `compare.json`, in JSON terms."""
@@ -139,12 +151,28 @@ def _marked(words: str, row: ClaimRow | NumberRow) -> str:
 
 def _brief(row: ClaimRow) -> tuple[str, ...]:
     """A claim in the terminal."""
-    cells = []
-    for v in row.verdicts:
-        numbers = "" if v.answer == "not measured" else f" {v.value:.2g}{interval(v, 2)}"
-        stale = " stale" if v.note.startswith("stale") else ""
-        cells.append(f"{_SIGNS[v.answer]}{numbers}{stale}")
-    return _marked(row.claim.name, row), *cells
+    return _marked(row.claim.name, row), *(_brief_answer(v, _SIGNS[v.answer]) for v in row.verdicts)
+
+
+def _answers(row: ClaimRow) -> tuple[str, ...]:
+    """A claim in the page's first table."""
+    cells = (_brief_answer(v, f"**{v.answer}**") for v in row.verdicts)
+    return _marked(f"{row.claim.sentence} (`{row.claim.name}`)", row), *cells
+
+
+def _brief_answer(v: Verdict, answer: str) -> str:
+    """An answer with the contrast that it rests on."""
+    numbers = "" if v.answer == "not measured" else f" {v.value:.2g}{interval(v, 2)}"
+    stale = " stale" if v.note.startswith("stale") else ""
+    return f"{answer}{numbers}{stale}"
+
+
+def _numbers(network: str, v: Verdict) -> tuple[str, ...]:
+    """A network's row below a claim."""
+    answer = f"**{v.answer}**{f' ({v.note})' if v.note else ''}"
+    if v.answer == "not measured":
+        return network, answer, "", "", "", ""
+    return network, answer, f"{v.value:.3g}{interval(v)}", number(v.effect), number(v.null), v.count
 
 
 def _leading(rows: Iterable[NumberRow]) -> Iterable[str]:
@@ -166,19 +194,6 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     width = [max(map(len, column)) for column in zip(*rows, strict=True)]
     cells = ([f"{cell:{w}}" for cell, w in zip(row, width, strict=True)] for row in rows)
     return "\n".join("  ".join(row).rstrip() for row in cells)
-
-
-def _cells(row: ClaimRow) -> tuple[str, ...]:
-    """A claim in the page."""
-    c = row.claim
-    cells = []
-    for v in row.verdicts:
-        note = f" ({v.note})" if v.note else ""
-        numbers = f"; {number(v.effect)} against {number(v.null)}; {v.count}"
-        told = "" if v.answer == "not measured" else f": {contrast(v)}{numbers}"
-        cells.append(f"**{v.answer}**{told}{note}")
-    words = f"{c.sentence} (`{c.name}`, {c.paper}): {c.quantity} against {c.null}"
-    return _marked(words, row), *cells
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
