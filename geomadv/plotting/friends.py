@@ -62,6 +62,7 @@ def sweeps(results: Results, family: str = "positive") -> Figure:
                 f"the result has no {family} directions: draw a figure of those that it has"
             )
         direction_sweep(ds.sel(family=[family]), ax=axes[:2])
+        axes[1].set_title("entering, by sign")  # between the numbers of a narrow panel
         _pair(axes[2], one.sel(family=family))
 
     where = "Fig. 2" if family == "positive" else "supplement"
@@ -227,7 +228,7 @@ def _pair(axes: Axes, one: xr.Dataset) -> None:
         inset = axes.inset_axes((0.02 + 0.5 * k, 0, 0.46, 1))
         show_direction(inset, part["direction_image"].to_numpy())
         curvature = float(part["curvature"])
-        words = f"direction {k + 1}" + (f", κ = {curvature:.2g}" if np.isfinite(curvature) else "")
+        words = f"{k + 1}" + (f": κ = {curvature:.2g}" if np.isfinite(curvature) else "")
         inset.set_title(words, fontsize=scaled(5), pad=1)
 
 

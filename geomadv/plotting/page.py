@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
+from matplotlib.ticker import MaxNLocator
 
 from geomadv.errors import InputError
 from geomadv.plotting.figure import LookedFigure
@@ -24,8 +25,8 @@ _IMAGES = ("held_out_sample", "sample", "test")
 # Columns side by side; more networks stand below.
 _ACROSS = 4
 
-# Inches of a letter in titles and labels of a column.
-_LETTER = 0.05
+# Inches of a letter in titles and labels of a column; letters between two numbers of an axis.
+_LETTER, _TICK = 0.05, 8
 
 
 def columns(
@@ -57,7 +58,7 @@ def columns(
             rows = range(block * len(heights), (block + 1) * len(heights))
             axes = [page.add_subplot(grid[row, column]) for row in rows]
             _column(axes, name, ds, experiment, draw)
-            _fit(axes, counted(name, ds), page.get_figwidth() / across, first=column == 0)
+            _fit(axes, name, ds, page.get_figwidth() / across, first=column == 0)
         for bar in [a for a in page.axes if a.get_label() == "<colorbar>"][:-1]:
             bar.set_ylabel("")
         _gather_legends(page)
@@ -112,17 +113,21 @@ def _column(
         missing(axes, name, experiment, str(error))
 
 
-def _fit(axes: Sequence[Axes], name: str, width: float, first: bool) -> None:
+def _fit(axes: Sequence[Axes], name: str, ds: xr.Dataset | None, width: float, first: bool) -> None:
     """Breaks titles and labels into lines of the column's width; the network's name is on top.
 
-    The vertical axis is named in the first column alone.
+    Panels do not name it again, and the vertical axis is named in the first column alone.
     """
     letters = int(0.9 * width / _LETTER)
     for one in axes:
-        one.set_title(wrapped(one.get_title(), letters), fontsize=scaled(6))
-        one.set_xlabel(wrapped(one.get_xlabel(), letters), fontsize=scaled(7))
+        own = one.get_title().removeprefix(f"{name} ")
+        one.set_title(wrapped(own, letters), fontsize=scaled(6))
+        one.xaxis.label.set(text=wrapped(one.get_xlabel(), letters), fontsize=scaled(7))
         one.set_ylabel(wrapped(one.get_ylabel(), 28) if first else "", fontsize=scaled(7))
-    head = name if len(name) <= letters else two_lines(name)
+        if isinstance(locator := one.xaxis.get_major_locator(), MaxNLocator):
+            locator.set_params(nbins=min(9, int(letters / _TICK)))
+    head = counted(name, ds)
+    head = head if len(head) <= letters else two_lines(head)
     axes[0].set_title(f"{head}\n{axes[0].get_title()}".strip(), fontsize=scaled(6))
 
 

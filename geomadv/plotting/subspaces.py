@@ -168,7 +168,7 @@ def resampling(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     if "noise_fooling_rate" in ds:
         noise = 100 * ds["noise_fooling_rate"].transpose("d_low", "factor").to_numpy()
         for (i, j), rate in np.ndenumerate(noise):
-            look = {"fontsize": scaled(5.5), "color": "white" if rates[i, j] > DARK else GREY}
+            look = {"fontsize": scaled(5.5), "color": "white" if rates[i, j] > DARK else "0.25"}
             write(axes, j, i + 0.33, f"noise {rate:.0f}", **look)
     _text_columns(axes, before, -_WIDTH * len(before) - 0.15)
     _text_columns(axes, after, columns + 0.35)
@@ -179,7 +179,11 @@ def resampling(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     axes.set_ylabel(r"$d_\mathrm{low}$ (pixels)")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    write(axes, (columns - 1) / 2, -1.55, "fooling rate (%) at x + f r", va="bottom")
+    # As the axis' label, so that titles stand above it.
+    left, right = axes.get_xlim()
+    middle = ((columns - 1) / 2 - left) / (right - left)
+    axes.set_xlabel("fooling rate (%) at x + f r", x=middle)
+    axes.xaxis.set_label_position("top")
     if after:
         middle = columns + 0.35 + 1.5 * _WIDTH
         write(axes, middle, -1.55, "mean ‖r‖, direct attack", va="bottom")

@@ -325,7 +325,7 @@ def test_results_of_earlier_versions_are_read_and_doubted_as_far_as_they_tell(co
     curved = experiments.curved_directions(old, 1)
     assert COARSE in experiments.line_doubt(curved).words
     for name in ("curvature_profile", "curvature_directions", "scale_sweep"):
-        getattr(plotting, name)(old).canvas.draw()
+        getattr(plotting, name)(old).draw_without_rendering()
 
 
 def test_a_step_that_makes_no_sense_is_refused():

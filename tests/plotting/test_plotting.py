@@ -121,7 +121,7 @@ def test_a_figure_draws_its_results_and_changes_nothing(name):
         figure = draw(name, result(own))
         assert result(own).identical(before)
         if isinstance(figure, Figure):
-            figure.canvas.draw()
+            figure.draw_without_rendering()
             assert "noise" in texts(figure) or "toy problem" in texts(figure)
 
 
@@ -168,7 +168,7 @@ def test_a_figure_is_drawn_into_axes(name):
     assert not any(axes.has_data() for axes in free)
     assert (page.get_size_inches().tolist(), page.get_suptitle()) == before
     assert not page.legends
-    page.canvas.draw()
+    page.draw_without_rendering()
 
 
 @pytest.mark.parametrize("name", PANELS)

@@ -1,5 +1,7 @@
 """Figures of several networks: in the same axes, side by side, and as the papers have them."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -156,12 +158,68 @@ def confined():
 @pytest.mark.parametrize("words", PAGES)
 def test_the_papers_figures_have_a_column_a_network_and_say_what_is_missing(words):
     figure = PAGES[words]()
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     told = " ".join(texts(figure).split())
     assert words in told
     assert "--network third" in told
     assert "first" in told
     assert "second" in told
+
+
+def seen(axes):
+    """Title, labels, words and the numbers of the ticks in view."""
+    yield from (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts)
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        for tick in axis.get_major_ticks():
+            if low <= tick.get_loc() <= high:
+                yield from (tick.label1, tick.label2)
+
+
+def crossing(axes):
+    """Pairs of texts that lie on each other, in a panel and its insets."""
+    words = [t for one in (axes, *axes.child_axes) for t in seen(one)]
+    # Boxes are as high as their font, with room above and below the letters.
+    boxes = [
+        (t.get_text(), t.get_window_extent().shrunk(0.98, 0.9))
+        for t in words
+        if t.get_text().strip() and t.get_visible()
+    ]
+    return [(a, b) for (a, one), (b, other) in combinations(boxes, 2) if one.overlaps(other)]
+
+
+FOUR = ("lenet-mnist", "mnist-convsmall-robust-eps0.1", "nin-cifar10", "alexnet-cifar100")
+
+
+def four(made):
+    """The first result of a pair as that of four networks of names as long as the zoo's."""
+    return {name: made["first"].assign_attrs(network=name) for name in FOUR}
+
+
+NARROW = {
+    "Fig. 1": lambda: friends.score_curves(four(pair("score_curves"))),
+    "Fig. 2": lambda: friends.sweeps(four(pair("direction_sweep"))),
+    "Fig. 3": lambda: friends.subspaces(
+        four(pair("subspace_accuracy")), four(pair("norm_fractions"))
+    ),
+    "Fig. 4": lambda: friends.singular_subspaces(
+        four(pair("first_order_twin")), four(pair("resampling"))
+    ),
+    "Fig. 5": lambda: friends.confined(four(confined())),
+    "Table 1": lambda: friends.rescaling(four(pair("resampling"))),
+}
+
+
+@pytest.mark.parametrize("page", NARROW)
+def test_words_of_four_columns_do_not_lie_on_each_other(page):
+    figure = NARROW[page]()
+    figure.draw_without_rendering()
+    assert {axes.get_title(): crossing(axes) for axes in figure.axes if crossing(axes)} == {}
+
+
+def test_the_name_of_a_network_stands_once_above_its_column():
+    words = texts(NARROW["Fig. 2"]()).replace("\n", "")
+    assert [words.count(name) for name in FOUR] == [1, 1, 1, 1]
 
 
 def test_the_line_of_the_resampled_network_is_drawn_or_said_to_be_missing():
