@@ -28,7 +28,7 @@ def main(
     drawn = {
         "planes": beside.tilting_planes(planes),
         "sweep": beside.beside(planes, "tilting_sweep"),
-        "normals": beside.beside(found("normal_tilt"), "normal_tilt"),
+        "normals": beside.normal_tilts(found("normal_tilt")),
     }
     toys = [toy for toy in found("tilting_toy").values() if toy is not None]
     if toys:

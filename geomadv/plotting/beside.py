@@ -92,12 +92,6 @@ _FIGURES: dict[str, tuple[str, tuple[float, ...], _Draw, str]] = {
         linear.tilting_sweep,
         "tilt, error and adversarial norm against the regularisation",
     ),
-    "normal_tilt": (
-        "normal_tilt",
-        (1.8,),
-        linear.normal_tilt,
-        "angles of boundary normals to the centroid direction",
-    ),
     "softmax_null_space": (
         "softmax_directions",
         (1.4,) * 3,
@@ -111,6 +105,8 @@ _FIGURES: dict[str, tuple[str, tuple[float, ...], _Draw, str]] = {
         "angles between class boundaries in the last layer",
     ),
 }
+# Figures of as many columns as networks, of which fewer stand side by side.
+_WIDEST = {"transfer": 2}
 _CURVES = {
     "adversarial_share": ("C0", "A: its own perturbation"),
     "universal_share": ("C4", "U: one perturbation for all"),
@@ -140,7 +136,41 @@ def beside(results: Results, name: str, words: str = "") -> Figure:
     def drawn(ds: xr.Dataset, axes: list[Axes]) -> None:
         draw(ds, ax=axes[0] if len(axes) == 1 else axes)
 
-    return columns(results, experiment, drawn, heights, words or usual)
+    shown = alike(results) if experiment == "tilting_plane" else results
+    return columns(shown, experiment, drawn, heights, words or usual, _WIDEST.get(name, 4))
+
+
+def alike(results: Results) -> Results:
+    """One column in place of those whose results have the same numbers.
+
+    What is measured of the images alone is the same for all networks of the same images.
+    """
+    groups: list[tuple[xr.Dataset | None, list[str]]] = []
+    for name, ds in results.items():
+        same = (
+            names for one, names in groups if ds is not None and one is not None and one.equals(ds)
+        )
+        if (names := next(same, None)) is None:
+            groups.append((ds, [name]))
+        else:
+            names.append(name)
+    others = (f" and {len(names) - 1} more" if len(names) > 1 else "" for _, names in groups)
+    return {f"{names[0]}{more}": ds for (ds, names), more in zip(groups, others, strict=True)}
+
+
+def normal_tilts(results: Results) -> Figure:
+    """Angles of a network's own boundary normals to the centroid direction, a column each.
+
+    results: of `normal_tilt`, of which the network's own row is drawn.
+    """
+
+    def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
+        own = ds.attrs.get("network")
+        known = "network_name" in ds.dims and own in ds["network_name"].to_numpy()
+        linear.normal_tilt(ds.sel(network_name=[own]) if known else ds, ax=axes[0])
+
+    words = "angles of boundary normals to the centroid direction"
+    return columns(results, "normal_tilt", draw, [1.8], words)
 
 
 def tilting_planes(results: Results, angles: int = 3) -> Figure:
@@ -161,7 +191,7 @@ def tilting_planes(results: Results, angles: int = 3) -> Figure:
             one.set_axis_off()
 
     words = "images and boundary in the tilting plane, from strong to weak regularisation"
-    return columns(results, "tilting_plane", draw, [1.4] * angles, words)
+    return columns(alike(results), "tilting_plane", draw, [1.4] * angles, words)
 
 
 def tilting_toy(ds: xr.Dataset) -> Figure:

@@ -6,13 +6,14 @@ from typing import Any
 
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import MaxNLocator
 
 from geomadv.errors import InputError
-from geomadv.plotting.figure import LookedFigure
+from geomadv.plotting.figure import LookedFigure, settle
 from geomadv.plotting.parts import two_lines
 from geomadv.plotting.style import COLUMN, GREY, PAGE, scaled, style
 
@@ -25,8 +26,11 @@ _IMAGES = ("held_out_sample", "sample", "test")
 # Columns side by side; more networks stand below.
 _ACROSS = 4
 
-# Inches of a letter in titles and labels of a column; letters between two numbers of an axis.
-_LETTER, _TICK = 0.05, 8
+# Inches of a letter in titles and labels of a column; letters between two numbers of a horizontal
+# axis; numbers of a vertical one.
+_LETTER, _TICK, _ROWS = 0.05, 8, 6
+# Inches of a letter in the title of the page; numbers of an axis whose length follows another's.
+_HEAD, _FEW = 0.075, 4
 
 
 def columns(
@@ -62,8 +66,8 @@ def columns(
         for bar in [a for a in page.axes if a.get_label() == "<colorbar>"][:-1]:
             bar.set_ylabel("")
         _gather_legends(page)
-        page.suptitle(words)
-        return page
+        page.suptitle(wrapped(words, int(width / _HEAD)))
+        return settle(page)
 
 
 def counted(name: str, ds: xr.Dataset | None) -> str:
@@ -118,17 +122,24 @@ def _fit(axes: Sequence[Axes], name: str, ds: xr.Dataset | None, width: float, f
 
     Panels do not name it again, and the vertical axis is named in the first column alone.
     """
-    letters = int(0.9 * width / _LETTER)
+    letters = int(0.8 * width / _LETTER)
     for one in axes:
-        own = one.get_title().removeprefix(f"{name} ")
+        own = one.get_title().replace(f"{name} on ", "on ")
         one.set_title(wrapped(own, letters), fontsize=scaled(6))
-        one.xaxis.label.set(text=wrapped(one.get_xlabel(), letters), fontsize=scaled(7))
+        label = wrapped(one.get_xlabel(), int(letters * 6 / 7))
+        one.xaxis.label.set(text=label, fontsize=scaled(7))
         one.set_ylabel(wrapped(one.get_ylabel(), 28) if first else "", fontsize=scaled(7))
-        if isinstance(locator := one.xaxis.get_major_locator(), MaxNLocator):
-            locator.set_params(nbins=min(9, int(letters / _TICK)))
+        _thin(one.xaxis, _FEW if one.get_aspect() != "auto" else min(9, letters // _TICK))
+        _thin(one.yaxis, _ROWS)
     head = counted(name, ds)
     head = head if len(head) <= letters else two_lines(head)
     axes[0].set_title(f"{head}\n{axes[0].get_title()}".strip(), fontsize=scaled(6))
+
+
+def _thin(axis: Axis, most: int) -> None:
+    """Has an axis that chooses its numbers show so many at most."""
+    if isinstance(locator := axis.get_major_locator(), MaxNLocator):
+        locator.set_params(nbins=most)
 
 
 def wrapped(text: str, letters: int) -> str:

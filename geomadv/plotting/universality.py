@@ -150,7 +150,7 @@ def transfer(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     side = 0.55 * len(names)
     axes = panel(ax, min(PAGE, 2.2 + 1.1 * side), 1.6 + 0.75 * side)
     shown = heat_table(axes, 100 * np.vstack([ds["fooling_rate"].to_numpy(), random]), "{:.0f}")
-    axes.set_xticks(range(len(names)), names, rotation=25, ha="right")
+    axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names) + 1), [*names, "random"])
     axes.axhline(len(names) - 0.5, color="white", linewidth=2)
     axes.set(xlabel="network to be fooled", ylabel="perturbation made for")

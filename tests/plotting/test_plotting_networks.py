@@ -25,6 +25,8 @@ def pair(experiment, **more):
     """Results of two networks and of one that has none."""
     first = result(experiment).assign_attrs(network="first")
     second = result(OTHERS.get(experiment, experiment)).assign_attrs(network="second")
+    if experiment == "tilting_plane":  # of other images: those of the same ones are one column
+        second = second.assign(mean_distance=2 * second["mean_distance"])
     return {"first": first, "second": second, "third": None, **more}
 
 
@@ -181,7 +183,7 @@ def crossing(axes):
     words = [t for one in (axes, *axes.child_axes) for t in seen(one)]
     # Boxes are as high as their font, with room above and below the letters.
     boxes = [
-        (t.get_text(), t.get_window_extent().shrunk(0.98, 0.9))
+        (t.get_text(), t.get_window_extent().shrunk(0.98, 0.75))
         for t in words
         if t.get_text().strip() and t.get_visible()
     ]
@@ -196,17 +198,25 @@ def four(made):
     return {name: made["first"].assign_attrs(network=name) for name in FOUR}
 
 
+def named(experiment):
+    return four(pair(experiment))
+
+
 NARROW = {
-    "Fig. 1": lambda: friends.score_curves(four(pair("score_curves"))),
-    "Fig. 2": lambda: friends.sweeps(four(pair("direction_sweep"))),
-    "Fig. 3": lambda: friends.subspaces(
-        four(pair("subspace_accuracy")), four(pair("norm_fractions"))
-    ),
-    "Fig. 4": lambda: friends.singular_subspaces(
-        four(pair("first_order_twin")), four(pair("resampling"))
-    ),
+    "Fig. 1": lambda: friends.score_curves(named("score_curves")),
+    "Fig. 2": lambda: friends.sweeps(named("direction_sweep")),
+    "Fig. 3": lambda: friends.subspaces(named("subspace_accuracy"), named("norm_fractions")),
+    "Fig. 4": lambda: friends.singular_subspaces(named("first_order_twin"), named("resampling")),
     "Fig. 5": lambda: friends.confined(four(confined())),
-    "Table 1": lambda: friends.rescaling(four(pair("resampling"))),
+    "Table 1": lambda: friends.rescaling(named("resampling")),
+    "tilting plane": lambda: beside.tilting_planes(named("tilting_plane")),
+    "normal tilt": lambda: beside.normal_tilts(named("normal_tilt")),
+    "toy problem": lambda: beside.tilting_toy(result("tilting_toy")),
+    "categories": lambda: beside.categories(named("categories")),
+    **{
+        name: lambda name=name, experiment=experiment: beside.beside(named(experiment), name)
+        for name, (experiment, *_) in _FIGURES.items()
+    },
 }
 
 
@@ -215,11 +225,34 @@ def test_words_of_four_columns_do_not_lie_on_each_other(page):
     figure = NARROW[page]()
     figure.draw_without_rendering()
     assert {axes.get_title(): crossing(axes) for axes in figure.axes if crossing(axes)} == {}
+    words = [t for axes in figure.axes for t in seen(axes) if t.get_text().strip()]
+    ends = [t.get_window_extent() for t in words if t.get_visible()]
+    assert min(end.x0 for end in ends) >= -1
+    assert max(end.x1 for end in ends) <= figure.bbox.width + 1
 
 
 def test_the_name_of_a_network_stands_once_above_its_column():
     words = texts(NARROW["Fig. 2"]()).replace("\n", "")
     assert [words.count(name) for name in FOUR] == [1, 1, 1, 1]
+
+
+def test_what_is_measured_of_the_same_images_is_one_column():
+    same = named("tilting_plane")
+    other = same["nin-cifar10"].assign(angle=2 * same["nin-cifar10"]["angle"])
+    shown = beside.alike({**same, "nin-cifar10": other, "none": None})
+    assert {name: shown[name] is other for name in shown} == {
+        "lenet-mnist and 2 more": False,
+        "nin-cifar10": True,
+        "none": False,
+    }
+
+
+def test_a_column_of_angles_is_of_its_own_network():
+    both = xr.concat([result("normal_tilt")] * 2, "network_name")
+    ds = both.assign_coords(network_name=["a", "b"]).assign_attrs(network="b")
+    figure = beside.normal_tilts({"b": ds})
+    assert "b: median" in texts(figure)
+    assert "a: median" not in texts(figure)
 
 
 def test_the_line_of_the_resampled_network_is_drawn_or_said_to_be_missing():
