@@ -98,6 +98,7 @@ def projected(plain: float = 1.0, draws: int = 1, **accuracies: Sequence[float])
 
 # Accuracies at SIZES: quickly, evenly, and late.
 QUICK = (0.3, 0.6, 0.9, 0.97, 1, 1, 1, 1)
+EARLY = (0.3, 0.6, 0.7, 0.8, 0.8, 0.8, 0.9, 1)
 EVEN = (0.3, 0.35, 0.4, 0.5, 0.55, 0.7, 0.9, 1)
 LATE = (0.3, 0.3, 0.3, 0.3, 0.3, 0.35, 0.4, 1)
 
@@ -318,9 +319,9 @@ CASES: dict[str, tuple[list[Callable[[], xr.Dataset]], ...]] = {
     "positive_symmetric": (
         [lambda: curves([0.9, 0.9], 0.3, 0.4), lambda: curves([0.9, 0.0], 0.3, 0.4)],
         [
-            lambda: curves([0.9, 0.9], 0.9, 0.9),
-            lambda: curves([0.9, 0.9], 0.9, 0.1),
-            lambda: curves([0.9, 0.9], 0.1, 0.9),
+            lambda: curves([0.7, 0.7], 0.7, 0.7),
+            lambda: curves([0.7, 0.7], 0.7, 0.1),
+            lambda: curves([0.7, 0.7], 0.1, 0.7),
             lambda: curves([0.2, 0.9], 0.2, 0.2),
         ],
     ),
@@ -330,7 +331,7 @@ CASES: dict[str, tuple[list[Callable[[], xr.Dataset]], ...]] = {
             lambda: crossed(enter=0.1, leave=0.9, flat=0.9),
             lambda: crossed(enter=[0.0, 1.0]),
             lambda: crossed(enter=[1.0, 0.0]),
-            lambda: crossed(enter=0.8, random=0.8),
+            lambda: crossed(enter=0.6, random=0.6),
             lambda: crossed(enter=[[0, 0], [1, 1]]),
         ],
         # Random directions that differ much: six are too few.
@@ -342,7 +343,7 @@ CASES: dict[str, tuple[list[Callable[[], xr.Dataset]], ...]] = {
             lambda: crossed(leave=0.1, enter=0.9, flat=0.9),
             lambda: crossed(leave=[0.0, 1.0]),
             lambda: crossed(leave=[1.0, 0.0]),
-            lambda: crossed(leave=0.8, random=0.8),
+            lambda: crossed(leave=0.6, random=0.6),
         ],
     ),
     "flat_inert": (
@@ -381,7 +382,7 @@ CASES: dict[str, tuple[list[Callable[[], xr.Dataset]], ...]] = {
     ),
     "leading_accuracy": (
         [lambda: twin(hi=QUICK)],
-        [twin, lambda: twin(lo=QUICK), lambda: twin(hi=QUICK, random=QUICK, lo=LATE)],
+        [twin, lambda: twin(lo=QUICK), lambda: twin(hi=EARLY, random=EARLY, lo=LATE)],
     ),
     "trailing_accuracy": (
         [lambda: twin(lo=LATE)],
@@ -400,7 +401,7 @@ CASES: dict[str, tuple[list[Callable[[], xr.Dataset]], ...]] = {
         [
             lambda: resampled([[1, 1, 1], [0.2, 0.3, 1], [0.2, 0.3, 1]], [[0, 0.1, 1]] * 3),
             lambda: resampled([[1, 1, 1], [0.9, 0.9, 1], [0.2, 0.3, 1]], [[0, 0.1, 1]] * 3),
-            lambda: resampled([[1, 1, 1], [0.9, 0.9, 1], [0.8, 0.8, 1]], [[0, 0.8, 1]] * 3),
+            lambda: resampled([[1, 1, 1], [0.9, 0.9, 1], [0.8, 0.8, 1]], [[0, 0.45, 1]] * 3),
             lambda: resampled([[1, 1, 1], [1, 0.3, 1], [1, 0.3, 1]], [[0, 0.1, 0.1]] * 3),
         ],
     ),
@@ -469,7 +470,7 @@ CASES: dict[str, tuple[list[Callable[[], xr.Dataset]], ...]] = {
     ),
     "collisions": (
         [lambda: layer(collided=(0.1, 0.8, 0.9)), lambda: layer(collided=(0, 0.8, 0.8))],
-        [layer, lambda: layer(collided=(0.1, 0.8, 0.9), random=(0.0, 0.7, 0.7))],
+        [layer, lambda: layer(collided=(0.1, 0.6, 0.9), random=(0.0, 0.4, 0.7))],
     ),
     "null_space": ([layer], [lambda: layer(bound=6)]),
     "softmax_unchanged": ([layer], [lambda: layer(change=2e-12)]),

@@ -28,6 +28,8 @@ Bound = Literal["", "at least", "at most"]
 
 _DRAWS = 1000
 _LEVEL = (0.025, 0.975)
+# Ends of what is a share, a rate or an accuracy.
+SHARE = (0.0, 1.0)
 # Units below which a resampled interval is too narrow to be told (a share of 0 of 10 may be 0.31).
 _FEWEST = 10
 
@@ -110,6 +112,7 @@ class Claim:
         contrast: effect "over" null, or effect "minus" null.
         relation, threshold: the claim holds if contrast relation threshold.
         of_mathematics: linear algebra promises it: a check, no finding about a network.
+        ends: the least and the largest number that effect and null can be.
     """
 
     name: str
@@ -123,6 +126,7 @@ class Claim:
     relation: Literal[">=", "<="]
     threshold: float
     of_mathematics: bool = False
+    ends: tuple[float, float] = (0.0, math.inf)
 
     @property
     def formula(self) -> str:
@@ -226,7 +230,26 @@ def _answered(claim: Claim, found: Measured) -> Verdict:
     note = f"{found.bound} {value:.3g}: {found.note}" if found.bound else found.note
     if found.bound and answer == "undecided":
         return Verdict(claim, "not measured", note=note)
+    if answer == "does not hold" and not _has_room(claim, numbers[1], (low, high)):
+        end = claim.ends[1 if claim.relation == ">=" else 0]
+        words = f"{numbers[0]:.2g} against {numbers[1]:.2g}, where {end:g} is the end"
+        return Verdict(
+            claim, "not measured", note=f"the null leaves no room for the claim: {words}"
+        )
     return Verdict(claim, answer, *numbers, found.count, note, found.bound)
+
+
+def _has_room(claim: Claim, null: float, interval: tuple[float, float]) -> bool:
+    """Whether the claim could hold beside this null, or the effect is the opposite of it.
+
+    Where 95 % of random directions leave a class, no direction does so 25 % more often: that is no
+    finding about the network, unless its effect lies surely on the other side of the null.
+    """
+    none, sign = (1.0 if claim.contrast == "over" else 0.0), (1 if claim.relation == ">=" else -1)
+    end = claim.ends[1] if sign > 0 else claim.ends[0]
+    best = end - null if claim.contrast == "minus" else end / null if null > 0 else math.nan
+    opposite = max(sign * e for e in interval) < sign * none
+    return opposite or not sign * best < sign * claim.threshold
 
 
 def _answer(claim: Claim, low: float, high: float) -> Answer:

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from geomadv.claims.claim import Claim
+from geomadv.claims.claim import SHARE, Claim
 from geomadv.claims.directions import crossing, inert, symmetric
 from geomadv.claims.subspaces import (
     confined,
@@ -29,6 +29,7 @@ FRIENDS: tuple[Claim, ...] = (
         "minus",
         ">=",
         0.25,
+        ends=SHARE,
     ),
     Claim(
         "positive_enters",
@@ -41,6 +42,7 @@ FRIENDS: tuple[Claim, ...] = (
         "minus",
         ">=",
         0.25,
+        ends=SHARE,
     ),
     Claim(
         "negative_leaves",
@@ -53,6 +55,7 @@ FRIENDS: tuple[Claim, ...] = (
         "minus",
         ">=",
         0.25,
+        ends=SHARE,
     ),
     Claim(
         "flat_inert",
@@ -65,6 +68,7 @@ FRIENDS: tuple[Claim, ...] = (
         "over",
         "<=",
         0.5,
+        ends=SHARE,
     ),
     *(
         Claim(
@@ -92,6 +96,7 @@ FRIENDS: tuple[Claim, ...] = (
         "minus",
         "<=",
         -0.25,
+        ends=SHARE,
     ),
     Claim(
         "curved_norm",
@@ -104,6 +109,7 @@ FRIENDS: tuple[Claim, ...] = (
         "over",
         ">=",
         2.0,
+        ends=SHARE,
     ),
     Claim(
         "leading_accuracy",
@@ -116,6 +122,7 @@ FRIENDS: tuple[Claim, ...] = (
         "minus",
         ">=",
         0.1,
+        ends=SHARE,
     ),
     Claim(
         "trailing_accuracy",
@@ -128,6 +135,7 @@ FRIENDS: tuple[Claim, ...] = (
         "minus",
         "<=",
         -0.1,
+        ends=SHARE,
     ),
     Claim(
         "leading_confined",
@@ -164,5 +172,6 @@ FRIENDS: tuple[Claim, ...] = (
         "minus",
         ">=",
         0.5,
+        ends=SHARE,
     ),
 )

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from geomadv.claims.claim import Claim, Measured, NotMeasured, Resamples
+from geomadv.claims.claim import SHARE, Claim, Measured, NotMeasured, Resamples
 from geomadv.claims.measures import images_of, mean
 
 _TANAY = "Tanay and Griffin 2016"
@@ -152,6 +152,7 @@ LINEAR: tuple[Claim, ...] = (
         "over",
         "<=",
         0.5,
+        ends=SHARE,
     ),
     Claim(
         "not_parallel",
@@ -176,6 +177,7 @@ LINEAR: tuple[Claim, ...] = (
         "minus",
         ">=",
         0.5,
+        ends=SHARE,
     ),
     Claim(
         "null_space",

@@ -7,7 +7,7 @@ adversarial perturbations" (the two texts about it that the project started from
 import numpy as np
 import xarray as xr
 
-from geomadv.claims.claim import Array, Claim, Measured, NotMeasured, Resamples
+from geomadv.claims.claim import SHARE, Array, Claim, Measured, NotMeasured, Resamples
 from geomadv.claims.measures import above_zero, at, images_of, marginal, mean, reached
 
 _PAPER = "Moosavi-Dezfooli et al. 2017"
@@ -189,6 +189,7 @@ UNIVERSAL: tuple[Claim, ...] = (
         "minus",
         ">=",
         -0.1,
+        ends=SHARE,
     ),
     Claim(
         "few_images",
@@ -261,5 +262,6 @@ UNIVERSAL: tuple[Claim, ...] = (
         "over",
         ">=",
         2.0,
+        ends=SHARE,
     ),
 )

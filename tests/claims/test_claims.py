@@ -25,6 +25,7 @@ from geomadv.claims import (
     subspaces,
 )
 from geomadv.claims import universal as universality
+from geomadv.claims.claim import SHARE
 from geomadv.errors import InputError
 
 NAMED = {claim.name: claim for claim in CLAIMS}
@@ -281,6 +282,42 @@ def test_the_interval_gives_the_answer():
     (none,) = judge({"one": xr.Dataset()}, [made(math.nan)])
     assert (none.answer, none.note) == ("not measured", "the result holds no number")
     assert judge({}, [made(1.0)])[0].note == "no one.h5 yet"
+
+
+@pytest.mark.parametrize(
+    ("effect", "null", "contrast", "relation", "threshold", "answer"),
+    [
+        # Nothing is a quarter above 0.9, or a quarter below 0.1.
+        (0.99, 0.9, "minus", ">=", 0.25, "not measured"),
+        (1.0, 1.0, "minus", ">=", 0.25, "not measured"),
+        (0.01, 0.1, "minus", "<=", -0.25, "not measured"),
+        (0.8, 0.75, "minus", ">=", 0.25, "does not hold"),
+        (0.8, 0.76, "minus", ">=", 0.25, "not measured"),
+        (0.2, 0.25, "minus", "<=", -0.25, "does not hold"),
+        # The opposite of the claim is a finding.
+        (0.7, 0.9, "minus", ">=", 0.25, "does not hold"),
+        (0.3, 0.1, "minus", "<=", -0.25, "does not hold"),
+        (0.9, 0.6, "over", ">=", 2.0, "not measured"),
+        (0.5, 0.6, "over", ">=", 2.0, "does not hold"),
+        (0.9, 0.5, "over", ">=", 2.0, "does not hold"),
+        (0.9, 0.6, "over", "<=", 0.5, "does not hold"),
+        (0.0, 0.0, "over", ">=", 2.0, "not measured"),
+        # An interval around no effect is not its opposite.
+        (np.append(0.9, np.linspace(0.85, 0.95, 1000)), 0.9, "minus", ">=", 0.25, "not measured"),
+    ],
+)
+def test_what_the_null_leaves_no_room_for_is_not_measured(
+    effect, null, contrast, relation, threshold, answer
+):
+    claim = made(effect, null, contrast=contrast, relation=relation, threshold=threshold)
+    (v,) = judge({"one": xr.Dataset()}, [replace(claim, ends=SHARE)])
+    assert v.answer == answer
+    assert ("no room" in v.note) == (answer == "not measured" and null > 0)
+
+
+def test_quantities_without_an_end_always_leave_room():
+    assert judge({"one": xr.Dataset()}, [made(4.0, 9.0)])[0].answer == "does not hold"
+    assert judge({"one": xr.Dataset()}, [made(9.1, 9.0)])[0].answer == "does not hold"
 
 
 @pytest.mark.parametrize("bound", ["at least", "at most"])

@@ -230,6 +230,8 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
             '(low, high) if claim.relation == ">=" else (-high, -low)': "(low, high)",
             'low = -math.inf if found.bound == "at most" else low': "pass",
             "hits + 0.5, count - hits + 0.5": "hits + 0.5, count + 0.5",
+            "return opposite or not sign * best": "return True or not sign * best",
+            "max(sign * e for e in interval)": "min(sign * e for e in interval)",
         },
     ),
     "claims/subspaces.py": (
