@@ -23,6 +23,7 @@ from geomadv.classifier.engine import fast_engine, hessian_difference
 from geomadv.classifier.examination import examine, first_scores
 from geomadv.classifier.gradient_paths import find_gradient
 from geomadv.classifier.inputs import as_images, check_pixels
+from geomadv.classifier.kind import keeps_jumps, piecewise_linear
 from geomadv.classifier.normalised import (
     Normalised,
     checksum,
@@ -34,21 +35,13 @@ from geomadv.classifier.normalised import (
 from geomadv.classifier.precision import arithmetic, is_low, tf32_errors
 from geomadv.classifier.probes import (
     Probes,
-    images_of_every_kind,
-    images_together,
     mean_of_classes,
     probe_images,
     uniform_noise,
 )
 from geomadv.classifier.slopes import check_derivative
 from geomadv.classifier.smooth_forms import SmoothActivations
-from geomadv.classifier.smoothness import (
-    gradient_is_piecewise_constant,
-    has_jumps,
-    hessian_vanishes,
-    kinks,
-    responsible,
-)
+from geomadv.classifier.smoothness import kinks, responsible
 from geomadv.errors import InputError
 from geomadv.framing import Framing
 
@@ -363,20 +356,7 @@ class Classifier:
         """
         if self._beta is not None and kinks(self._engine, self._probe(1))[0]:
             return False
-        # Tensors made in inference mode have no gradients ever.
-        with torch.inference_mode(False):
-            images = images_of_every_kind(self.input_shape, self.bounds).to(self.device)
-            together = images_together(self.input_shape)
-            try:
-                exact = self.dtype == torch.float64
-                double = self if exact else self.to(dtype=torch.float64, fast=False)
-                return gradient_is_piecewise_constant(double.scores, images, self.bounds, together)
-            except (RuntimeError, TypeError, InputError):  # TypeError: devices without float64
-                images = images.to(self.dtype)
-            try:
-                return hessian_vanishes(self.scores, images, self.bounds, together)
-            except RuntimeError:
-                return bool(self.kinks)
+        return piecewise_linear(self)
 
     @cached_property
     def kinks(self) -> tuple[str, ...]:
@@ -442,19 +422,8 @@ class Classifier:
         At a beta of 1 they are smooth at any scale of interest, so that it is other calls that
         make the jumps.
         """
-        with torch.inference_mode(False):
-            for dtype in (torch.float64, torch.float32):
-                try:
-                    smooth = self._with_softplus(1.0, dtype)
-                    x = self._probe(2).to(dtype)
-                    return has_jumps(smooth.scores, x, self.bounds, dtype)
-                except (
-                    RuntimeError,
-                    TypeError,
-                    InputError,
-                ):  # devices and networks without float64
-                    continue
-        return bool(kinks(self._engine, self._probe(1))[1])
+        found = keeps_jumps(lambda dtype: self._with_softplus(1.0, dtype), self._probe(2))
+        return bool(kinks(self._engine, self._probe(1))[1]) if found is None else found
 
     @property
     def weights_sha256(self) -> str:
