@@ -99,3 +99,9 @@ class _Sum(BackendArray):
         found = images + step.reshape(images.shape).astype(self.dtype, copy=False)
         first = 0 if isinstance(key[0], int) else slice(None)
         return xr.Variable(self._images.dims, found)[(slice(None), *key[1:])][first].to_numpy()
+
+
+def percent(share: float) -> str:
+    """A share in percent with the digits that tell it from its neighbours: 0.03, 1.6, 31, 100."""
+    value = 100 * share
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"

@@ -16,6 +16,7 @@ from geomadv.claims.measures import (
     told,
 )
 from geomadv.experiments.principal.doubt import family_doubt
+from geomadv.labels import percent
 
 _ENOUGH = 0.95
 # Where subspaces are compared: at half of image space, and perturbations in a quarter of it.
@@ -145,7 +146,7 @@ def curved_norm(ds: xr.Dataset, resamples: Resamples) -> Measured:
     where = min(_QUARTER, float(share[-1]))
     if where == 0:
         raise NotMeasured("no S_neg∪pos of any dimension is stored")
-    few = "" if where == _QUARTER else f"in {100 * where:.2g} % of the dimensions, no more known"
+    few = "" if where == _QUARTER else f"in {percent(where)} % of the dimensions, no more known"
     last = int(np.flatnonzero(known)[np.flatnonzero(share >= where)[0]])
     note = joined(few, told(family_doubt(ds, "both", last)))
     return Measured(at(share, mean(weights, energy), where), where, images_of(weights), note)
@@ -188,7 +189,7 @@ def rescaled(ds: xr.Dataset, resamples: Resamples) -> Measured:
     relative = float((one["norm"] / one["image_norm"]).mean())
     small = ds["factor"].to_numpy() * relative <= _SMALL
     if not small.any():
-        raise NotMeasured(f"the perturbations alone are {100 * relative:.2g} % of the images' norm")
+        raise NotMeasured(f"the perturbations alone are {percent(relative)} % of the images' norm")
     factor = float(ds["factor"].to_numpy()[small].max())
     smoothed = (abs(one["resampled_norm"] - one["norm"]) > 1e-5 * one["norm"]).any("sample")
     if not bool(smoothed.any()):
@@ -200,5 +201,5 @@ def rescaled(ds: xr.Dataset, resamples: Resamples) -> Measured:
         rates.append(mean(weights, changed.transpose("sample", "d_low").to_numpy()))
     worst = rates[0].argmin(1)[:, None]
     effect, null = (np.take_along_axis(rate, worst, 1)[:, 0] for rate in rates)
-    note = f"f = {factor:g}, {100 * factor * relative:.2g} % of the images' norm"
+    note = f"f = {factor:g}, {percent(factor * relative)} % of the images' norm"
     return Measured(effect, null, images_of(weights), note)

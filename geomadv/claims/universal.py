@@ -9,6 +9,7 @@ import xarray as xr
 
 from geomadv.claims.claim import SHARE, Array, Claim, Measured, NotMeasured, Resamples
 from geomadv.claims.measures import above_zero, at, images_of, marginal, mean, reached
+from geomadv.labels import percent
 
 _PAPER = "Moosavi-Dezfooli et al. 2017"
 # "A few hundred images".
@@ -81,7 +82,7 @@ def _half_norm(ds: xr.Dataset, resamples: Resamples) -> Measured:
     count, typical = images_of(weights), float(ds["mean_image_norm"])
     if np.isnan(effect[0]):
         raise NotMeasured(f"it fools fewer than half up to {norm[-1] / typical:.2g} image norms")
-    note = f"{100 * effect[0] / typical:.2g} % of the images' norm"
+    note = f"{percent(effect[0] / typical)} % of the images' norm"
     if np.isnan(null[0]):
         null = np.where(np.isnan(null), norm[-1], null)
         return Measured(effect, null, count, f"random vectors do not fool half; {note}", "at most")
@@ -169,7 +170,7 @@ def _subspace(ds: xr.Dataset, resamples: Resamples) -> Measured:
         raise NotMeasured("uniform vectors fool fewer than a tenth at all norms")
     null = np.where(np.isnan(where), np.nan, _FOOLED)
     relative = where[0] / float(ds["mean_image_norm"])
-    note = f"m = {int(ds['m'][m])}, norm {100 * relative:.2g} % of the images'"
+    note = f"m = {int(ds['m'][m])}, norm {percent(relative)} % of the images'"
     return Measured(_inside(norm, curves[1], where), null, images_of(weights), note)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from geomadv.labels import percent
 from geomadv.linalg.operators import Array
 
 NO_EIGENVECTOR = "no eigenvector"
@@ -56,7 +57,7 @@ class Doubt:
             return NO_CURVATURE
         if self.no_eigenvector == 1:
             return NO_EIGENVECTOR
-        share = f"{100 * self.no_eigenvector:.2g} %"
+        share = f"{percent(self.no_eigenvector)} %"
         return f"{share} {NO_EIGENVECTOR}" if self.no_eigenvector > 0 else ""
 
     @property

@@ -42,6 +42,12 @@ def project_ball(v: Tensor, radius: float, p: float) -> Tensor:
     return v.clamp(-radius, radius)
 
 
+def farthest(net: Classifier, p: float = 2) -> float:
+    """The p-norm distance of the two images in the bounds that are farthest apart, image units."""
+    low, high = net.bounds
+    return (high - low) * (1 if p == math.inf else math.sqrt(net.dimension))
+
+
 def check_units(name: str, size: float, p: float, net: Classifier) -> None:
     """Refuses perturbations larger than any between two images, as those in 8-bit units are.
 
@@ -51,8 +57,7 @@ def check_units(name: str, size: float, p: float, net: Classifier) -> None:
         InputError: the bounds of the network hold no two images so far apart.
     """
     low, high = net.bounds
-    most = (high - low) * (1 if p == math.inf else math.sqrt(net.dimension))
-    if size > most:
+    if size > (most := farthest(net, p)):
         eighth = f" In 8-bit units? Then give {size:g}/255." if (low, high) == (0, 1) else ""
         raise InputError(
             f"{name}={size:g} is more than the distance of any two images (at most {most:.4g}) in "

@@ -11,6 +11,7 @@ import xarray as xr
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
+from geomadv.perturbations.balls import farthest
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import Count, Draws
 from geomadv.pipeline.study import Study
@@ -171,7 +172,8 @@ class Categories:
     norms: int = 10
     """Norms, equally spaced in their logarithm."""
     relative_norms: tuple[float, float] = (0.002, 2.0)
-    """Smallest and largest norm as shares of the mean image norm."""
+    """Smallest and largest norm as shares of the mean image norm; it ends at the distance of the
+    two images that are farthest apart."""
     levels: tuple[float, ...] = (0.5,)
     """Shares of images that count as fooled; the figure shows the first."""
     draws: Draws = 20
@@ -194,7 +196,10 @@ def _check_categories(s: Categories, net: Classifier) -> Categories:
 def categories(run: Run, s: Categories, images: ga.ImageSet) -> xr.Dataset:
     """The three curves and the categories of every network."""
     ga.experiments.check_same_task(list(run.networks))
-    radii = images.mean_norm() * np.geomspace(*s.relative_norms, s.norms)
+    low, high = images.mean_norm() * np.array(s.relative_norms)
+    # From bright images every other one is nearer than twice their norm.
+    most = min(map(farthest, run.networks))
+    radii = np.geomspace(low, min(high, most) if low < most else high, s.norms)
 
     def one(net: Classifier) -> xr.Dataset:
         run.say(f"categories of {net.name}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geomadv.claims import Verdict
+from geomadv.labels import percent
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,5 @@ def quantity(value: float, unit: str) -> str:
     if math.isnan(value):
         return "–"
     if unit == "share":
-        percent = 100 * value
-        return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"
+        return f"{percent(value)} %"
     return f"{value:.3g}{unit}"

@@ -8,6 +8,7 @@ import xarray as xr
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.experiments import CollisionSettings
+from geomadv.labels import percent
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Walk, Work
 
@@ -81,7 +82,7 @@ def tell(ds: xr.Dataset) -> str:
     hidden = 100 * float(ds["hidden_share"].where(ds["perturbation_converged"]).mean())
     noise = 100 * float(ds["noise_hidden_share"].mean())
     rates = ", ".join(
-        f"{100 * float(e / ds['mean_image_norm']):.2g} %: {100 * float(rate):.0f} %"
+        f"{percent(float(e / ds['mean_image_norm']))} %: {100 * float(rate):.0f} %"
         for e, rate in zip(ds["epsilon"], ds["collision"].mean("pair"), strict=True)
     )
     return "\n".join(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geomadv.errors import InputError
 from geomadv.experiments.principal.doubt import cancellation, class_doubt
+from geomadv.labels import percent
 from geomadv.linalg.doubt import NO_EIGENVECTOR, is_no_eigenvector
 from geomadv.plotting.figure import (
     Given,
@@ -31,7 +32,6 @@ from geomadv.plotting.parts import (
     caption,
     class_ticks,
     cross_out,
-    percent,
     question,
     share_ticks,
     show_direction,

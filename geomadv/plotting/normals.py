@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from geomadv.errors import InputError
+from geomadv.labels import percent
 from geomadv.plotting.figure import (
     Given,
     figure,
@@ -23,7 +24,6 @@ from geomadv.plotting.figure import (
 from geomadv.plotting.parts import (
     band,
     caption,
-    percent,
     question,
     relative_norm,
     share_ticks,

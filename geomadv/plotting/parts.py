@@ -10,6 +10,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
+from geomadv.labels import percent
 from geomadv.plotting.data import PICTURE
 from geomadv.plotting.style import scaled
 
@@ -89,12 +90,6 @@ def twofold(axes: Axes, second: Callable[[float], str]) -> None:
 def share_ticks(axes: Axes, dimension: int) -> None:
     """Writes below each number of dimensions its share of all of them."""
     twofold(axes, lambda d: f"{percent(d / dimension)} %")
-
-
-def percent(share: float) -> str:
-    """A share in percent with the digits that tell it from its neighbours: 0.03, 1.6, 31, 100."""
-    value = 100 * share
-    return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
 def spread(

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from geomadv.experiments.principal.doubt import families_doubt, family_doubt
+from geomadv.labels import percent
 from geomadv.plotting.figure import (
     figure,
     heading,
@@ -26,7 +27,6 @@ from geomadv.plotting.parts import (
     DARK,
     band,
     heat_table,
-    percent,
     title,
     twofold,
     write,

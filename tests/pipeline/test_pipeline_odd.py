@@ -34,7 +34,7 @@ BARE = ("constant", "one label")
 DRAWN = ("constant", "linear")
 
 
-def settings() -> dict[str, dict[str, Any]]:
+def settings(case: str) -> dict[str, dict[str, Any]]:
     """Those of other tests, smaller: images of 12 pixels in three classes."""
     found = {name: {k: FEW.get(k, v) for k, v in s.items()} for name, s in SMALL.items()}
     found["normal_svd"]["rank"] = found["direction_svd"]["rank"] = 1
@@ -50,6 +50,9 @@ def settings() -> dict[str, dict[str, Any]]:
     for name in ("score_curves", "direction_sweep", "normal_section"):
         found[name] = {"count": 4, "steps": 3}
     found["categories"]["relative_norms"] = [0.01, 0.5]
+    if case == "bright":
+        for given in found.values():
+            given.pop("relative_norms", None)
     for name in ("transfer", "categories"):
         found[name]["networks"] = ["beside"]
     for name in ("tilting_plane", "normal_tilt"):
@@ -62,12 +65,15 @@ def centres() -> Tensor:
     return torch.rand(CLASSES, 12, generator=torch.Generator().manual_seed(0))
 
 
-def images(seed: int, count: int = 12, absent: int = -1, labelled: bool = True) -> ga.ImageSet:
+def images(
+    seed: int, count: int = 12, absent: int = -1, labelled: bool = True, bright: bool = False
+) -> ga.ImageSet:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % CLASSES
     labels = torch.where(labels == absent, (labels + 1) % CLASSES, labels)
     noise = 0.15 * torch.randn(count, 12, generator=generator)
     pixels = (centres()[labels] + noise).clamp(0, 1).reshape(-1, *SHAPE)
+    pixels = 1 - 0.1 * pixels if bright else pixels
     names = list("abc") if labelled else None
     return ga.ImageSet(pixels, labels.numpy() if labelled else None, names, f"odd-{seed}")
 
@@ -81,6 +87,15 @@ def curved(shift: tuple[float, ...] = (0, 0, 0)) -> nn.Module:
         last.weight.copy_(4 * torch.eye(CLASSES))
         last.bias.copy_(torch.tensor(shift))
     return nn.Sequential(nn.Flatten(), hidden, nn.Tanh(), last)
+
+
+def bright() -> nn.Module:
+    """Of images 1 - 0.1 x what `curved` is of x."""
+    module = curved()
+    with torch.no_grad():
+        module[1].bias += 10 * module[1].weight.sum(1)
+        module[1].weight *= -10
+    return module
 
 
 def linear(factor: float = 1.0) -> nn.Module:
@@ -99,6 +114,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "class absent": (curved, {"absent": 2}),
     "class never predicted": (functools.partial(curved, (0, 0, -1e4)), {}),
     "unlabelled": (curved, {"labelled": False}),
+    "bright": (bright, {"bright": True}),
 }
 
 # All that start from boundary points or labels, cheap since there are none; elsewhere a sample.
@@ -119,6 +135,11 @@ CHOSEN: dict[str, Sequence[str]] = {
     "unlabelled": [
         e.name for e in EXPERIMENTS if any(sample.labels for sample in e.images.values())
     ],
+    # All that perturb by shares of the images' norm.
+    "bright": (
+        *("random_subspace_fooling", "resampling", "universal", "norm_comparison", "transfer"),
+        *("finetuning", "categories", "softmax_directions"),
+    ),
 }
 
 Outcome = xr.Dataset | ga.InputError
@@ -141,7 +162,7 @@ def runners(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Runner]
             Place(results=tmp_path_factory.mktemp("odd"), progress=False),
             "odd",
             lambda name: net(curved((0, 0.5, 0)), name),
-            given=settings(),
+            given=settings(case),
         )
         return Runner(study, EXPERIMENTS, heard)
 
@@ -237,6 +258,7 @@ def test_little_is_told_or_refused(runners: Callable[[str], Runner], case: str, 
     runner = runners(case)
     found = outcome(runner, name)
     assert isinstance(found, ga.InputError) or case != "unlabelled"
+    assert not isinstance(found, ga.InputError) or case != "bright", found
     if isinstance(found, ga.InputError):
         assert REMEDY.search(str(found)), found
         return

@@ -14,8 +14,9 @@ from results_for_tests import result
 from test_plotting import OWN, draw, texts
 
 from geomadv import plotting
+from geomadv.labels import percent
 from geomadv.plotting.figure import new_figure, note
-from geomadv.plotting.parts import percent, share_ticks
+from geomadv.plotting.parts import share_ticks
 from geomadv.plotting.style import GREY, current_look
 
 PAGES = [name for name in OWN if name != "tilting_slider"]
