@@ -84,6 +84,7 @@ class Measured:
         note: what else is to be said.
         bound: the contrast is "at least" or "at most" what effect and null give, where the result
             ends before one of them.
+        ends: as of `Claim`, where this result tells them more closely.
     """
 
     effect: Array | float
@@ -91,6 +92,7 @@ class Measured:
     count: str
     note: str = ""
     bound: Bound = ""
+    ends: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -230,23 +232,23 @@ def _answered(claim: Claim, found: Measured) -> Verdict:
     note = f"{found.bound} {value:.3g}: {found.note}" if found.bound else found.note
     if found.bound and answer == "undecided":
         return Verdict(claim, "not measured", note=note)
-    if answer == "does not hold" and not _has_room(claim, numbers[1], (low, high)):
-        end = claim.ends[1 if claim.relation == ">=" else 0]
-        words = f"{numbers[0]:.2g} against {numbers[1]:.2g}, where {end:g} is the end"
-        return Verdict(
-            claim, "not measured", note=f"the null leaves no room for the claim: {words}"
-        )
+    end = (found.ends or claim.ends)[claim.relation == ">="]
+    if answer == "does not hold" and not _has_room(claim, end, numbers[1], (low, high)):
+        words = f"the null leaves no room: {numbers[0]:.3g} against {numbers[1]:.3g}, end {end:.3g}"
+        answer, note = "not measured", f"{words}; {note}" if note else words
     return Verdict(claim, answer, *numbers, found.count, note, found.bound)
 
 
-def _has_room(claim: Claim, null: float, interval: tuple[float, float]) -> bool:
+def _has_room(claim: Claim, end: float, null: float, interval: tuple[float, float]) -> bool:
     """Whether the claim could hold beside this null, or the effect is the opposite of it.
 
-    Where 95 % of random directions leave a class, no direction does so 25 % more often: that is no
-    finding about the network, unless its effect lies surely on the other side of the null.
+    Where 95 % of images leave a class along random directions, along no direction 25 percentage
+    points more do: that is no finding about the network, unless its effect lies surely on the other
+    side of the null.
+
+    end: of what the quantity can be, on the claim's side; interval: of the contrast.
     """
     none, sign = (1.0 if claim.contrast == "over" else 0.0), (1 if claim.relation == ">=" else -1)
-    end = claim.ends[1] if sign > 0 else claim.ends[0]
     best = end - null if claim.contrast == "minus" else end / null if null > 0 else math.nan
     opposite = max(sign * e for e in interval) < sign * none
     return opposite or not sign * best < sign * claim.threshold

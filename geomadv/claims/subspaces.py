@@ -74,7 +74,8 @@ def flat_accuracy(ds: xr.Dataset, resamples: Resamples) -> Measured:
     if min(size.max(initial=0), random_size.max(initial=0)) < half:
         raise NotMeasured("the dimensions visited end before half of all")
     note = told(family_doubt(ds, "flat", int(np.flatnonzero(size >= half)[0])))
-    return Measured(at(size, curves, half), at(random_size, random, half), test.count, note)
+    effect, null = at(size, curves, half), at(random_size, random, half)
+    return Measured(effect, null, test.count, note, ends=test.ends)
 
 
 def order(ds: xr.Dataset, resamples: Resamples, family: str) -> Measured:
@@ -96,7 +97,7 @@ def order(ds: xr.Dataset, resamples: Resamples, family: str) -> Measured:
             raise NotMeasured("at fewer than two dimensions, so that there is no mean over them")
         area = trapezoid(curves[:, inside], size[inside], axis=1)
         found.append(area / (size[inside][-1] - size[0]))
-    return Measured(found[0], found[1], test.count)
+    return Measured(found[0], found[1], test.count, ends=test.ends)
 
 
 class _Projected:
@@ -117,6 +118,9 @@ class _Projected:
         self.plain = mean(self.weights, hit)
         constant = float(ds["constant_accuracy"].sel(split="test"))
         above_zero(self.plain - constant, "the network is no better than its most frequent class")
+        # A network that sees nothing always predicts one class, at the least the rarest one.
+        rarest = np.unique(self._label, return_counts=True)[1].min() / len(self._label)
+        self.ends = (float(rarest), float(self.plain[0]))
 
     def accuracy(self, family: str) -> tuple[Array, Array]:
         """Dimensions (k,), and accuracies (rows, k); of a family of several draws, these too."""

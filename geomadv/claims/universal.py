@@ -4,6 +4,8 @@
 adversarial perturbations" (the two texts about it that the project started from).
 """
 
+import math
+
 import numpy as np
 import xarray as xr
 
@@ -14,6 +16,8 @@ from geomadv.labels import percent
 _PAPER = "Moosavi-Dezfooli et al. 2017"
 # "A few hundred images".
 _FEW = 500
+# Ends of an effective number, and of a difference of two rates.
+_ONE_OR_MORE, _EXCESS = (1.0, math.inf), (-1.0, 1.0)
 _NO_MORE = "the perturbation fools no more than random ones"
 
 
@@ -203,6 +207,7 @@ UNIVERSAL: tuple[Claim, ...] = (
         "over",
         ">=",
         1 / 3,
+        ends=_EXCESS,
     ),
     Claim(
         "universal_norm",
@@ -227,6 +232,7 @@ UNIVERSAL: tuple[Claim, ...] = (
         "over",
         ">=",
         0.5,
+        ends=_EXCESS,
     ),
     Claim(
         "dominant_labels",
@@ -239,6 +245,7 @@ UNIVERSAL: tuple[Claim, ...] = (
         "over",
         "<=",
         0.5,
+        ends=_ONE_OR_MORE,
     ),
     Claim(
         "normals_alike",
@@ -251,6 +258,7 @@ UNIVERSAL: tuple[Claim, ...] = (
         "over",
         "<=",
         0.5,
+        ends=_ONE_OR_MORE,
     ),
     Claim(
         "subspace_fooling",

@@ -196,10 +196,15 @@ def _check_categories(s: Categories, net: Classifier) -> Categories:
 def categories(run: Run, s: Categories, images: ga.ImageSet) -> xr.Dataset:
     """The three curves and the categories of every network."""
     ga.experiments.check_same_task(list(run.networks))
-    low, high = images.mean_norm() * np.array(s.relative_norms)
+    radii = images.mean_norm() * np.geomspace(*s.relative_norms, s.norms)
     # From bright images every other one is nearer than twice their norm.
-    most = min(map(farthest, run.networks))
-    radii = np.geomspace(low, min(high, most) if low < most else high, s.norms)
+    if radii[-1] > (most := min(map(farthest, run.networks))):
+        if radii[0] >= most:
+            raise InputError(
+                f"relative_norms={s.relative_norms}: the smallest norm is {radii[0]:.3g}, and no "
+                f"two images are farther apart than {most:.3g} (image units). Give smaller shares."
+            )
+        radii = np.geomspace(radii[0], most, s.norms)
 
     def one(net: Classifier) -> xr.Dataset:
         run.say(f"categories of {net.name}")

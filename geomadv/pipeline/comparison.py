@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geomadv.claims import Claim, Verdict
-from geomadv.pipeline.verdicts import KINDS, escaped, interval, number, record
+from geomadv.pipeline.verdicts import KINDS, asked, escaped, interval, number, record
 
 _SIGNS = {"holds": "+", "does not hold": "-", "undecided": "?", "not measured": "."}
 _TOLD = (
@@ -105,9 +105,11 @@ class Comparison:
     def _in_full(self, row: ClaimRow) -> str:
         """A claim of the page: what it asks for, and each network's numbers."""
         c = row.claim
-        heads = ("network", "answer", KINDS[c.contrast], "effect", "null", "on")
+        kind = KINDS[c.contrast]
+        heads = ("network", "answer", kind, "effect", "null", "on")
         cells = (_numbers(n, v) for n, v in zip(self.networks, row.verdicts, strict=True))
-        about = f"`{c.name}`, {c.paper}: {c.quantity} against {c.null}; holds if {c.inequality}."
+        about = f"`{c.name}`, {c.paper}: {c.quantity} against {c.null}"
+        about += f", {kind} {asked(row.verdicts[0])}."
         return (
             f"### {escaped(_marked(c.sentence, row))}\n\n{escaped(about)}\n\n{_table(heads, cells)}"
         )
@@ -170,9 +172,8 @@ def _brief_answer(v: Verdict, answer: str) -> str:
 def _numbers(network: str, v: Verdict) -> tuple[str, ...]:
     """A network's row below a claim."""
     answer = f"**{v.answer}**{f' ({v.note})' if v.note else ''}"
-    if v.answer == "not measured":
-        return network, answer, "", "", "", ""
-    return network, answer, f"{v.value:.3g}{interval(v)}", number(v.effect), number(v.null), v.count
+    told = "" if v.answer == "not measured" else f"{v.value:.3g}{interval(v)}"
+    return network, answer, told, number(v.effect), number(v.null), v.count
 
 
 def _leading(rows: Iterable[NumberRow]) -> Iterable[str]:

@@ -25,8 +25,9 @@ _TOLD = (
     "Effect: the quantity for what the claim is about; null: the same for what it is compared "
     "with; then their difference or ratio with its 95 % interval, and the threshold. A claim "
     "*holds* or *does not hold* where the whole interval is on one side of the threshold, else it "
-    "is *undecided*. Where the null leaves no room for it (no direction leaves a class a quarter "
-    "more often than 90 %) it is *not measured*. `geomadv claims --explain NAME` tells more."
+    "is *undecided*. Where the null leaves no room for it (images do not leave a class 25 "
+    "percentage points more often than 90 %) it is *not measured*. `geomadv claims --explain NAME` "
+    "tells more."
 )
 
 

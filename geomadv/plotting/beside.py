@@ -165,9 +165,11 @@ def normal_tilts(results: Results) -> Figure:
     """
 
     def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
-        own = ds.attrs.get("network")
-        known = "network_name" in ds.dims and own in ds["network_name"].to_numpy()
-        linear.normal_tilt(ds.sel(network_name=[own]) if known else ds, ax=axes[0])
+        if "network_name" in ds.dims:
+            names = ds["network_name"].to_numpy().tolist()
+            own = ds.attrs.get("network")
+            ds = ds.isel(network_name=[names.index(own) if own in names else 0])
+        linear.normal_tilt(ds, ax=axes[0])
 
     words = "angles of boundary normals to the centroid direction"
     return columns(results, "normal_tilt", draw, [1.8], words)

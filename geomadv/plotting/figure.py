@@ -209,7 +209,7 @@ def note(drawing: Figure, *parts: str) -> Figure:
 def settle(drawing: Figure) -> Figure:
     """Lays panels out that their first layout changes: of a fixed aspect, or with legends below."""
     engine = drawing.get_layout_engine()
-    if isinstance(drawing, LookedFigure) and engine is not None:
+    if isinstance(drawing, ShownFigure) and engine is not None:
         engine.execute(drawing)
     return drawing
 

@@ -1,5 +1,6 @@
 """A page of several networks: a column each, drawn by the figures of one network."""
 
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import MaxNLocator
 
 from geomadv.errors import InputError
-from geomadv.plotting.figure import LookedFigure, settle
+from geomadv.plotting.figure import LookedFigure
 from geomadv.plotting.parts import two_lines
 from geomadv.plotting.style import COLUMN, GREY, PAGE, scaled, style
 
@@ -67,7 +68,9 @@ def columns(
             bar.set_ylabel("")
         _gather_legends(page)
         page.suptitle(wrapped(words, int(width / _HEAD)))
-        return settle(page)
+        if (engine := page.get_layout_engine()) is not None:
+            engine.execute(page)  # panels of a fixed aspect change the first layout
+        return page
 
 
 def counted(name: str, ds: xr.Dataset | None) -> str:
@@ -124,7 +127,7 @@ def _fit(axes: Sequence[Axes], name: str, ds: xr.Dataset | None, width: float, f
     """
     letters = int(0.8 * width / _LETTER)
     for one in axes:
-        own = one.get_title().replace(f"{name} on ", "on ")
+        own = re.sub(rf"(?<![\w-]){re.escape(name)} on ", "on ", one.get_title())
         one.set_title(wrapped(own, letters), fontsize=scaled(6))
         label = wrapped(one.get_xlabel(), int(letters * 6 / 7))
         one.xaxis.label.set(text=label, fontsize=scaled(7))
@@ -138,8 +141,11 @@ def _fit(axes: Sequence[Axes], name: str, ds: xr.Dataset | None, width: float, f
 
 def _thin(axis: Axis, most: int) -> None:
     """Has an axis that chooses its numbers show so many at most."""
-    if isinstance(locator := axis.get_major_locator(), MaxNLocator):
-        locator.set_params(nbins=most)
+    if not isinstance(locator := axis.get_major_locator(), MaxNLocator):
+        return
+    low, high = sorted(axis.get_view_interval())
+    if sum(low <= tick <= high for tick in locator()) > most:
+        locator.set_params(nbins=most - 1)
 
 
 def wrapped(text: str, letters: int) -> str:

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from claims_for_tests import CASES, QUICK, accuracy, compared, crossed, fractions, twin, universal
+from claims_for_tests import (
+    CASES,
+    NO_ROOM,
+    QUICK,
+    accuracy,
+    compared,
+    crossed,
+    fractions,
+    twin,
+    universal,
+)
 
 from geomadv.claims import (
     CLAIMS,
@@ -313,6 +323,14 @@ def test_what_the_null_leaves_no_room_for_is_not_measured(
     (v,) = judge({"one": xr.Dataset()}, [replace(claim, ends=SHARE)])
     assert v.answer == answer
     assert ("no room" in v.note) == (answer == "not measured" and null > 0)
+
+
+@pytest.mark.parametrize("name", NO_ROOM)
+def test_claims_know_the_ends_of_their_quantities(name):
+    (v,) = judge({NAMED[name].experiment: NO_ROOM[name]()}, [NAMED[name]])
+    assert (v.answer, v.note[:22]) == ("not measured", "the null leaves no room"[:22])
+    assert v.effect > 0  # what was measured stands beside the reason
+    assert v.null > 0
 
 
 def test_quantities_without_an_end_always_leave_room():

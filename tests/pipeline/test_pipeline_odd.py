@@ -6,9 +6,11 @@ said without NaN, and nothing warns.
 """
 
 import copy
+import dataclasses
 import functools
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib.text
@@ -276,3 +278,25 @@ def test_claims_of_little_have_numbers_or_reasons(
     runner = runners(case)
     runner.run("universal")
     assert "nan" not in claims(runner.study.folder).split()
+
+
+def test_norms_of_categories_end_where_images_do(runners: Callable[[str], Runner]) -> None:
+    def shares(case: str) -> Any:
+        ds = runners(case).run("categories")
+        return (ds["radius"] / ds["mean_image_norm"]).to_numpy()
+
+    mean = float(runners("bright").run("categories")["mean_image_norm"])
+    # From 0.2 % of the mean norm to the distance of the box's corners, below 200 %.
+    assert 1 < np.sqrt(12) / mean < 2
+    np.testing.assert_allclose(shares("bright")[[0, -1]], [0.002, np.sqrt(12) / mean], rtol=1e-6)
+    np.testing.assert_allclose(shares("linear")[[0, -1]], [0.01, 0.5], rtol=1e-6)
+
+
+def test_norms_that_no_image_has_are_refused_before_work(
+    runners: Callable[[str], Runner], tmp_path: Path
+) -> None:
+    study = runners("bright").study
+    given = {**settings("bright"), "categories": {"networks": [], "relative_norms": [3.0, 5.0]}}
+    far = dataclasses.replace(study, place=Place(results=tmp_path, progress=False), given=given)
+    with pytest.raises(ga.InputError, match=r"relative_norms.*smaller shares"):
+        Runner(far, EXPERIMENTS, heard).run("categories")
