@@ -111,12 +111,13 @@ def _line(v: Verdict) -> str:
 
 def counted(verdicts: Sequence[Verdict]) -> str:
     """How many claims have each answer; checks of the mathematics stand apart."""
-    checks = [v.answer for v in verdicts if v.claim.of_mathematics]
+    checks = [v.answer for v in verdicts if v.claim.of_mathematics and v.answer != _WORDS[-1]]
     answers = [v.answer for v in verdicts if not v.claim.of_mathematics]
     plural = {"holds": "hold", "does not hold": "do not hold"}
     numbers = [(answers.count(word), word) for word in _WORDS]
     counts = ", ".join(f"{n} {word if n == 1 else plural.get(word, word)}" for n, word in numbers)
-    return f"{counts}; checks of the mathematics: {checks.count('holds')} of {len(checks)} hold"
+    checked = f"{checks.count('holds')} of {len(checks)} hold" if checks else _WORDS[-1]
+    return f"{counts}; checks of the mathematics: {checked}"
 
 
 def contrast(v: Verdict) -> str:
