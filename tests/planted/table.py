@@ -391,10 +391,10 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
             "engine.set(rect=(0, share, 1, 1 - share))": "pass",
         },
     ),
+    "labels.py": ("plotting_parts", {"if value >= 9.95 else": "if value >= 100 else"}),
     "plotting/parts.py": (
         "plotting_parts",
         {
-            "if value >= 9.95 else": "if value >= 100 else",
             "names.index(own) if own in names else 0": "0",
             "inner = np.sqrt(values[:-1] * values[1:])": "inner = (values[:-1] + values[1:]) / 2",
             "quantile(q, dim).where(~none)": "quantile(q, dim)",

@@ -7,12 +7,12 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
+from geomadv.labels import percent
 from geomadv.plotting.parts import (
     class_ticks,
     histogram,
     log_edges,
     own_row,
-    percent,
     relative_norm,
     short,
     show_direction,
