@@ -60,6 +60,7 @@ from geomadv.experiments.universality.transfer import (
 )
 from geomadv.experiments.universality.universal import universal
 from geomadv.keep import Keep, keep_nothing, within
+from geomadv.perturbations.balls import farthest
 
 __all__ = [
     "SCHEMAS",
@@ -86,6 +87,7 @@ __all__ = [
     "decision_plane",
     "direction_sweep",
     "family_doubt",
+    "farthest",
     "finetuning",
     "image_family",
     "keep_nothing",

@@ -11,7 +11,6 @@ import xarray as xr
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.perturbations.balls import farthest
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import Count, Draws
 from geomadv.pipeline.study import Study
@@ -198,7 +197,7 @@ def categories(run: Run, s: Categories, images: ga.ImageSet) -> xr.Dataset:
     ga.experiments.check_same_task(list(run.networks))
     radii = images.mean_norm() * np.geomspace(*s.relative_norms, s.norms)
     # From bright images every other one is nearer than twice their norm.
-    if radii[-1] > (most := min(map(farthest, run.networks))):
+    if radii[-1] > (most := ga.experiments.farthest(run.networks[0])):
         if radii[0] >= most:
             raise InputError(
                 f"relative_norms={s.relative_norms}: the smallest norm is {radii[0]:.3g}, and no "
