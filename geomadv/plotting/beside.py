@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from geomadv.errors import InputError, closest
 from geomadv.plotting import curvature, linear, lines, normals, softmax, subspaces, universality
 from geomadv.plotting.figure import new_figure
-from geomadv.plotting.page import Results, columns
+from geomadv.plotting.page import ACROSS, Results, columns
 from geomadv.plotting.parts import heat_table, own_row, relative_norm, title, write
 from geomadv.plotting.style import PAGE, scaled, style
 
@@ -137,7 +137,7 @@ def beside(results: Results, name: str, words: str = "") -> Figure:
         draw(ds, ax=axes[0] if len(axes) == 1 else axes)
 
     shown = alike(results) if experiment == "tilting_plane" else results
-    return columns(shown, experiment, drawn, heights, words or usual, _WIDEST.get(name, 4))
+    return columns(shown, experiment, drawn, heights, words or usual, _WIDEST.get(name, ACROSS))
 
 
 def alike(results: Results) -> Results:
@@ -165,11 +165,7 @@ def normal_tilts(results: Results) -> Figure:
     """
 
     def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
-        if "network_name" in ds.dims:
-            names = ds["network_name"].to_numpy().tolist()
-            own = ds.attrs.get("network")
-            ds = ds.isel(network_name=[names.index(own) if own in names else 0])
-        linear.normal_tilt(ds, ax=axes[0])
+        linear.normal_tilt(own_row(ds, "network_name"), ax=axes[0])
 
     words = "angles of boundary normals to the centroid direction"
     return columns(results, "normal_tilt", draw, [1.8], words)

@@ -207,9 +207,13 @@ def note(drawing: Figure, *parts: str) -> Figure:
 
 
 def settle(drawing: Figure) -> Figure:
+    """Lays the panels of a figure of its own out; of a page its maker does, once it is whole."""
+    return lay_out(drawing) if isinstance(drawing, ShownFigure) else drawing
+
+
+def lay_out(drawing: Figure) -> Figure:
     """Lays panels out that their first layout changes: of a fixed aspect, or with legends below."""
-    engine = drawing.get_layout_engine()
-    if isinstance(drawing, ShownFigure) and engine is not None:
+    if (engine := drawing.get_layout_engine()) is not None:
         engine.execute(drawing)
     return drawing
 

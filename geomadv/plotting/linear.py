@@ -211,7 +211,9 @@ def normal_tilt(ds: xr.Dataset, *, ax: Axes | None = None) -> Figure:
     same of random directions, dots are medians.
     """
     if "network_name" not in ds.coords:
-        ds = ds.expand_dims(network_name=[ds.attrs.get("network", "network")])
+        ds = ds.assign_coords(network_name=ds.attrs.get("network", "network"))
+    if "network_name" not in ds.dims:
+        ds = ds.expand_dims("network_name")
     axes = panel(ax, COLUMN, 2.3 + 0.16 * ds.sizes["network_name"])
     _below(axes, ds["random_angle"], GREY, "random directions")
     for i, name in enumerate(ds["network_name"].to_numpy()):

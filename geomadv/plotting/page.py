@@ -14,7 +14,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import MaxNLocator
 
 from geomadv.errors import InputError
-from geomadv.plotting.figure import LookedFigure
+from geomadv.plotting.figure import LookedFigure, lay_out
 from geomadv.plotting.parts import two_lines
 from geomadv.plotting.style import COLUMN, GREY, PAGE, scaled, style
 
@@ -25,7 +25,7 @@ Results = Mapping[str, xr.Dataset | None]
 _IMAGES = ("held_out_sample", "sample", "test")
 
 # Columns side by side; more networks stand below.
-_ACROSS = 4
+ACROSS = 4
 
 # Inches of a letter in titles and labels of a column; letters between two numbers of a horizontal
 # axis; numbers of a vertical one.
@@ -40,7 +40,7 @@ def columns(
     draw: Callable[[xr.Dataset, list[Axes]], object],
     heights: Sequence[float],
     words: str = "",
-    widest: int = _ACROSS,
+    widest: int = ACROSS,
 ) -> Figure:
     """A column of panels for each network.
 
@@ -68,9 +68,7 @@ def columns(
             bar.set_ylabel("")
         _gather_legends(page)
         page.suptitle(wrapped(words, int(width / _HEAD)))
-        if (engine := page.get_layout_engine()) is not None:
-            engine.execute(page)  # panels of a fixed aspect change the first layout
-        return page
+        return lay_out(page)
 
 
 def counted(name: str, ds: xr.Dataset | None) -> str:

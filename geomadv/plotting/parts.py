@@ -156,10 +156,10 @@ def log_edges(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.array([values[0] ** 2 / inner[0], *inner, values[-1] ** 2 / inner[-1]])
 
 
-def own_row(ds: xr.Dataset) -> xr.Dataset:
-    """Of a result of several networks the row of the one whose result it is."""
-    if "network" not in ds.dims:
+def own_row(ds: xr.Dataset, dim: str = "network") -> xr.Dataset:
+    """Of a result of several networks, along `dim`, the row of the one whose result it is."""
+    if dim not in ds.dims:
         return ds
-    names = [str(name) for name in ds["network"].to_numpy()]
+    names = [str(name) for name in ds[dim].to_numpy()]
     own = str(ds.attrs.get("network", ""))
-    return ds.isel(network=names.index(own) if own in names else 0)
+    return ds.isel({dim: names.index(own) if own in names else 0})

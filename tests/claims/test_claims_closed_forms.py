@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import xarray as xr
-from claims_for_tests import CASES, EVEN, LATE, QUICK, crossed, projected, twin
+from claims_cases import CASES
+from claims_for_tests import EVEN, LATE, QUICK, crossed, projected, twin
 
 from geomadv import experiments
 from geomadv.claims import CLAIMS, Measured, Resamples

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import xarray as xr
-from claims_for_tests import CASES
+from claims_cases import CASES
 
 import geomadv as ga
 from geomadv import InputError, results
