@@ -158,13 +158,13 @@ class Subspace:
         columns = _gaussian((self.ambient_dimension, d), seed).to(basis.device)
         # Once for the component, once for the rounding of the stored basis and of the first pass.
         for _ in range(2):
-            columns = columns - basis @ (basis.T @ columns)
-        q, r = torch.linalg.qr(columns)
-        q = q - basis @ (basis.T @ q)
-        q = torch.linalg.qr(q)[0] * torch.where(r.diagonal() < 0, -1.0, 1.0)
-        # The second QR may flip signs again: each direction must follow its Gaussian column.
-        flips = torch.where((q * columns).sum(0) < 0, -1.0, 1.0)
-        return Subspace._of_basis((q * flips).to(self._basis.dtype))
+            columns -= basis @ (basis.T @ columns)
+        q = torch.linalg.qr(columns)[0]
+        q -= basis @ (basis.T @ q)
+        q = torch.linalg.qr(q)[0]
+        # QR leaves signs open: each direction follows its Gaussian column.
+        q *= torch.where(torch.einsum("ij,ij->j", q, columns) < 0, -1.0, 1.0)
+        return Subspace._of_basis(q.to(self._basis.dtype))
 
     def random_unit(self, n: int, seed: int = 0) -> Tensor:
         """(n, D) unit vectors, independent and uniform on the unit sphere of the subspace.

@@ -10,7 +10,7 @@ import xarray as xr
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError
-from geomadv.experiments.subspaces.families import DENSE, LEADING
+from geomadv.experiments.subspaces.families import DENSE, LEADING, random_draws
 from geomadv.experiments.subspaces.sweep import default_dimensions
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import LARGE_IMAGE, Bound
@@ -137,8 +137,8 @@ def singular_flops(n: int, d: int) -> float:
 
 
 def _random_flops(d: int) -> float:
-    """Operations of `random_family`: ten draws are made orthonormal."""
-    return 10 * 8.0 * d * min(d, LEADING if d > DENSE else d) ** 2
+    """Operations of `random_family`: its draws are made orthonormal, few columns with fewer."""
+    return random_draws(d) * (8.0 * d**3 if d <= DENSE else 5.0 * d * LEADING**2)
 
 
 def _compared_ends(curvature: Case) -> list[int]:
@@ -176,7 +176,7 @@ def _swept(case: Case, ends: list[int], flops: float) -> Work:
     return Work(
         {FORWARD: n * (1 + sum(v <= end for end in ends for v in dims))},
         flops=flops + 4.0 * n * d * min(d, LEADING) * len(ends),
-        memory=6 * d * min(d, LEADING) * 8,
+        memory=40 * d * min(d, LEADING),
         sizes={"split": 2, "family": len(ends), "d": len(dims), "sample": n},
         types={"prediction": 1, "clean_prediction": 1, "label": 1, "sample_split": 1},
     )
@@ -266,7 +266,7 @@ def fractions_work(case: Case) -> Work:
     return Work(
         {Walk(): n, GRADIENT: 2 * n},
         flops=8.0 * d * directions**2 + 24.0 * n * d * directions + _random_flops(d),
-        memory=12 * n * case.image_bytes + 48 * d * directions,
+        memory=12 * n * case.image_bytes + 40 * d * directions,
         sizes={"kind": 4, "family": len(ends), "d": len(dims), "sample": n, "quantile": 3},
     )
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 
 from geomadv.errors import InputError
-from geomadv.linalg import Subspace, fix_sign, uniform_directions
+from geomadv.linalg import Subspace, fix_sign, orthonormal, uniform_directions
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -152,6 +152,25 @@ def test_blocks_agree_with_householder_qr():
     q = q * torch.where((q * columns).sum(0) < 0, -1.0, 1.0)
     # Forward error of QR: eps times the condition number, about 15 here, and some sqrt(n).
     torch.testing.assert_close(Subspace(columns).basis, q, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("most", [1.0, 0.9, 0.999999])
+def test_many_columns_have_the_basis_of_few_ones(monkeypatch, most):
+    # Cosine of a pair of columns: 0.9 leaves the smallest eigenvalue of the products near the
+    # limit, 0.999999 is far below it, at 1 a column is dropped.
+    columns = gaussian(200, 40) * torch.logspace(-100, 100, 40, dtype=torch.float64)
+    other = columns[:, 0] / columns[:, 0].norm()
+    columns[:, 25] = most * other + (1 - most**2) ** 0.5 * gaussian(200, seed=1) / 200**0.5
+    few = Subspace(columns)
+    monkeypatch.setattr(orthonormal, "_MANY", 0)
+    many = Subspace(columns)
+    assert torch.equal(many.origin, few.origin)
+    assert many.dimension == (39 if most == 1 else 40)
+    # Rounding times the condition number of the pair, 1 / sin of its angle.
+    error = 100 * EPS / max((1 - most**2) ** 0.5, 0.1)
+    torch.testing.assert_close(many.basis, few.basis, rtol=0, atol=error)
+    unit = torch.eye(many.dimension, dtype=torch.float64)
+    torch.testing.assert_close(many.basis.T @ many.basis, unit, rtol=0, atol=100 * EPS)
 
 
 def test_nearly_dependent_columns_stay_orthonormal():

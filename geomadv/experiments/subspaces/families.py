@@ -89,7 +89,7 @@ def curvature_families(
 
 
 def random_family(
-    dimension: int, width: int = 1, draws: int = 10, seed: int = 0
+    dimension: int, width: int = 1, draws: int | None = None, seed: int = 0
 ) -> list[NestedSubspaces]:
     """Uniformly distributed nested subspaces, `width` directions a step, several draws of them.
 
@@ -99,9 +99,11 @@ def random_family(
     Args:
         dimension: D.
         width: directions that each step of d adds, as of the families compared.
-        draws: sequences; an experiment takes them in turns, image by image.
+        draws: sequences; an experiment takes them in turns, image by image. Default 10, and 3
+            beyond D = 4,096, where all of them weigh gigabytes and hardly differ.
         seed: of the draws.
     """
+    draws = random_draws(dimension) if draws is None else draws
     check_counts(dimension=dimension, width=width, draws=draws)
     columns = width * (-(-dimension // width) if dimension <= DENSE else max(1, LEADING // width))
     told = f"random subspaces, {draws} draws over the images"
@@ -114,6 +116,11 @@ def random_family(
         return NestedSubspaces(exact, width, told, dtype=torch.float32)
 
     return [nested(stream) for stream in np.random.default_rng(seed).spawn(draws)]
+
+
+def random_draws(dimension: int) -> int:
+    """How many draws `random_family` makes by default."""
+    return 10 if dimension <= DENSE else 3
 
 
 def image_family(images: ImageSet, width: int = 1, seed: int = 0) -> NestedSubspaces:
