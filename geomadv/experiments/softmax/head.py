@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, LackingError
 
 # Calls that are linear in each tensor they multiply.
 _PRODUCTS: set[Callable[..., Any]] = {
@@ -100,7 +100,7 @@ class ProductTap:
     """
 
     def __init__(self, net: Classifier, x: Tensor) -> None:
-        """x: one image (1, C, H, W). Raises InputError where there is no such product."""
+        """x: one image (1, C, H, W). Raises LackingError where there is no such product."""
         self.net = net
         self.name = "the last product with weights"
         ran: list[nn.Module] = []
@@ -119,7 +119,7 @@ class ProductTap:
             handle.remove()
         self.ran_last = f"the module that ran last is {ran[-1]}" if ran else "it runs no modules"
         if products.operand is None:
-            raise InputError(
+            raise LackingError(
                 f"network {net.name!r} does not end in a linear layer: it multiplies no features "
                 f"of the image by weights; {self.ran_last}. {REMEDY}"
             )

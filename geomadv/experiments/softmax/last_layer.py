@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.errors import InputError, LackingError
 from geomadv.experiments.softmax.head import REMEDY, ModuleTap, ProductTap, Tap
 from geomadv.perturbations.fooling import check_labels, labels_of
 
@@ -90,6 +90,7 @@ def last_layer(
     Raises:
         InputError: there is no such product or module, scores are not finite, or what follows is
             not affine; the message says on how many images, and how far the scores are off.
+            `LackingError` where the network has no such layer and none was named.
     """
     with torch.no_grad():
         x = images.detach()
@@ -156,7 +157,9 @@ def _verify(layer: LastLayer, x: Tensor, size: int, place: str) -> None:
     if wrong.any():
         image = int(np.argmax(np.where(np.isnan(worst), np.inf, worst)))
         more = f" and {len(tried) - len(x)} random ones" if len(tried) > len(x) else ""
-        raise InputError(
+        # Nothing that was given is wrong, unless a layer was.
+        refusal = LackingError if isinstance(layer.tap, ProductTap) else InputError
+        raise refusal(
             f"network {layer.net.name!r} does not end in a linear layer ({place}): W g + b gives "
             f"other scores on {int(wrong.sum())} of {len(x)} images{more}, on image {image} by "
             f"{worst[image]:.2g} where rounding allows {np.concatenate(allowed)[image]:.2g}. Its "

@@ -12,7 +12,7 @@ import xarray as xr
 from geomadv.curvature import PrincipalCurvatures
 from geomadv.curvature.principal import Family, class_directions, class_residuals
 from geomadv.doors import Numbers
-from geomadv.errors import NO_BOUNDARY, InputError, check_counts
+from geomadv.errors import NO_BOUNDARY, InputError, LackingError, check_counts
 from geomadv.experiments.principal.doubt import step_distances
 from geomadv.images import ImageSet
 from geomadv.linalg import NestedSubspaces, Subspace, normal_svd
@@ -55,7 +55,7 @@ def curvature_families(
     if not curvatures:
         raise InputError("curvatures: expected those of at least one class, found none.")
     if not any(c.values.any() for c in curvatures):
-        raise InputError(
+        raise LackingError(
             "curvatures: every one is zero, as a linear network's are: no direction is curved more "
             "than another, and there are no subspaces of the most curved ones. Give a network "
             "whose boundary curves, or measure curvature with a larger step."
