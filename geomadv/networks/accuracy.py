@@ -22,8 +22,6 @@ def accuracy(
         InputError: batch_size < 1, images without labels or that the network does not take, or
             labels beyond its classes.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size} must be at least 1.")
     evaluated = min(batch_size, net.batch_size())
     right = 0
     with tqdm(total=len(images), desc=f"accuracy of {net.name}", disable=not progress) as bar:

@@ -274,7 +274,7 @@ def _solve(
     """
     shared = work.shared(sums)
     pairs = work.solve(shared, work.settings.pairs, checkpoint)
-    each = _per_point(work, local, _columns(pairs.directions, work))
+    each = _per_point(local, _columns(pairs.directions, work))
     pairs = beside_points(pairs, each, float(ds["step_distances"][0]))
     found = len(pairs.values)
     ds[f"{name}_value"][0, :found] = pairs.values
@@ -344,7 +344,7 @@ def _columns(directions: Tensor, work: _Work) -> Tensor:
     return chosen.to(work.net.device, work.net.dtype)
 
 
-def _per_point(work: _Work, local: BoundaryOperator | None, vectors: Tensor) -> NDArray[np.float64]:
+def _per_point(local: BoundaryOperator | None, vectors: Tensor) -> NDArray[np.float64]:
     """v^T A_i v for every boundary point i of all processes (points, vectors)."""
     if local is None:
         mine = torch.zeros((0, vectors.shape[1]), dtype=torch.float64)
@@ -380,7 +380,7 @@ def _sweep(work: _Work, ds: xr.Dataset, points: BoundaryPoints) -> None:
         local = work.local(
             mean_hessian, points, hvp="finite-difference", step=float(step), beta=None
         )
-        values = _per_point(work, local, vectors).mean(axis=0)
+        values = _per_point(local, vectors).mean(axis=0)
         ds["sweep"][0, i] = values[: 2 * s.extremes].reshape(2, s.extremes)
         ds["sweep_random"][0, i] = values[2 * s.extremes :]
 
