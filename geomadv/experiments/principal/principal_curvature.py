@@ -30,6 +30,7 @@ from geomadv.curvature.principal import beside_points
 from geomadv.curvature.shared import KnownSum, PointSums, SharedMean, solve_on_main
 from geomadv.distributed import from_main, gather_rows, is_main, share
 from geomadv.errors import InputError
+from geomadv.experiments.lines.lines import check_target
 from geomadv.experiments.principal.layout import (
     DENSITY_POINTS,
     ENDS,
@@ -169,11 +170,7 @@ class _Work:
 def _starting_images(
     net: Classifier, images: ImageSet, target: int, settings: CurvatureSettings
 ) -> ImageSet:
-    if not 0 <= target < net.num_classes:
-        raise InputError(
-            f"target={target} is no class of network {net.name!r}, which has 0 to "
-            f"{net.num_classes - 1}."
-        )
+    check_target(net, target)
     other = images.labels != target
     if not other.any():
         raise InputError(
