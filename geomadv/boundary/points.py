@@ -27,13 +27,13 @@ from geomadv.progress import tqdm
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 # Rounding of the two scores that f compares, in units of their last place.
-_SCORE_ROUNDINGS = 4
+SCORE_ROUNDINGS = 4
 
 # A sum over D pixels adds up in D roundings of its growing partial sums: for a linear network a
 # random walk with standard deviation sqrt(D / 24) eps * rms pixel * ||grad f||, that is 0.2 eps *
 # ||image|| * ||grad f||, whatever order of the sums a batch size or a processor brings with it.
 # Ten of these leave room for several layers, and still are a distance far below any pixel's step.
-_PIXEL_ROUNDINGS = 2
+PIXEL_ROUNDINGS = 2
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ class _Piece:
         normals, norm = unit_rows(gradient)
         own = scores.gather(1, torch.stack([near, far], dim=1))
         pixels = self.x.flatten(1).norm(dim=1) * norm
-        rounding = _PIXEL_ROUNDINGS * pixels + _SCORE_ROUNDINGS * own.abs().amax(1)
+        rounding = PIXEL_ROUNDINGS * pixels + SCORE_ROUNDINGS * own.abs().amax(1)
         rounding *= _eps(rounding)
         step, distance = unit_rows((points - self.x).flatten(1))
         converged = reached & (norm > 0) & norm.isfinite() & (source != far)
@@ -287,7 +287,7 @@ class _Piece:
             return margin.near, margin.far
         others = scores.scatter(1, margin.far[:, None], -torch.inf)
         wanted = scores.gather(1, margin.far[:, None])
-        reach = torch.maximum(self.tolerance, _SCORE_ROUNDINGS * _eps(scores) * wanted[:, 0].abs())
+        reach = torch.maximum(self.tolerance, SCORE_ROUNDINGS * _eps(scores) * wanted[:, 0].abs())
         tied = (wanted - others).abs() <= reach[:, None]
         first = tied.to(torch.uint8).argmax(1)
         return torch.where(tied.any(1), first, margin.near), margin.far
