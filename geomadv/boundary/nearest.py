@@ -8,7 +8,7 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
-from geomadv.linalg.rows import unit_rows
+from geomadv.linalg.vectors import unit_rows
 
 # Shares of delta at which the ray is looked at.
 _SHARES = (0.0, *(2.0**-power for power in (6, 5.25, 4.5, 3.75, 3, 2.25, 1.5, 0.75, 0)))

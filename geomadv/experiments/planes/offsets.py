@@ -15,7 +15,7 @@ from geomadv.boundary.segment import bracketed_root
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
 from geomadv.experiments.lines.lines import BLOCK_NUMBERS
-from geomadv.linalg.rows import unit_rows
+from geomadv.linalg.vectors import unit_rows
 from geomadv.progress import tqdm
 
 # Sine of the least angle between a direction and the normal (half a degree): below it rounding
