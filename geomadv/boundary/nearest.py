@@ -8,7 +8,7 @@ from torch import Tensor
 
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
-from geomadv.linalg.rows import unit_rows
+from geomadv.linalg.vectors import unit_rows
 
 # Shares of delta at which the ray is looked at.
 _SHARES = (0.0, *(2.0**-power for power in (6, 5.25, 4.5, 3.75, 3, 2.25, 1.5, 0.75, 0)))
@@ -162,7 +162,7 @@ class _Search:
         radius = torch.zeros_like(cap)
         noise = _noise(flat)
         for step in range(steps):
-            turn, change = _falling(_TURN_OUTWARD, _TURN_LAST, step, steps), _change(step, steps)
+            turn, change = falling(_TURN_OUTWARD, _TURN_LAST, step, steps), _change(step, steps)
             margin, normal, slope = self.look(delta)
             beyond = margin >= 0
             best.offer(delta, beyond)
@@ -186,7 +186,7 @@ class _Search:
         mean = torch.zeros_like(start)
         for step in range(steps):
             change = _change(step, steps)
-            turn = _TURN_LAST + (first - _TURN_LAST) * _falling(1.0, 0.0, step, steps)
+            turn = _TURN_LAST + (first - _TURN_LAST) * falling(1.0, 0.0, step, steps)
             delta = radius[:, None] * direction
             margin, normal, _ = self.look(delta)
             beyond = margin >= 0
@@ -208,10 +208,11 @@ def _noise(like: Tensor) -> Tensor:
 
 
 def _change(step: int, steps: int) -> float:
-    return _falling(*_RADIUS, step, steps)
+    return falling(*_RADIUS, step, steps)
 
 
-def _falling(first: float, last: float, step: int, steps: int) -> float:
+def falling(first: float, last: float, step: int, steps: int) -> float:
+    """From `first` at step 0 to `last` at step `steps` as half a cosine."""
     return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
 
 

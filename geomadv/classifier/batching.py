@@ -6,9 +6,9 @@ from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from geomadv.classifier.dispatch import Dispatch
 from geomadv.errors import InputError
 
 T = TypeVar("T")
@@ -37,17 +37,12 @@ class KeptBytes:
         self._hooks.__exit__(*error)
 
 
-class _Made(TorchDispatchMode):
+class _Made(Dispatch):
     """While entered, counts the bytes of all results: at least what is kept."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.total = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # To skip it, torch would import its compiler, which takes seconds.
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -1,13 +1,18 @@
 """What a network and its description must satisfy to become a Classifier."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from geomadv.errors import InputError
+
+if TYPE_CHECKING:
+    from geomadv.classifier.network import Classifier
 
 
 def check_kind(module: Any) -> None:
@@ -116,3 +121,19 @@ def names_of_classes(value: Sequence[str] | None, num_classes: int) -> tuple[str
             "scores per image. Give one name per score, or none."
         )
     return tuple(names)
+
+
+def check_known(net: Classifier, labels: Tensor, what: str) -> None:
+    """The labels (N,) of images must be classes of the network.
+
+    what: how the message begins, up to the label, such as "images: label".
+
+    Raises:
+        InputError: a label beyond its classes.
+    """
+    largest = int(labels.max())
+    if largest >= net.num_classes:
+        raise InputError(
+            f"{what} {largest}, but network {net.name!r} knows classes 0 to {net.num_classes - 1}. "
+            "Give images of the classes that it was trained on."
+        )

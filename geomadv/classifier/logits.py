@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from geomadv.classifier.dispatch import Dispatch
 from geomadv.errors import InputError
 
 # Sums over the classes, each rounded at the size of its terms, after some steps of arithmetic.
@@ -66,19 +66,14 @@ def _scale(scores: Tensor, shares: Tensor, eps: float) -> float:
     return a if (f - a * p).abs().amax() <= allowed < f.abs().amax() else 0.0
 
 
-class _Shares(TorchDispatchMode):
+class _Shares(Dispatch):
     """Notes all results of a forward pass that are one probability for each class and image."""
 
     def __init__(self, finite: Tensor, classes: int, eps: float) -> None:
         """finite: (n,) of which images to look at."""
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.finite, self.classes, self.eps = finite, classes, eps
         self.found: list[Tensor] = []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # To skip it, torch would import its compiler, which takes seconds.
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -15,10 +15,10 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from geomadv.classifier.batching import until_it_fits
+from geomadv.classifier.dispatch import Dispatch
 from geomadv.errors import SmallerBatchWarning
 
 _CASTS = {
@@ -140,17 +140,12 @@ def _floats(name: Any) -> bool:
     return any(kind in str(name) for kind in ("Half", "BFloat16", "Float", "Double"))
 
 
-class _Types(TorchDispatchMode):
+class _Types(Dispatch):
     """Notes the floating types of all arrays that are computed, below autograd and autocast."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.seen: set[torch.dtype] = set()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # To skip it, torch would import its compiler, which takes seconds.
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -173,11 +173,11 @@ def class_directions(
     return torch.stack(chosen, dim=2).flatten(1)
 
 
-def extreme_columns(directions: Tensor, most: int = _PROBES) -> Tensor:
-    """(D, m) -> the first and the last `most` columns; all where there are fewer."""
-    if directions.shape[1] <= 2 * most:
+def extreme_columns(directions: Tensor) -> Tensor:
+    """(D, m) -> the first and the last two columns; all where there are fewer."""
+    if directions.shape[1] <= 2 * _PROBES:
         return directions
-    return torch.cat([directions[:, :most], directions[:, -most:]], dim=1)
+    return torch.cat([directions[:, :_PROBES], directions[:, -_PROBES:]], dim=1)
 
 
 def beside_points(

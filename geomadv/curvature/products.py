@@ -92,7 +92,7 @@ def _batch(x: Tensor, weights: Tensor, start: int, size: int) -> Batch:
     missing = size - len(rows)
     if missing:
         rows = torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])
-        signs = torch.cat([signs, signs.new_zeros(missing, signs.shape[1])])
+        signs = filled(signs, size)
     return Batch(rows, signs, index)
 
 
@@ -224,9 +224,8 @@ class Products:
 
     def own(self, batch: Batch, apply: Linearisation, vectors: Tensor) -> Tensor:
         """H_i v_i, one vector per point of the batch: (size, C, H, W) -> (size, C, H, W)."""
-        missing = len(batch.x) - batch.size
-        filled = torch.cat([vectors, vectors.new_zeros(missing, *vectors.shape[1:])])
-        return self.stem.pull(apply(self.stem.push(filled)))[: batch.size]
+        rows = filled(vectors, len(batch.x))
+        return self.stem.pull(apply(self.stem.push(rows)))[: batch.size]
 
     def first_bad(self, vectors: Tensor) -> int | None:
         """Number of the first point at which a product with one of the vectors is not finite."""
@@ -237,6 +236,11 @@ class Products:
                 if not finite.all():
                     return int(batch.index.start + (~finite).nonzero()[0])
         return None
+
+
+def filled(rows: Tensor, size: int) -> Tensor:
+    """Rows (n, ...) with zeros behind them (size, ...)."""
+    return torch.cat([rows, rows.new_zeros(size - len(rows), *rows.shape[1:])])
 
 
 def sum_over_points(rows: Tensor, factors: Tensor | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from geomadv.curvature.products import Batch, Products, dots_of_rows, sum_over_points
+from geomadv.curvature.products import Batch, Products, dots_of_rows, filled, sum_over_points
 
 # Points whose corrections are multiplied together, as float64.
 _ROWS = 512
@@ -122,8 +122,8 @@ class FiniteDifferenceTangent:
         for i, (batch, apply) in enumerate(products.each()):
             across = self._across(products, i, batch)
             n = self.normals[batch.index].double()
-            along = _filled(n @ units.double().T, len(batch.x))
-            lengths = _filled((n * n).sum(1, keepdim=True), len(batch.x))
+            along = filled(n @ units.double().T, len(batch.x))
+            lengths = filled((n * n).sum(1, keepdim=True), len(batch.x))
             for j, (v, t) in enumerate(zip(units.double(), pushed, strict=True)):
                 c = along[:, j]
                 norms = (v @ v - c.square() * (2 - lengths[:, 0])).clamp_min(0).sqrt()
@@ -138,16 +138,11 @@ class FiniteDifferenceTangent:
         """A n_i of the batch's points; kept where there is room."""
         if i in self._kept:
             return self._kept[i]
-        rows = _filled(self.normals[batch.index], len(batch.x))
+        rows = filled(self.normals[batch.index], len(batch.x))
         made = products.stem.push(rows.unflatten(1, batch.x.shape[1:]))
         if len(self._kept) < self._room:
             self._kept[i] = made
         return made
-
-
-def _filled(rows: Tensor, size: int) -> Tensor:
-    """Rows (n, ...) with zeros behind them (size, ...)."""
-    return torch.cat([rows, rows.new_zeros(size - len(rows), *rows.shape[1:])])
 
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:

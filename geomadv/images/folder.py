@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, refusing
 from geomadv.framing import Framing, by
 from geomadv.images.formats import check_promise, naming
 from geomadv.images.imageset import ImageSet
@@ -94,14 +95,9 @@ class FolderReader(Reader):
         return [_header(self.root / self.files[i]) for i in some]
 
     def _decode(self, path: Path) -> NDArray[Any]:
-        try:
-            with naming(path), Image.open(path) as image:
-                _check_size(path, image)
-                return channels(_framed(upright(image), self.framing))
-        except InputError:
-            raise
-        except Exception as error:  # damaged bytes may raise anything
-            raise unreadable(path, error) from error
+        with refusing(partial(unreadable, path)), naming(path), Image.open(path) as image:
+            _check_size(path, image)
+            return channels(_framed(upright(image), self.framing))
 
     def fingerprint(self, index: NDArray[np.int64]) -> bytes:
         """The framing, and the checksums of the files."""
@@ -121,16 +117,11 @@ class FolderReader(Reader):
 
 
 def _header(path: Path) -> tuple[tuple[int, int], bool]:
-    try:
-        with Image.open(path) as image:
-            _check_size(path, image)  # before EXIF is asked for: of PNG, pixels come first
-            width, height = image.size
-            turned = image.getexif().get(ORIENTATION) in _TURNED
-            coloured = image.mode in COLOUR
-    except InputError:
-        raise
-    except Exception as error:  # damaged bytes may raise anything
-        raise unreadable(path, error) from error
+    with refusing(partial(unreadable, path)), Image.open(path) as image:
+        _check_size(path, image)  # before EXIF is asked for: of PNG, pixels come first
+        width, height = image.size
+        turned = image.getexif().get(ORIENTATION) in _TURNED
+        coloured = image.mode in COLOUR
     return ((width, height) if turned else (height, width)), coloured
 
 

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, refusing
 from geomadv.files.guard import SECONDS, output_of
 from geomadv.files.kinds import hdf5_refusal
 from geomadv.images.containers import limited, missing_key
@@ -36,14 +37,13 @@ with h5py.File(sys.argv[1], "r") as file:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file for reading; what HDF5 says of it inside the block becomes an `InputError`."""
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except InputError:
-        raise
-    except Exception as error:  # damaged bytes may raise anything
-        refusal = hdf5_refusal(path, error, "the image file", ())
-        raise refusal or damaged(path, f"is no readable HDF5 file ({error})") from error
+    with refusing(partial(_refusal, path)), h5py.File(path, "r") as file:
+        yield file
+
+
+def _refusal(path: Path, reason: str) -> InputError:
+    known = hdf5_refusal(path, reason, "the image file", ())
+    return known or damaged(path, f"is no readable HDF5 file ({reason})")
 
 
 def hdf5_keys(path: Path) -> list[str]:

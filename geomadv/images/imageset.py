@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.doors import check_device
-from geomadv.errors import InputError, LackingError
+from geomadv.errors import InputError, LackingError, check_counts
 from geomadv.images.doors import taken
 from geomadv.images.readers import ArrayReader, Reader, as_slice, chunks
 
@@ -279,8 +279,7 @@ class ImageSet:
         Raises:
             InputError: batch_size < 1.
         """
-        if batch_size < 1:
-            raise InputError(f"batch_size={batch_size} must be at least 1.")
+        check_counts(batch_size=batch_size)
         return (self[i : i + batch_size] for i in range(0, len(self), batch_size))
 
 

@@ -71,10 +71,10 @@ def channels(image: Image.Image) -> NDArray[np.uint8] | NDArray[np.float32]:
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def unreadable(path: Path, error: Exception) -> InputError:
+def unreadable(path: Path, reason: str) -> InputError:
     """The error for a file that Pillow cannot read."""
     return other_kind(path, "the image", ("image",)) or InputError(
-        f"{path} cannot be read as an image ({error}). If it is damaged, copy it again or remove "
+        f"{path} cannot be read as an image ({reason}). If it is damaged, copy it again or remove "
         "it (and its line in labels.csv, if there is one); if it is of a kind that Pillow does not "
         "know, convert it to PNG."
     )

@@ -4,10 +4,10 @@ from geomadv.linalg.eigen import all_eigenpairs, extreme_eigenpairs
 from geomadv.linalg.nested import NestedSubspaces
 from geomadv.linalg.pairs import EigenPairs, measured_pairs
 from geomadv.linalg.random import baseline_spectrum, uniform_directions
-from geomadv.linalg.sign import fix_sign
 from geomadv.linalg.slq import SpectralDensity, spectral_density
 from geomadv.linalg.subspace import Subspace
 from geomadv.linalg.svd import NormalSVD, normal_svd
+from geomadv.linalg.vectors import fix_sign
 
 __all__ = [
     "EigenPairs",

@@ -12,7 +12,7 @@ from torch import Tensor
 from geomadv.errors import UnconvergedWarning
 from geomadv.linalg.doubt import NO_EIGENVECTOR, is_no_eigenvector
 from geomadv.linalg.operators import Array, CountedOperator
-from geomadv.linalg.sign import fix_sign
+from geomadv.linalg.vectors import fix_sign
 
 # Directions multiplied together.
 _BLOCK = 128

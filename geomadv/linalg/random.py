@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geomadv.errors import InputError
 from geomadv.linalg.gram import gram_matrix
+from geomadv.linalg.operators import check_at_least
 
 # Rows or columns drawn together, float32: 2048 vectors of 3 x 224 x 224 take 1.2 GB, so the sizes
 # that matter here (D = 3,072) stay small.
@@ -23,7 +23,7 @@ def uniform_directions(n: int, D: int, seed: int = 0, dtype: torch.dtype = torch
     Raises:
         InputError: `n` or `D` < 1.
     """
-    _check_positive(n=n, D=D)
+    check_at_least(1, n=n, D=D)
     generator = torch.Generator().manual_seed(seed)
     vectors = torch.randn(n, D, generator=generator, dtype=torch.float64)
     return torch.nn.functional.normalize(vectors, dim=1, eps=0.0).to(dtype)
@@ -46,7 +46,7 @@ def baseline_spectrum(N: int, D: int, draws: int = 10, seed: int = 0) -> NDArray
     Raises:
         InputError: `N`, `D` or `draws` < 1.
     """
-    _check_positive(N=N, D=D, draws=draws)
+    check_at_least(1, N=N, D=D, draws=draws)
     streams = np.random.default_rng(seed).spawn(draws)
     return np.stack([_one_spectrum(N, D, stream) for stream in streams])
 
@@ -77,9 +77,3 @@ def _gram_of_columns(N: int, D: int, generator: np.random.Generator) -> NDArray[
     norms = np.sqrt(matrix.diagonal())
     scaled: NDArray[np.float64] = matrix / np.outer(norms, norms)
     return scaled
-
-
-def _check_positive(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"{name}: expected at least 1, found {count}.")

@@ -22,7 +22,7 @@ from geomadv.linalg.gram import (
     rayleigh_ritz,
 )
 from geomadv.linalg.randomized import krylov_basis
-from geomadv.linalg.sign import fix_sign
+from geomadv.linalg.vectors import fix_sign
 from geomadv.progress import tqdm
 
 Method = Literal["auto", "exact", "covariance", "gram", "randomized"]

@@ -1,7 +1,7 @@
 """How often a network is right."""
 
 from geomadv.classifier import Classifier
-from geomadv.errors import InputError
+from geomadv.classifier.checks import check_known
 from geomadv.images import ImageSet
 from geomadv.progress import tqdm
 
@@ -22,19 +22,12 @@ def accuracy(
         InputError: batch_size < 1, images without labels or that the network does not take, or
             labels beyond its classes.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size} must be at least 1.")
     evaluated = min(batch_size, net.batch_size())
     right = 0
     with tqdm(total=len(images), desc=f"accuracy of {net.name}", disable=not progress) as bar:
         for batch in images.batches(batch_size):
             labels = batch.labels
-            if int(labels.max()) >= net.num_classes:
-                raise InputError(
-                    f"images {images.name!r} have label {int(labels.max())}, but network "
-                    f"{net.name!r} knows classes 0 to {net.num_classes - 1}. "
-                    "Give images of the classes that it was trained on."
-                )
+            check_known(net, labels, f"images {images.name!r} have label")
             right += int((net.predict(batch, evaluated).cpu() == labels).sum())
             bar.update(len(batch))
     return right / len(images)

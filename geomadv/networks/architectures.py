@@ -80,7 +80,7 @@ def lenet_softplus() -> nn.Sequential:
     )
 
 
-def nin(classes: int = 10) -> nn.Sequential:
+def nin() -> nn.Sequential:
     """Network in Network for CIFAR-10 (Lin, Chen and Yan 2013, section 4.2) with batch norm.
 
     Three blocks of a wide convolution and two 1x1 ones, overlapping 3x3/2 pooling (maximum, then
@@ -88,7 +88,7 @@ def nin(classes: int = 10) -> nn.Sequential:
     network (micronet, nin.py) batch norm and ReLU stand behind every convolution, the last one
     too: no score is negative. Input (N, 3, 32, 32), 972,658 parameters and statistics.
     """
-    channels, kernels = (3, 192, 160, 96, *(192,) * 5, classes), (5, 1, 1, 5, 1, 1, 3, 1, 1)
+    channels, kernels = (3, 192, 160, 96, *(192,) * 5, 10), (5, 1, 1, 5, 1, 1, 3, 1, 1)
     pools = {3: nn.MaxPool2d(3, 2, padding=1), 6: nn.AvgPool2d(3, 2, padding=1)}
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i, kernel in enumerate(kernels, start=1):
@@ -101,12 +101,12 @@ def nin(classes: int = 10) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))
 
 
-def alexnet_cifar(classes: int = 100) -> nn.Sequential:
+def alexnet_cifar() -> nn.Sequential:
     """AlexNet (Krizhevsky 2014, one column) for 32x32 images, as in bearpaw/pytorch-classification.
 
     The five convolutions have the published widths (64, 192, 384, 256, 256); the first has stride
     4, so that one linear layer on 256 features of the whole image is left. Piecewise linear. Input
-    (N, 3, 32, 32), 2,495,396 parameters for 100 classes.
+    (N, 3, 32, 32), 2,495,396 parameters.
     """
     return nn.Sequential(
         *(nn.Conv2d(3, 64, 11, stride=4, padding=5), nn.ReLU(), nn.MaxPool2d(2)),
@@ -114,7 +114,7 @@ def alexnet_cifar(classes: int = 100) -> nn.Sequential:
         *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()),
         *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
         *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(256, classes)),
+        *(nn.Flatten(), nn.Linear(256, 100)),
     )
 
 
@@ -156,7 +156,7 @@ def _stage(channels_in: int, channels_out: int, stride: int, blocks: int) -> nn.
     return nn.Sequential(BasicBlock(channels_in, channels_out, stride), *rest)
 
 
-def cifar_resnet(n: int, classes: int = 10) -> nn.Sequential:
+def cifar_resnet(n: int) -> nn.Sequential:
     """Residual network of 6n + 2 layers for CIFAR (He, Zhang, Ren and Sun 2016, section 4.2).
 
     n = 3, 5, 9 are ResNet-20, -32 and -56, with 271,098, 466,426 and 857,082 parameters and
@@ -172,12 +172,12 @@ def cifar_resnet(n: int, classes: int = 10) -> nn.Sequential:
             layer3=_stage(32, 64, 2, n),
             pool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
-            linear=nn.Linear(64, classes),
+            linear=nn.Linear(64, 10),
         )
     )
 
 
-def conv_small(channels: int, side: int, classes: int = 10) -> nn.Sequential:
+def conv_small(channels: int, side: int) -> nn.Sequential:
     """The small convolutional network of Wong and Kolter (2018), section 4 and appendix.
 
     channels, side: of the input image (N, channels, side, side), side divisible by 4. Two 4x4/2
@@ -191,7 +191,7 @@ def conv_small(channels: int, side: int, classes: int = 10) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(32 * (side // 4) ** 2, 100),
         nn.ReLU(),
-        nn.Linear(100, classes),
+        nn.Linear(100, 10),
     )
 
 
@@ -234,7 +234,7 @@ _FIRES = (
 )
 
 
-def squeezenet(classes: int = 1000) -> nn.Sequential:
+def squeezenet() -> nn.Sequential:
     """SqueezeNet 1.1 (Iandola et al. 2016; version 1.1 of DeepScale) as of Caffe: BGR inside.
 
     It ends in ReLU and a mean: no score is negative. Input (N, 3, 224, 224), 1,235,496 parameters.
@@ -249,5 +249,5 @@ def squeezenet(classes: int = 1000) -> nn.Sequential:
         layers[f"fire{i}"] = Fire(*widths)
         if i in (3, 5):
             layers[f"pool{i}"] = pool()
-    layers.update(conv10=nn.Conv2d(512, classes, 1), relu10=nn.ReLU())
+    layers.update(conv10=nn.Conv2d(512, 1000, 1), relu10=nn.ReLU())
     return nn.Sequential(OrderedDict(layers, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))

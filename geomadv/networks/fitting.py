@@ -52,13 +52,11 @@ class _Candidate:
     """A part of a checkpoint that has all names and shapes of the module.
 
     Attributes:
-        prefix: of the names, without what wrappers add.
         place: the key that chooses it.
         used: name in the module -> name in the checkpoint.
         unexpected: names among its own that the module does not have.
     """
 
-    prefix: str
     place: str
     used: Names
     unexpected: tuple[str, ...] = ()
@@ -187,7 +185,7 @@ def _candidates(
             _fits(full[own], checkpoint.entries[n]) for own, n in complete.items()
         ):
             unexpected = _unexpected(prefix, complete, given, checkpoint)
-            found.append(_Candidate(prefix, _place(prefix, given[name]), complete, unexpected))
+            found.append(_Candidate(_place(prefix, given[name]), complete, unexpected))
     return found
 
 

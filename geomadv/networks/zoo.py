@@ -1,6 +1,7 @@
 """The networks that are known by name."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -27,52 +28,43 @@ _SQUEEZENET = ((122.679 / 255, 116.669 / 255, 104.007 / 255), (1 / 255,) * 3)  #
 
 _FIRST = "first 1,000 test images"
 
-_DIGITS_RECIPE = Recipe(epochs=30, batch_size=64, learning_rate=3e-3, weight_decay=1e-4)
-_MNIST_RECIPE = Recipe(epochs=2, batch_size=256, learning_rate=4e-3)
-
+_DIGITS_CNN = NetworkSpec(
+    name="digits-cnn",
+    build=partial(architectures.digits_cnn, nn.GELU),
+    dataset="digits",
+    input_shape=(1, 8, 8),
+    mean=_DIGITS[0],
+    std=_DIGITS[1],
+    description="small smooth (GELU) network for 8x8 digits; trains in seconds",
+    recipe=Recipe(epochs=30, batch_size=64, learning_rate=3e-3, weight_decay=1e-4),
+    accuracy=0.984,
+)
+_LENET_MNIST = NetworkSpec(
+    name="lenet-mnist",
+    build=architectures.lenet,
+    dataset="mnist",
+    input_shape=(1, 28, 28),
+    mean=_MNIST[0],
+    std=_MNIST[1],
+    description="LeNet (Caffe's variant) for MNIST; trains in about a minute",
+    recipe=Recipe(epochs=2, batch_size=256, learning_rate=4e-3),
+    accuracy=0.992,
+)
 _TRAINED_HERE = (
-    NetworkSpec(
-        name="digits-cnn",
-        build=partial(architectures.digits_cnn, nn.GELU),
-        dataset="digits",
-        input_shape=(1, 8, 8),
-        mean=_DIGITS[0],
-        std=_DIGITS[1],
-        description="small smooth (GELU) network for 8x8 digits; trains in seconds",
-        recipe=_DIGITS_RECIPE,
-        accuracy=0.984,
-    ),
-    NetworkSpec(
+    _DIGITS_CNN,
+    replace(
+        _DIGITS_CNN,
         name="digits-relu",
         build=partial(architectures.digits_cnn, nn.ReLU),
-        dataset="digits",
-        input_shape=(1, 8, 8),
-        mean=_DIGITS[0],
-        std=_DIGITS[1],
         description="digits-cnn with ReLU: piecewise linear; trains in seconds",
-        recipe=_DIGITS_RECIPE,
         accuracy=0.982,
     ),
-    NetworkSpec(
-        name="lenet-mnist",
-        build=architectures.lenet,
-        dataset="mnist",
-        input_shape=(1, 28, 28),
-        mean=_MNIST[0],
-        std=_MNIST[1],
-        description="LeNet (Caffe's variant) for MNIST; trains in about a minute",
-        recipe=_MNIST_RECIPE,
-        accuracy=0.992,
-    ),
-    NetworkSpec(
+    _LENET_MNIST,
+    replace(
+        _LENET_MNIST,
         name="lenet-softplus-mnist",
         build=architectures.lenet_softplus,
-        dataset="mnist",
-        input_shape=(1, 28, 28),
-        mean=_MNIST[0],
-        std=_MNIST[1],
         description="LeNet made smooth (softplus, average pooling); trains in about a minute",
-        recipe=_MNIST_RECIPE,
         accuracy=0.991,
     ),
 )

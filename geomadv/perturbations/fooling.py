@@ -1,8 +1,11 @@
 """Which images one perturbation fools."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.classifier import Classifier
@@ -69,6 +72,36 @@ def lost(labels: Tensor) -> Tensor:
 def is_fooled(labels: Tensor, clean: Tensor) -> Tensor:
     """(N,) bool: another class than `clean`; an image without a class (-1) is not fooled."""
     return (labels != clean) & ~lost(labels)
+
+
+def fooled_and_lost(
+    net: Classifier,
+    x: Tensor,
+    clean: Tensor,
+    norms: Sequence[float],
+    size: int,
+    advance: Callable[[], object],
+    units: Tensor,
+) -> NDArray[np.bool_]:
+    """Which images (N,) unit vectors (k, D) fool at every norm, and leave without a label.
+
+    clean: their labels; size: images per pass; advance: called after each vector and norm.
+    Gives a (2, norms, k, N) array.
+    """
+    found = np.empty((2, len(norms), len(units), len(x)), dtype=bool)
+    for i, norm in enumerate(norms):
+        for k, unit in enumerate(units):
+            labels = labels_under(net, x, (norm * unit).reshape(net.input_shape), size)
+            found[0, i, k] = is_fooled(labels, clean).cpu().numpy()
+            found[1, i, k] = lost(labels).cpu().numpy()
+            advance()
+    return found
+
+
+def check_norms(norms: Sequence[float]) -> None:
+    """Raises `InputError` where there are no norms, or not all are positive and finite."""
+    if not norms or not all(np.isfinite(n) and n > 0 for n in norms):
+        raise InputError(f"norms={list(norms)} must be positive numbers, in image units.")
 
 
 def check_perturbation(net: Classifier, delta: Any, name: str = "perturbation") -> Tensor:

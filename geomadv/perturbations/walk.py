@@ -8,7 +8,7 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction, drowned
 from geomadv.errors import InputError
-from geomadv.linalg.rows import unit_rows
+from geomadv.linalg.vectors import unit_rows
 from geomadv.perturbations.rivals import Rivals
 from geomadv.perturbations.settings import DeepFoolSettings
 from geomadv.progress import tqdm

@@ -13,6 +13,7 @@ from geomadv import distributed, results
 from geomadv.classifier import Classifier
 from geomadv.classifier.batching import until_it_fits
 from geomadv.errors import InputError
+from geomadv.files.writing import check_writable
 from geomadv.images import ImageSet
 from geomadv.pipeline.experiment import Experiment, Run, checked
 from geomadv.pipeline.provenance import Asked, provenance
@@ -143,7 +144,7 @@ class _One:
         path = study.path(what.experiment.name)
         store = results.Store(path, what.identity, memo=what.asked.config, overwrite=again)
         try:  # what is kept already needs no room any more
-            study.check_writable(room - store.kept_bytes)
+            check_writable(study.folder, room - store.kept_bytes)
         except BaseException:
             store.close()
             raise

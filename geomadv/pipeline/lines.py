@@ -19,7 +19,7 @@ from geomadv.pipeline.work import FORWARD, Case, Work
 _PILOTS = 4
 
 # Positive, negative, flat and random directions.
-_FAMILIES = 4
+FAMILIES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def curves_work(case: Case) -> Work:
     """Every image along every direction, and resampled images for the intervals."""
     swept, s = sweep_work(case), case.settings
     points = (
-        swept.sizes["class"] * _FAMILIES * s.directions * case.count["images"] * (2 * s.steps + 1)
+        swept.sizes["class"] * FAMILIES * s.directions * case.count["images"] * (2 * s.steps + 1)
     )
     return replace(
         swept,
@@ -122,10 +122,10 @@ def sweep_work(case: Case) -> Work:
     classes = len(case.inputs["curvature"].settings.classes)
     scales = 2 * s.steps + 1
     pilot = _PILOTS * 3 * min(n, 100) if s.reach is None else 0
-    sizes = {"sample": n, "class": classes, "family": _FAMILIES, "direction": s.directions}
+    sizes = {"sample": n, "class": classes, "family": FAMILIES, "direction": s.directions}
     return Work(
-        {FORWARD: classes * (_FAMILIES * s.directions * scales * n + n + pilot)},
-        memory=2**27 + 24 * classes * _FAMILIES * s.directions * scales * n,
+        {FORWARD: classes * (FAMILIES * s.directions * scales * n + n + pilot)},
+        memory=2**27 + 24 * classes * FAMILIES * s.directions * scales * n,
         sizes=sizes
         | {"scale": scales, "label": case.net.num_classes}
         | {"population": 3, "quantile": 3},

@@ -71,9 +71,9 @@ def _images(one: Finished) -> dict[str, str]:
     return {images: f"taken by {_few([*names])}" for images, names in takers.items()}
 
 
-def _few(words: Sequence[str], most: int = 20) -> str:
-    rest = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + rest
+def _few(words: Sequence[str]) -> str:
+    rest = f" and {len(words) - 20} more" if len(words) > 20 else ""
+    return ", ".join(words[:20]) + rest
 
 
 def origin(one: Finished, experiment: str) -> Rows:

@@ -12,11 +12,9 @@ from geomadv.errors import NO_BOUNDARY, InputError
 from geomadv.experiments.planes.decision_plane import MOST_STEPS
 from geomadv.experiments.planes.second import CANDIDATES, PRODUCTS, Second
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+from geomadv.pipeline.lines import FAMILIES
 from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count
 from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Product, Unit, Walk, Work
-
-# Directions of a class and family: positive, negative, flat and random ones.
-_FAMILIES = 4
 
 # Passes for a root, with one for what is on top there: 6.6 by measurement on the digits.
 _ROOT = 6.6
@@ -93,7 +91,7 @@ def section_work(case: Case) -> Work:
     s, n = case.settings, case.count["images"]
     measured = case.inputs["curvature"].settings
     classes, c = len(measured.classes), measured.settings
-    lines = _FAMILIES * s.directions
+    lines = FAMILIES * s.directions
     how = (c.hvp, c.step, c.beta, n)
     scales = 2 * s.steps + 1
     units: dict[Unit, float] = {
@@ -105,7 +103,7 @@ def section_work(case: Case) -> Work:
     }
     if c.hvp in ("auto", "exact") and not case.net.is_piecewise_linear:
         units[GRADIENT] = _VERDICT * min(n, _MEASURED)
-    sizes = {"sample": n, "class": classes, "family": _FAMILIES, "direction": s.directions}
+    sizes = {"sample": n, "class": classes, "family": FAMILIES, "direction": s.directions}
     return replace(
         classes * Work(units),
         memory=2**24 + 100 * classes * n * lines * scales,

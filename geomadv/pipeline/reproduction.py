@@ -384,6 +384,6 @@ def _other_program(known: _Recorded, device: str) -> list[str]:
     return [f"{what}: {old} then, {new} now" for what, (old, new) in then_now.items() if old != new]
 
 
-def _shortened(lines: Sequence[str], most: int = 3) -> str:
-    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
-    return "; ".join(lines[:most]) + more
+def _shortened(lines: Sequence[str]) -> str:
+    more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
+    return "; ".join(lines[:3]) + more

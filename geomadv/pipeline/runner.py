@@ -17,7 +17,7 @@ from geomadv.pipeline.identity import identity
 from geomadv.pipeline.provenance import Asked
 from geomadv.pipeline.roles import check_held_out, check_labels, of_split
 from geomadv.pipeline.settings import differing, field_names, normalised, with_given
-from geomadv.pipeline.study import Study
+from geomadv.pipeline.study import Study, sampled
 from geomadv.pipeline.work import Case
 from geomadv.results.files import entries, holding, read_attrs
 from geomadv.results.identity import Identity, plain
@@ -145,7 +145,7 @@ class Runner:
 
     def _images(self, name: str, asked: Asked) -> Images:
         return {
-            role: self.study.sample(sample, asked.settings, asked.seed)
+            role: sampled(self.study.split(sample.split), sample, asked.settings, asked.seed)
             for role, sample in self.find(name).images.items()
         }
 

@@ -18,7 +18,6 @@ from geomadv import distributed
 from geomadv.classifier import Classifier
 from geomadv.classifier.checks import usable_device
 from geomadv.errors import InputError, ShapeError
-from geomadv.files.writing import check_writable
 from geomadv.images import ImageSet, list_images, load_images
 from geomadv.images.classes import numbered
 from geomadv.images.folder import FolderReader
@@ -267,10 +266,6 @@ class Study:
         """The result file of an experiment."""
         return self.folder / f"{experiment}.h5"
 
-    def check_writable(self, size: int = 0) -> None:
-        """Raises an `InputError` if results of so many bytes cannot be written."""
-        check_writable(self.folder, size)
-
     def all_beside(self, kind: str = "") -> tuple[Classifier, ...]:
         """All other networks of the zoo for the same data that are at hand or trained here.
 
@@ -287,10 +282,6 @@ class Study:
                 except InputError as error:
                     self.say(f"without {name}: {error}")
         return tuple(nets)
-
-    def sample(self, sample: Sample, settings: Any, seed: int) -> ImageSet | None:
-        """The images that an experiment uses."""
-        return sampled(self.split(sample.split), sample, settings, seed)
 
     def common(self, train: ImageSet, test: ImageSet) -> int:
         """How many test images are train images, too; each pair is compared once."""

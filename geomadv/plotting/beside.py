@@ -115,13 +115,12 @@ _CURVES = {
 _CATEGORIES = ("C2", "C5", "C1", "C3")
 
 
-def beside(results: Results, name: str, words: str = "") -> Figure:
+def beside(results: Results, name: str) -> Figure:
     """The figure of this name for several networks, a column each.
 
     Args:
         results: by network; None where there is none: its column names the command.
         name: of a figure that takes `ax`.
-        words: another title of the page.
 
     Raises:
         InputError: no such figure.
@@ -131,13 +130,13 @@ def beside(results: Results, name: str, words: str = "") -> Figure:
             f"{name!r}: no figure of a column.{closest(name, [*_FIGURES])} There are "
             f"{', '.join(_FIGURES)}."
         )
-    experiment, heights, draw, usual = _FIGURES[name]
+    experiment, heights, draw, words = _FIGURES[name]
 
     def drawn(ds: xr.Dataset, axes: list[Axes]) -> None:
         draw(ds, ax=axes[0] if len(axes) == 1 else axes)
 
     shown = alike(results) if experiment == "tilting_plane" else results
-    return columns(shown, experiment, drawn, heights, words or usual, _WIDEST.get(name, ACROSS))
+    return columns(shown, experiment, drawn, heights, words, _WIDEST.get(name, ACROSS))
 
 
 def alike(results: Results) -> Results:
@@ -171,15 +170,15 @@ def normal_tilts(results: Results) -> Figure:
     return columns(results, "normal_tilt", draw, [1.8], words)
 
 
-def tilting_planes(results: Results, angles: int = 3) -> Figure:
+def tilting_planes(results: Results) -> Figure:
     """Boundary and images in the tilting plane, a column for each network's data.
 
-    results: of `tilting_plane`; angles: boundaries from upright to most tilted, fewer where the
-    sweep has no more.
+    results: of `tilting_plane`, of which three boundaries from upright to most tilted are drawn,
+    fewer where the sweep has no more.
     """
 
     def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
-        ends = np.linspace(0, np.nanmax(ds["angle"]), angles)
+        ends = np.linspace(0, np.nanmax(ds["angle"]), 3)
         chosen = dict.fromkeys(int(np.nanargmin(np.abs(ds["angle"] - end))) for end in ends)
         for one, at in zip(axes, chosen, strict=False):
             linear.tilting_plane(ds.isel(C=[at]), 1, ax=one)
@@ -189,7 +188,7 @@ def tilting_planes(results: Results, angles: int = 3) -> Figure:
             one.set_axis_off()
 
     words = "images and boundary in the tilting plane, from strong to weak regularisation"
-    return columns(alike(results), "tilting_plane", draw, [1.4] * angles, words)
+    return columns(alike(results), "tilting_plane", draw, [1.4] * 3, words)
 
 
 def tilting_toy(ds: xr.Dataset) -> Figure:

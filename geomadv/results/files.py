@@ -9,6 +9,7 @@ import os
 import traceback
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
-from geomadv.errors import InputError
+from geomadv.errors import InputError, refusing
 from geomadv.files.guard import check_texts
 from geomadv.files.kinds import hdf5_refusal
 from geomadv.files.seals import seal, seal_holds
@@ -259,19 +260,13 @@ def holding(path: Path, purpose: str) -> Iterator[None]:
         ) from error
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> contextlib.AbstractContextManager[None]:
     """Turns whatever reading a file raises inside the block into an `InputError` about it."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # damaged bytes may raise anything
-        raise _damaged(path, error) from error
+    return refusing(partial(_damaged, path))
 
 
-def _damaged(path: Path, reason: object) -> InputError:
-    if "signature not found" in str(reason):
+def _damaged(path: Path, reason: str) -> InputError:
+    if "signature not found" in reason:
         reason = "it is not HDF5"
     return hdf5_refusal(path, reason, "the result file", ("empty",)) or InputError(
         f"{path} is damaged, or not a complete result file ({reason}): restore it from a copy, or "

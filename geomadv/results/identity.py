@@ -85,10 +85,10 @@ def _alike(before: Any, after: Any) -> bool:
 _MISSING = object()
 
 
-def _short(value: Any, limit: int = 60) -> str:
+def _short(value: Any) -> str:
     if value is _MISSING:
         return "(absent)"
     if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
         return f"{value[:8]}..."
     text = json.dumps(value)
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -30,10 +30,6 @@ class SharedKeep:
     def __init__(self, store: Store | None, say: Callable[[str], None] = print) -> None:
         self._store, self._say = store, say
 
-    @property
-    def _alone(self) -> bool:
-        return size() == 1
-
     def __call__(self, part: str, compute: Compute) -> xr.Dataset:
         """The main process's dataset of a part: the kept one, else what it computes by itself."""
         return on_main(partial(self._own, part, compute))
@@ -49,13 +45,13 @@ class SharedKeep:
 
     def each(self, parts: Mapping[str, Compute], done: Done = nothing) -> list[xr.Dataset]:
         """The main process's datasets of the parts, which the processes divide in rounds."""
-        if self._alone:
+        if size() == 1:
             return one_by_one(self, parts, done)
         return list(self._divided(parts, done))
 
     def rows(self, parts: Mapping[str, Compute], dim: str, *, together: bool = False) -> xr.Dataset:
         """All parts joined: as the store does on the main process, in memory on the others."""
-        if self._alone:
+        if size() == 1:
             keep = keep_nothing if self._store is None else self._store
             return keep.rows(parts, dim)
         shared = (self._of_all(part, compute) for part, compute in parts.items())

@@ -14,8 +14,9 @@ import xarray as xr
 from torch import nn
 
 from geomadv import Classifier, ImageSet, InputError, boundary_points, load
+from geomadv.boundary import BoundaryPoints
 from geomadv.experiments import boundary
-from geomadv.experiments.normals.boundary import SCHEMA, stored_points
+from geomadv.experiments.normals.boundary import _FIELDS, SCHEMA
 from geomadv.pipeline.normals import Boundary, boundary_work
 from geomadv.pipeline.work import Case
 from geomadv.results import Store, save
@@ -34,6 +35,14 @@ def collect(case, path, **options):
     with Store(path, {}) as store:
         store.finish(boundary(*case, keep=store, **options), {})
     return load(path)
+
+
+def stored_points(ds):
+    """The boundary points of a result file, as `boundary_points` returned them."""
+    # Files of 0.1.0 have neither `near` nor `third`: theirs are points of pairs.
+    return BoundaryPoints(
+        **{name: torch.as_tensor(ds[key].to_numpy()) for name, key in _FIELDS.items() if key in ds}
+    )
 
 
 def test_equals_one_call_and_opens_anywhere(case, tmp_path):

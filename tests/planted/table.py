@@ -4,7 +4,7 @@ A change is a text that stands once in the file, and what replaces it.
 """
 
 TABLE: dict[str, tuple[str, dict[str, str]]] = {
-    "linalg/sign.py": (
+    "linalg/vectors.py": (
         "linalg_svd linalg_eigen",
         {
             "torch.where(decisive < 0, -directions, directions)": "directions",

@@ -197,13 +197,13 @@ def resample_counts(n: int, draws: int, seed: int) -> Array:
     return flat.reshape(draws, n).astype(np.float64)
 
 
-def median_interval(values: Array, level: float = 0.95) -> Array:
+def median_interval(values: Array) -> Array:
     """Interval (2,) for the median of the population that values (n,) are drawn from.
 
     Between two order statistics; as each value lies below the median with probability 1/2, their
-    ranks are binomial quantiles, and the interval holds the median with at least `level` whatever
-    the distribution (below six values only with 1 - 2^(1 - n)).
+    ranks are binomial quantiles, and the interval holds the median with at least 95 % whatever the
+    distribution (below six values only with 1 - 2^(1 - n)).
     """
     n = len(values)
-    rank = max(int(binom.ppf((1 - level) / 2, n, 0.5)), 1)
+    rank = max(int(binom.ppf(0.025, n, 0.5)), 1)
     return np.sort(values)[[rank - 1, n - rank]]

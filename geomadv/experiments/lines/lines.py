@@ -17,7 +17,7 @@ from geomadv.progress import tqdm
 
 # Perturbed images are made in blocks of about so many numbers, several batches if these are small:
 # the handful of operations around the network then costs little even for the smallest networks.
-_BLOCK_NUMBERS = 2**17
+BLOCK_NUMBERS = 2**17
 
 # What every result along lines holds.
 LINES: Schema = {
@@ -120,7 +120,7 @@ def line_answers(
     size = net.batch_size(batch_size)
     samples, steps = x.flatten(1), torch.as_tensor(scales).to(x)
     n, s, k = len(x), len(scales), len(directions)
-    block = size * max(1, _BLOCK_NUMBERS // (size * net.dimension))
+    block = size * max(1, BLOCK_NUMBERS // (size * net.dimension))
     parts: list[tuple[Tensor, Tensor]] = []
     with tqdm(total=k * s * n, desc=label, unit="image", disable=not progress) as bar:
         for start in range(0, k * s * n, block):

@@ -100,14 +100,6 @@ def boundary(
         return derived(keep.rows(parts, "sample"))
 
 
-def stored_points(ds: xr.Dataset) -> BoundaryPoints:
-    """The boundary points of a result file, as `boundary_points` returned them."""
-    # Files of 0.1.0 have neither `near` nor `third`: theirs are points of pairs.
-    return BoundaryPoints(
-        **{name: torch.as_tensor(ds[key].to_numpy()) for name, key in _FIELDS.items() if key in ds}
-    )
-
-
 def _described(found: BoundaryPoints, part: ImageSet, points: bool) -> xr.Dataset:
     images = part.images.to(found.points)
     step = (found.points - images).flatten(1)

@@ -1,6 +1,6 @@
 """Random vectors from the normals' leading subspace as universal perturbations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -17,7 +17,7 @@ from geomadv.keep import Keep, keep_nothing
 from geomadv.labels import Schema, described
 from geomadv.linalg import Subspace, uniform_directions
 from geomadv.perturbations.balls import mean_norm
-from geomadv.perturbations.fooling import clean_labels, is_fooled, labels_under, lost
+from geomadv.perturbations.fooling import check_norms, clean_labels, fooled_and_lost
 from geomadv.progress import catching_up, tqdm
 
 _RATE, _PER_IMAGE = "fooling rate of one perturbation", "share of draws that fool the image"
@@ -104,8 +104,12 @@ def random_subspace_fooling(
         unit="perturbation",
         disable=not progress,
     ) as bar:
-        fooled = partial(_fooled, net, x, clean, norms, size, bar.update)
         span = Subspace(basis)
+
+        def fooled(vectors: Tensor) -> xr.Dataset:
+            found = fooled_and_lost(net, x, clean, norms, size, bar.update, vectors)
+            dims = ("norm", "draw", "sample")
+            return xr.Dataset({"fooled": (dims, found[0]), "lost": (dims, found[1])})
 
         def within(m: int) -> xr.Dataset:
             return fooled(span.leading(m).random_unit(draws, seed=seed + m))
@@ -134,27 +138,6 @@ def random_subspace_fooling(
     return described(SCHEMA, values)
 
 
-def _fooled(
-    net: Classifier,
-    x: Tensor,
-    clean: Tensor,
-    norms: Sequence[float],
-    size: int,
-    advance: Callable[[], object],
-    vectors: Tensor,
-) -> xr.Dataset:
-    """Vectors (draws, D) -> (norms, draws, N) bool: labels that change, and none at all."""
-    shape = (len(norms), len(vectors), len(x))
-    result, none = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
-    for i, norm in enumerate(norms):
-        for j, vector in enumerate(vectors):
-            labels = labels_under(net, x, (norm * vector).reshape(net.input_shape), size)
-            result[i, j], none[i, j] = is_fooled(labels, clean).cpu(), lost(labels).cpu()
-            advance()
-    dims = ("norm", "draw", "sample")
-    return xr.Dataset({"fooled": (dims, result.numpy()), "lost": (dims, none.numpy())})
-
-
 def _check(
     net: Classifier,
     basis: Tensor,
@@ -171,6 +154,5 @@ def _check(
         raise InputError(
             f"dimensions={list(dimensions)} must lie between 1 and the {basis.shape[1]} directions."
         )
-    if not norms or not all(np.isfinite(n) and n > 0 for n in norms):
-        raise InputError(f"norms={list(norms)} must be positive numbers, in image units.")
+    check_norms(norms)
     check_counts(draws=draws)

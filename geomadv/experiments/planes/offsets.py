@@ -10,19 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.boundary import BoundaryPoints, boundary_gradient
-from geomadv.boundary.points import TOLERANCE
+from geomadv.boundary.points import PIXEL_ROUNDINGS, SCORE_ROUNDINGS, TOLERANCE
 from geomadv.boundary.segment import bracketed_root
 from geomadv.classifier import Classifier
 from geomadv.classifier.boundary_function import BoundaryFunction
-from geomadv.linalg.rows import unit_rows
+from geomadv.experiments.lines.lines import BLOCK_NUMBERS
+from geomadv.linalg.vectors import unit_rows
 from geomadv.progress import tqdm
-
-# Points are made in blocks of about so many numbers, several batches if these are small.
-_BLOCK_NUMBERS = 2**17
-
-# Roundings of f at a boundary point, as of `boundary_points`: of two scores in units of their last
-# place, and of sums over the pixels.
-_SCORE_ROUNDINGS, _PIXEL_ROUNDINGS = 4, 2
 
 # Sine of the least angle between a direction and the normal (half a degree): below it rounding
 # decides in which plane a section lies.
@@ -77,7 +71,7 @@ class _Sections:
     def scores(self, rows: Tensor, t: Tensor) -> Tensor:
         """Scores (r, classes) at offsets t (r,) of some rows, in full batches."""
         parts = [self.x.new_empty(0, self.net.num_classes)]
-        block = self.size * max(1, _BLOCK_NUMBERS // (self.size * self.net.dimension))
+        block = self.size * max(1, BLOCK_NUMBERS // (self.size * self.net.dimension))
         for some, offset in zip(rows.split(block), t.split(block), strict=True):
             sample = self.sample[some]
             tangent = self.along[some, None] * self.rows[self.direction[some]]
@@ -95,7 +89,7 @@ class _Sections:
         """Whether another class than those that meet at the point is on top there (r,)."""
         scores = self.scores(rows, t)
         own = scores.gather(1, self.pair[self.sample[rows]]).amax(1)
-        rounding = _SCORE_ROUNDINGS * torch.finfo(own.dtype).eps * own.abs()
+        rounding = SCORE_ROUNDINGS * torch.finfo(own.dtype).eps * own.abs()
         return scores.amax(1) > own + rounding
 
 
@@ -135,7 +129,7 @@ def section_offsets(
     everyone = torch.arange(len(sections.s), device=net.device)
     parts = []
     with tqdm(total=len(everyone), desc="sections", unit="root", disable=not progress) as bar:
-        for some in everyone.split(max(size, _BLOCK_NUMBERS)):
+        for some in everyone.split(max(size, BLOCK_NUMBERS)):
             parts.append(_roots(sections, some, slope, rounding, reach))
             bar.update(len(some))
     shape = (len(rows), len(points), len(scales))
@@ -171,7 +165,7 @@ def _slopes(
         own = scores.gather(1, torch.stack([some.near, some.target], dim=1)).abs().amax(1)
         pixels = some.points.flatten(1).norm(dim=1) + reach
         eps = torch.finfo(own.dtype).eps
-        roundings.append(eps * (_SCORE_ROUNDINGS * own + _PIXEL_ROUNDINGS * pixels * slopes[-1]))
+        roundings.append(eps * (SCORE_ROUNDINGS * own + PIXEL_ROUNDINGS * pixels * slopes[-1]))
     return torch.cat(slopes), torch.cat(roundings)
 
 

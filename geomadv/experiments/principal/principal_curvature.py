@@ -30,6 +30,7 @@ from geomadv.curvature.principal import beside_points
 from geomadv.curvature.shared import KnownSum, PointSums, SharedMean, solve_on_main
 from geomadv.distributed import from_main, gather_rows, is_main, share
 from geomadv.errors import InputError
+from geomadv.experiments.lines.lines import check_target
 from geomadv.experiments.principal.layout import (
     DENSITY_POINTS,
     ENDS,
@@ -169,11 +170,7 @@ class _Work:
 def _starting_images(
     net: Classifier, images: ImageSet, target: int, settings: CurvatureSettings
 ) -> ImageSet:
-    if not 0 <= target < net.num_classes:
-        raise InputError(
-            f"target={target} is no class of network {net.name!r}, which has 0 to "
-            f"{net.num_classes - 1}."
-        )
+    check_target(net, target)
     other = images.labels != target
     if not other.any():
         raise InputError(
@@ -274,7 +271,7 @@ def _solve(
     """
     shared = work.shared(sums)
     pairs = work.solve(shared, work.settings.pairs, checkpoint)
-    each = _per_point(work, local, _columns(pairs.directions, work))
+    each = _per_point(local, _columns(pairs.directions, work))
     pairs = beside_points(pairs, each, float(ds["step_distances"][0]))
     found = len(pairs.values)
     ds[f"{name}_value"][0, :found] = pairs.values
@@ -344,7 +341,7 @@ def _columns(directions: Tensor, work: _Work) -> Tensor:
     return chosen.to(work.net.device, work.net.dtype)
 
 
-def _per_point(work: _Work, local: BoundaryOperator | None, vectors: Tensor) -> NDArray[np.float64]:
+def _per_point(local: BoundaryOperator | None, vectors: Tensor) -> NDArray[np.float64]:
     """v^T A_i v for every boundary point i of all processes (points, vectors)."""
     if local is None:
         mine = torch.zeros((0, vectors.shape[1]), dtype=torch.float64)
@@ -380,7 +377,7 @@ def _sweep(work: _Work, ds: xr.Dataset, points: BoundaryPoints) -> None:
         local = work.local(
             mean_hessian, points, hvp="finite-difference", step=float(step), beta=None
         )
-        values = _per_point(work, local, vectors).mean(axis=0)
+        values = _per_point(local, vectors).mean(axis=0)
         ds["sweep"][0, i] = values[: 2 * s.extremes].reshape(2, s.extremes)
         ds["sweep_random"][0, i] = values[2 * s.extremes :]
 

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geomadv.boundary.nearest import falling
 from geomadv.errors import InputError
 from geomadv.experiments.softmax.last_layer import LastLayer
 from geomadv.keep import Keep, keep_nothing
@@ -241,9 +242,7 @@ class _Search:
                 return
             (gradient,) = torch.autograd.grad(distance.sum(), x)
             index, delta = index[going], delta[going]
-            longest = epsilon * (
-                _LAST_STEP + (_FIRST_STEP - _LAST_STEP) * (1 + math.cos(math.pi * t / steps)) / 2
-            )
+            longest = epsilon * falling(_FIRST_STEP, _LAST_STEP, t, steps)
             step = _polyak(gradient[going], distance.detach()[going], longest)
             delta = self._confine(index, delta - step, epsilon)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.probes import uniform_noise
 from geomadv.errors import InputError, LackingError
 from geomadv.experiments.softmax.head import REMEDY, ModuleTap, ProductTap, Tap
 from geomadv.perturbations.fooling import check_labels, labels_of
@@ -141,7 +142,8 @@ def _pooled(weight: Tensor, net: Classifier) -> tuple[int, Tensor] | None:
 def _verify(layer: LastLayer, x: Tensor, size: int, place: str) -> None:
     """Raises InputError unless W g + b gives the scores of all images to rounding."""
     eps = torch.finfo(layer.net.dtype).eps * _ROUNDINGS * layer.weight.shape[1] ** 0.5
-    tried = torch.cat([x, _random(layer.net, max(_ENOUGH - len(x), 0)).to(x)])
+    net, lacking = layer.net, max(_ENOUGH - len(x), 0)
+    tried = torch.cat([x, uniform_noise(lacking, net.input_shape, net.bounds).to(x)])
     excess, allowed, labels = [], [], []
     for part in tried.split(size):
         found = layer(part)
@@ -165,11 +167,3 @@ def _verify(layer: LastLayer, x: Tensor, size: int, place: str) -> None:
             f"{worst[image]:.2g} where rounding allows {np.concatenate(allowed)[image]:.2g}. Its "
             f"outputs are changed before they become the scores. {REMEDY}"
         )
-
-
-def _random(net: Classifier, count: int) -> Tensor:
-    """Uniform images (count, C, H, W) in the bounds, always the same."""
-    low, high = net.bounds
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(count, *net.input_shape, generator=generator, dtype=torch.float64)
-    return low + (high - low) * x

@@ -15,6 +15,7 @@ from torch import Tensor
 from geomadv.classifier import Classifier
 from geomadv.errors import InputError, check_counts
 from geomadv.experiments.principal import doubt
+from geomadv.experiments.subspaces.sweep import check_mean
 from geomadv.keep import Done, Keep, keep_nothing
 from geomadv.labels import IMAGE, Schema, described
 from geomadv.linalg import NestedSubspaces
@@ -99,7 +100,7 @@ def confined_deepfool(
         families: nested subspaces by name. Their groups stay whole: at d a family takes its
             largest step with at most d dimensions, and `subspace_dimension` says how many.
         dimensions: the d to try, from 1 to D; default: about ten on a logarithmic axis.
-        mean: mean training image, any shape of C H W numbers; default: the mean of `images`.
+        mean: mean training image (C, H, W); default: the mean of `images`.
         draws: random sequences of subspaces.
         examples: first images whose perturbations and projections are kept.
         seed: of the random subspaces.
@@ -125,7 +126,7 @@ def confined_deepfool(
     x = net.check_images(images).detach()
     dims = _check_dimensions(dimensions, net.dimension)
     _check(net, families, draws, examples)
-    centre = _centre(mean, x)
+    centre = x.mean(0) if mean is None else check_mean(torch.as_tensor(mean).to(x), net)
     size = net.batch_size(batch_size)
     groups = {name: [_Group(torch.arange(len(x)), nested)] for name, nested in families.items()}
     groups[RANDOM] = _random_groups(len(x), net.dimension, max(dims), draws, seed)
@@ -282,18 +283,6 @@ def _random_groups(n: int, dimension: int, most: int, draws: int, seed: int) -> 
         nested = NestedSubspaces(stream.standard_normal((dimension, most)))
         groups.append(_Group(torch.arange(draw, n, draws), nested))
     return groups
-
-
-def _centre(mean: Any, x: Tensor) -> Tensor:
-    if mean is None:
-        return x.mean(0)
-    centre = torch.as_tensor(mean).to(x)
-    if centre.numel() != x[0].numel() or not centre.isfinite().all():
-        raise InputError(
-            f"mean has shape {tuple(centre.shape)}, expected {x[0].numel()} finite numbers, one "
-            f"per pixel of an image {tuple(x.shape[1:])}. Give the mean of the training images."
-        )
-    return centre.reshape(x.shape[1:])
 
 
 def _check_dimensions(dimensions: Sequence[int] | None, most: int) -> list[int]:

@@ -85,18 +85,6 @@ class Resample(nn.Module):
         return x
 
 
-class _Behind(nn.Module):
-    """x -> network(resample(x))."""
-
-    def __init__(self, resample: Resample, network: nn.Module) -> None:
-        super().__init__()
-        self.resample, self.network = resample, network
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.network(self.resample(x))
-        return scores
-
-
 def low_resolution(d_low: int, shape: Sequence[int]) -> tuple[int, int]:
     """(height, width) with `d_low` pixels on the shorter side of an image (C, H, W), to scale.
 
@@ -124,7 +112,7 @@ def resampled(net: Classifier, d_low: int) -> Classifier:
     size = (net.input_shape[1], net.input_shape[2])
     unit = Resample(low_resolution(d_low, net.input_shape), size)
     behind = Classifier(
-        _Behind(unit, net.module),
+        nn.Sequential(unit, net.module),
         net.input_shape,
         bounds=net.bounds,
         class_names=net.class_names,

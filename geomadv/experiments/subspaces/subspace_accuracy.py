@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.checks import check_known
 from geomadv.errors import InputError
 from geomadv.experiments.principal import doubt
 from geomadv.experiments.subspaces.sweep import (
     Families,
     check_families,
+    check_mean,
     draws_of,
     first_draws,
     subspace_sizes,
@@ -110,7 +112,7 @@ def subspace_accuracy(
     """
     splits = {images.name: images} if isinstance(images, ImageSet) else dict(images)
     _check_images(splits, net)
-    centre = _check_mean(mean, net)
+    centre = check_mean(torch.as_tensor(mean).to(net.device, net.dtype), net)
     check_families(families, net.dimension)
     visited = sweep_dimensions(families, dimensions)
     sizes = subspace_sizes(families, visited)
@@ -187,22 +189,7 @@ def _check_images(splits: Mapping[str, ImageSet], net: Classifier) -> None:
     if not splits:
         raise InputError("images: expected at least one image set, found none.")
     for name, images in splits.items():
-        largest = int(images.labels.max())
-        if largest >= net.num_classes:
-            raise InputError(
-                f"images[{name!r}]: labels go up to {largest}, but network {net.name!r} has the "
-                f"classes 0 to {net.num_classes - 1}. Give the images that the network is for."
-            )
-
-
-def _check_mean(mean: Tensor | NDArray[np.floating], net: Classifier) -> Tensor:
-    centre = torch.as_tensor(mean).to(net.device, net.dtype)
-    if centre.shape != net.input_shape or not centre.isfinite().all():
-        raise InputError(
-            f"mean: expected a finite image of shape {tuple(net.input_shape)}, found shape "
-            f"{tuple(centre.shape)}. Give the mean of the training images."
-        )
-    return centre
+        check_known(net, images.labels, f"images[{name!r}]: labels go up to")
 
 
 def _dataset(

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from geomadv.classifier import Classifier
 from geomadv.errors import InputError
 from geomadv.linalg import NestedSubspaces
 
@@ -48,6 +50,20 @@ def check_families(families: Families, dimension: int) -> None:
                 f"families[{name!r}]: expected draws of the same dimension at every d, found "
                 "others. Draw as many independent directions for each."
             )
+
+
+def check_mean(mean: Tensor, net: Classifier) -> Tensor:
+    """The mean image (C, H, W), if it is one.
+
+    Raises:
+        InputError: another shape, or numbers that are not finite.
+    """
+    if mean.shape != net.input_shape or not mean.isfinite().all():
+        raise InputError(
+            f"mean has shape {tuple(mean.shape)}, expected {net.input_shape}: finite numbers, one "
+            "per pixel of an image. Give the mean of the training images."
+        )
+    return mean
 
 
 def sweep_dimensions(families: Families, dimensions: Sequence[int] | None) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geomadv.classifier import Classifier
+from geomadv.classifier.checks import check_known
 from geomadv.errors import InputError, check_counts
 from geomadv.experiments.universality.search import kept_searches
 from geomadv.images import ImageSet
@@ -189,11 +190,7 @@ def _labels(net: Classifier, name: str, images: ImageSet) -> Tensor:
             "and for accuracy."
         )
     labels = images.labels.to(net.device)
-    if int(labels.max()) >= net.num_classes:
-        raise InputError(
-            f"{name}: label {int(labels.max())} does not exist; network {net.name!r} has classes 0 "
-            f"to {net.num_classes - 1}. Give images of these, numbered so."
-        )
+    check_known(net, labels, f"{name}: label")
     return labels
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.classifier import Classifier
@@ -19,11 +20,10 @@ from geomadv.perturbations.balls import mean_norm
 from geomadv.perturbations.deepfool import DeepFoolResult, deepfool
 from geomadv.perturbations.fgsm import fgsm
 from geomadv.perturbations.fooling import (
+    check_norms,
     check_perturbation,
     clean_labels,
-    is_fooled,
-    labels_under,
-    lost,
+    fooled_and_lost,
 )
 from geomadv.progress import catching_up, tqdm
 
@@ -113,8 +113,8 @@ def norm_comparison(
     rate, none = (np.full((len(units), len(norms), draws), np.nan) for _ in range(2))
     total = len(norms) * sum(len(v) for v in units.values())
     with tqdm(total=total, desc="norm comparison", unit="vector", disable=not progress) as bar:
-        rates = partial(_rates, net, unseen, clean, norms, size, bar.update)
-        parts = {name: partial(rates, directions) for name, directions in units.items()}
+        fooled_by = partial(fooled_and_lost, net, unseen, clean, norms, size, bar.update)
+        parts = {name: partial(_rates, fooled_by, directions) for name, directions in units.items()}
         done = catching_up(bar, (len(norms) * len(v) for v in units.values()))
         each = keep.each(parts, done)
         for i, found in enumerate(each):
@@ -134,23 +134,9 @@ def norm_comparison(
     return described(SCHEMA, values)
 
 
-def _rates(
-    net: Classifier,
-    unseen: Tensor,
-    clean: Tensor,
-    norms: Sequence[float],
-    size: int,
-    advance: Callable[[], object],
-    directions: Tensor,
-) -> xr.Dataset:
+def _rates(fooled_by: Callable[[Tensor], NDArray[np.bool_]], units: Tensor) -> xr.Dataset:
     """What unit vectors (k, D) fool at every norm, by draw and by image."""
-    found = np.empty((2, len(norms), len(directions), len(unseen)), dtype=bool)
-    for j, norm in enumerate(norms):
-        for k, direction in enumerate(directions):
-            labels = labels_under(net, unseen, (norm * direction).reshape(net.input_shape), size)
-            for i, hit in enumerate((is_fooled(labels, clean), lost(labels))):
-                found[i, j, k] = hit.cpu().numpy()
-            advance()
+    found = fooled_by(units)
     of_draws, of_images = ("norm", "draw"), ("norm", "held_out_sample")
     return xr.Dataset(
         {
@@ -222,8 +208,7 @@ def _unit(name: str, vectors: Tensor) -> Tensor:
 def _check(
     net: Classifier, norms: Sequence[float], subspaces: Mapping[str, Subspace], draws: int
 ) -> None:
-    if not norms or not all(np.isfinite(n) and n > 0 for n in norms):
-        raise InputError(f"norms={list(norms)} must be positive numbers, in image units.")
+    check_norms(norms)
     check_counts(draws=draws)
     for name, subspace in subspaces.items():
         if subspace.ambient_dimension != net.dimension:

@@ -1,5 +1,6 @@
-"""One sign for every direction: what the singular value decomposition leaves free."""
+"""Unit vectors: lengths at any scale that the dtype can hold, and one sign for every direction."""
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -10,6 +11,23 @@ from torch import Tensor
 from geomadv.errors import InputError
 
 Directions = TypeVar("Directions", Tensor, NDArray[np.floating])
+
+
+def unit_rows(rows: Tensor, order: float = 2) -> tuple[Tensor, Tensor]:
+    """Rows (n, D) over their norms of an order (1, 2), and these norms (n,).
+
+    Each row is divided by its largest entry first: squares of entries below 1e-19 or above 1e19
+    would leave float32's range. A row that has no direction (zeros only, or entries that are not
+    finite) comes back as zeros, with norm 0 or inf; so does one in the range of subnormal numbers,
+    whose last digits are lost.
+    """
+    largest = rows.abs().amax(1)
+    usable = (largest >= torch.finfo(rows.dtype).tiny) & largest.isfinite()
+    scaled = torch.where(usable[:, None], rows / largest[:, None], 0.0)
+    length = torch.linalg.vector_norm(scaled, ord=order, dim=1)
+    unit = torch.where(usable[:, None], scaled / length[:, None], 0.0)
+    bad = torch.where(largest.isfinite(), 0.0, math.inf).to(rows.dtype)
+    return unit, torch.where(usable, largest * length, bad)
 
 
 def fix_sign(directions: Directions) -> Directions:
