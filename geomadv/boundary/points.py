@@ -76,7 +76,9 @@ class BoundaryPoints:
 
     def __repr__(self) -> str:
         reached = self.distance[self.converged]
-        middle = f", median distance {float(reached.median()):.3g}" if len(reached) else ""
+        middle = (
+            f", median distance {float(reached.double().quantile(0.5)):.3g}" if len(reached) else ""
+        )
         return (
             f"BoundaryPoints({len(self)} of images {tuple(self.points.shape[1:])}, "
             f"{len(reached)} converged{middle})"

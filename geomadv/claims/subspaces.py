@@ -190,7 +190,7 @@ def rescaled(ds: xr.Dataset, resamples: Resamples) -> Measured:
     converged = ds["converged"].to_numpy() == 1
     one = ds.isel(sample=converged)
     weights = resamples.weights(one.sizes["sample"])
-    relative = float((one["norm"] / one["image_norm"]).mean())
+    relative = float(one["norm"].mean() / one["image_norm"].mean())
     small = ds["factor"].to_numpy() * relative <= _SMALL
     if not small.any():
         raise NotMeasured(f"the perturbations alone are {percent(relative)} % of the images' norm")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geomadv.doors import check_device
-from geomadv.errors import InputError, LackingError, check_counts
+from geomadv.errors import InputError, check_counts
 from geomadv.images.doors import taken
 from geomadv.images.readers import ArrayReader, Reader, as_slice, chunks
 
@@ -248,7 +248,7 @@ class ImageSet:
         label = self._class_number(c)
         if not (labels == label).any():
             present = listed([str(k) for k in np.unique(labels)])
-            raise LackingError(
+            raise InputError(
                 f"image set {self.name!r} has no image of class {c!r}; it has images of the "
                 f"classes {present}. Choose one of these, or select fewer images away before."
             )

@@ -31,7 +31,11 @@ class Perturbations:
 
     def __repr__(self) -> str:
         changed = self.label != self.source
-        middle = f", median norm {float(self.norm[changed].median()):.3g}" if changed.any() else ""
+        middle = (
+            f", median norm {float(self.norm[changed].double().quantile(0.5)):.3g}"
+            if changed.any()
+            else ""
+        )
         return (
             f"{type(self).__name__}({len(self)} of images {tuple(self.delta.shape[1:])}, "
             f"{int(changed.sum())} labels changed{middle})"

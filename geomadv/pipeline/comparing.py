@@ -6,12 +6,11 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from geomadv.claims import CLAIMS, Verdict, judge
+from geomadv.claims import CLAIMS
 from geomadv.errors import InputError
 from geomadv.files.writing import refusals, write_whole
 from geomadv.pipeline.comparison import ClaimRow, Comparison, NumberRow
@@ -20,6 +19,7 @@ from geomadv.pipeline.finished import Finished, finished
 from geomadv.pipeline.origin import remedy
 from geomadv.pipeline.settings import flat
 from geomadv.pipeline.table import EXPERIMENTS
+from geomadv.pipeline.verdicts import verdicts_of
 from geomadv.plotting.figure import save_figure
 from geomadv.plotting.overlay import overlaid
 from geomadv.plotting.overlay_panels import OVERLAYS
@@ -79,7 +79,7 @@ def side_by_side(found: Sequence[Finished], experiments: Sequence[Experiment]) -
     """The table of networks whose results have been read."""
     settings = {e.name: differing for e in experiments if (differing := _differing(e.name, found))}
     above = {e.name: _inherited(e, experiments, settings) for e in experiments}
-    verdicts = [_verdicts(one) for one in found]
+    verdicts = [verdicts_of(one) for one in found]
     return Comparison(
         tuple(one.name for one in found),
         _facts(found),
@@ -93,25 +93,41 @@ def side_by_side(found: Sequence[Finished], experiments: Sequence[Experiment]) -
     )
 
 
-def _verdicts(one: Finished) -> list[Verdict]:
-    """A network's verdicts; those of a stale result say so."""
-    told = {name: note for name, note in one.notes.items() if name in one.results}
-    return [
-        replace(v, note="; ".join(filter(None, [told.get(v.claim.experiment, ""), v.note])))
-        for v in judge(one.results, CLAIMS)
-    ]
-
-
 def _differing(name: str, found: Sequence[Finished]) -> dict[str, tuple[str, ...]]:
-    """Settings of an experiment that were not asked for alike; "–" where there is no result."""
-    configs = [flat(one.config(name)) if name in one.results else None for one in found]
+    """Settings of an experiment that are not alike; "–" where there is no result.
+
+    As they were asked for, and where the same words came to mean different methods (a preset is
+    chosen by the size of the images), as they were taken. Counts, dimensions and lengths that
+    grow with the images are none of these.
+    """
+    holders = [one if name in one.results else None for one in found]
+    asked = [flat(one.config(name)) if one else None for one in holders]
+    taken = [flat(one.identities[name].get("settings", {})) if one else None for one in holders]
+    methods = [
+        c and {k: v for k, v in c.items() if k not in (a or {})}
+        for a, c in zip(asked, taken, strict=True)
+    ]
+    return _unlike(asked, lambda *_: True) | _unlike(methods, _is_method)
+
+
+def _unlike(
+    configs: Sequence[dict[str, Any] | None], counts: Callable[[str, Sequence[Any]], bool]
+) -> dict[str, tuple[str, ...]]:
+    """Settings whose values differ, of those that count."""
     there = [config for config in configs if config is not None]
     keys = dict.fromkeys(key for config in there for key in config)
+    values = {key: [config.get(key) for config in there] for key in keys}
     return {
         key: tuple("–" if c is None else json.dumps(c.get(key)) for c in configs)
-        for key in keys
-        if any(config.get(key) != there[0].get(key) for config in there)
+        for key, found in values.items()
+        if any(value != found[0] for value in found) and counts(key, found)
     }
+
+
+def _is_method(key: str, values: Sequence[Any]) -> bool:
+    """Whether values of a setting that was filled in tell of different methods."""
+    of_walks = key.endswith("tolerance") or "deepfool" in key
+    return of_walks or any(isinstance(value, str | bool | None) for value in values)
 
 
 def _inherited(
@@ -146,7 +162,7 @@ def _facts_of(one: Finished) -> dict[str, str]:
     right = one.results["train"]["correct"] if "train" in one.results else None
     weights = (str(ds.attrs.get("weights_sha256", "")) for ds in there)
     return {
-        "data set": data.rsplit("-", 1)[0] or "–",
+        "data set": re.sub("-(train|test|all)$", "", data) or "–",
         "rows, columns, channels": ", ".join(map(str, shape)) or "–",
         "test accuracy": (
             "–" if right is None else f"{100 * float(right.mean()):.1f} % of {right.size}"

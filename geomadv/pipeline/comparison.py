@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from geomadv.claims import Claim, Verdict
-from geomadv.pipeline.verdicts import KINDS, asked, escaped, interval, number, record
+from geomadv.pipeline.verdicts import (
+    KINDS,
+    asked,
+    escaped,
+    interval,
+    is_stale,
+    number,
+    record,
+)
 
 _SIGNS = {"holds": "+", "does not hold": "-", "undecided": "?", "not measured": "."}
 _TOLD = (
@@ -165,7 +173,7 @@ def _answers(row: ClaimRow) -> tuple[str, ...]:
 def _brief_answer(v: Verdict, answer: str) -> str:
     """An answer with the contrast that it rests on."""
     numbers = "" if v.answer == "not measured" else f" {v.value:.2g}{interval(v, 2)}"
-    stale = " stale" if v.note.startswith("stale") else ""
+    stale = " stale" if is_stale(v) else ""
     return f"{answer}{numbers}{stale}"
 
 

@@ -26,7 +26,8 @@ class ConfinedDeepfool:
     count: int | None = None
     """Test images; default: 200, 100 for images of over 1,024 numbers, 30 of over 4,096."""
     dimensions: Counts = ()
-    """Dimensions d of the subspaces; default: 10 to 16 up to D, evenly on a logarithmic axis."""
+    """Dimensions d of the subspaces, those beyond D are left out; default: 10 to 16 up to D, evenly
+    on a logarithmic axis."""
     draws: Draws = 5
     """Random subspaces of each dimension; each image is attacked in one of them."""
 
@@ -43,10 +44,11 @@ def _resolve_confined(s: ConfinedDeepfool, net: Classifier) -> ConfinedDeepfool:
     count, steps = next((n, k) for most, n, k in _CONFINED if net.dimension <= most)
     room = _BASES // (8 * s.draws * net.dimension)
     grid = np.geomspace(1, min(net.dimension, DENSE, max(room, 1)), steps).round().astype(int)
+    given = [d for d in s.dimensions if d <= net.dimension]
     return replace(
         s,
         count=count if s.count is None else s.count,
-        dimensions=tuple(sorted(set(s.dimensions or grid.tolist()))),
+        dimensions=tuple(sorted(set(given or s.dimensions or grid.tolist()))),
     )
 
 
@@ -151,7 +153,7 @@ _RESAMPLED = ((1024, 1000, 2000), (LARGE_IMAGE, 500, 1000), (math.inf, 100, 100)
 def _resolve_resampling(s: Resampling, net: Classifier) -> Resampling:
     count, spanning = next((n, m) for most, n, m in _RESAMPLED if net.dimension <= most)
     side = min(net.input_shape[1:])
-    sizes = tuple(sorted({round(share * side) for share in _SHARES}, reverse=True))
+    sizes = tuple(sorted({max(1, round(share * side)) for share in _SHARES}, reverse=True))
     return replace(
         s,
         count=count if s.count is None else s.count,

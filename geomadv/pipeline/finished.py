@@ -16,7 +16,7 @@ from geomadv.errors import InputError
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.identity import layout
 from geomadv.pipeline.table import EXPERIMENTS
-from geomadv.pipeline.verdicts import check_same
+from geomadv.results.files import entries
 from geomadv.results.identity import Identity
 
 
@@ -44,12 +44,21 @@ class Finished:
 
 
 def finished(
-    folders: Sequence[str | os.PathLike[str]], experiments: Iterable[Experiment] = EXPERIMENTS
+    folders: Sequence[str | os.PathLike[str]],
+    experiments: Iterable[Experiment] = EXPERIMENTS,
+    *,
+    nameless: bool = False,
 ) -> list[Finished]:
     """The results of all folders, one network each; from the files alone, nothing is computed.
 
     A result is stale by its files where its experiment or layout is another by now, or where one
     that it starts from has gone or changed.
+
+    Args:
+        folders: of one network's results each.
+        experiments: those that are read.
+        nameless: take results that do not say what makes them the same result, too, of which
+            nobody knows whether they are stale: of geomadv 0.1, or saved by `ga.save`.
 
     Raises:
         InputError: a folder is named twice, is none of one network's results, or holds a damaged
@@ -57,7 +66,7 @@ def finished(
     """
     table = tuple(experiments)
     paths = _places(folders)
-    found = [_read(path, table) for path in paths]
+    found = [_read(path, table, nameless) for path in paths]
     names = [one.name for one in found]
     found = [
         one if names.count(one.name) == 1 else replace(one, name=f"{one.name} ({one.folder})")
@@ -115,7 +124,7 @@ def _places(folders: Sequence[Any]) -> list[Path]:
     return paths
 
 
-def _read(folder: Path, table: Sequence[Experiment]) -> Finished:
+def _read(folder: Path, table: Sequence[Experiment], nameless: bool) -> Finished:
     there = [e.name for e in table if (folder / f"{e.name}.h5").exists()]
     if not there:
         inner = sorted({path.parent for path in folder.glob("*/*.h5")})
@@ -123,8 +132,13 @@ def _read(folder: Path, table: Sequence[Experiment]) -> Finished:
         kind = "several networks" if inner else "no results"
         raise InputError(f"{folder}: expected the folder of one network, found {kind}{remedy}.")
     loaded = {name: results.load(folder / f"{name}.h5") for name in there}
-    check_same(loaded)
-    known = {name: results.stored_identity(folder / f"{name}.h5") for name in there}
+    _check_same(loaded, {e.name: e for e in table})
+    known = {
+        name: {}
+        if nameless and not entries(folder / f"{name}.h5", loaded[name].attrs, "identity")
+        else results.stored_identity(folder / f"{name}.h5")
+        for name in there
+    }
     notes: dict[str, str] = {}
     for e in table:
         if e.name not in known:
@@ -136,9 +150,39 @@ def _read(folder: Path, table: Sequence[Experiment]) -> Finished:
     return Finished(folder, network, loaded, known, notes)
 
 
+def _check_same(found: Mapping[str, xr.Dataset], table: Mapping[str, Experiment]) -> None:
+    """Raises an `InputError` where results are of different networks or images of one split."""
+    weights = {name: str(ds.attrs.get("weights_sha256", "")) for name, ds in found.items()}
+    _check_one("weights_sha256", weights)
+    for split in ("train", "test"):
+        own = [name for name in found if _split(table[name], table) == split]
+        _check_one("dataset", {name: str(found[name].attrs.get("dataset", "")) for name in own})
+
+
+def _check_one(attribute: str, values: Mapping[str, str]) -> None:
+    # A result may take no images at all, or made-up ones.
+    known = {name: value for name, value in values.items() if value and value != "toy problem"}
+    common = next(iter(known.values()), "")
+    other = [f"{name}.h5 ({value})" for name, value in known.items() if value != common]
+    if other:
+        raise InputError(
+            f"results of another {attribute} than {common!r}: {', '.join(other)}. Keep those of "
+            "each network and data set in a --results folder of their own."
+        )
+
+
+def _split(e: Experiment, table: Mapping[str, Experiment]) -> str:
+    """Whose images an experiment's results are named after: its own, or those it starts from."""
+    for sample in e.images.values():
+        return sample.split
+    return _split(table[e.inputs[0]], table) if e.inputs else ""
+
+
 def _stale(e: Experiment, known: Mapping[str, Identity], notes: Mapping[str, str]) -> str:
     """Why a result is no longer what it would be; "" where its files show nothing."""
     identity = known[e.name]
+    if not identity:
+        return ""
     if identity.get("version") != e.version or identity.get("schema") != layout(e):
         return "this geomadv computes or lays it out otherwise"
     for name, digest in identity.get("inputs", {}).items():

@@ -130,7 +130,7 @@ def tell_plane(ds: xr.Dataset) -> str:
             f"{'' if bool(at['converged']) else ' (solver did not converge)'}"
         )
     if not bool(ds["settled"][-1]):
-        lines.append("the boundary still turns at the largest C")
+        lines.append("the boundary is not known to have settled at the largest C")
     lines.append(
         f"nearest centroid: test error {100 * float(ds['centroid_test_error']):.2f} %, "
         f"mean adversarial norm {float(ds['centroid_mean_adversarial_norm']):.3f}"
@@ -320,6 +320,7 @@ LINEAR = (
     ),
     Experiment(
         name="normal_tilt",
+        version=2,  # pairs are the classes that meet
         divided="networks",
         settings=NormalTilt,
         compute=normal_tilt,

@@ -172,7 +172,7 @@ _LINES: dict[str, Any] = {
     "divided": "classes",
     "images": {"images": Sample("test", "count")},
     "inputs": ("curvature",),
-    "version": 2,  # with random directions
+    "version": 3,  # with random directions; pilots from all over the images
 }
 
 LINES = (

@@ -211,7 +211,7 @@ def random_subspace_fooling(
         run.net,
         held_out,
         directions.reshape(len(directions), -1).T,
-        [m for m in s.dimensions if m <= len(directions)],
+        [m for m in s.dimensions if m <= len(directions)] or list(s.dimensions),
         [share * typical for share in s.relative_norms],
         s.draws,
         run.seed,

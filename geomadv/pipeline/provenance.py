@@ -103,23 +103,23 @@ def command(study: Study, experiment: Experiment, asked: Asked) -> str:
         given = {**study.place.chosen, "seed": asked.seed, **changed}
         words = "".join(f", {name}={value!r}" for name, value in given.items())
         return f"ga.run({experiment.name!r}, net, images{words})"
-    flags = _words({**study.flags, **study.place.chosen, "seed": asked.seed})
+    flags = flag_words({**study.flags, **study.place.chosen, "seed": asked.seed})
     own = words_of(experiment.name, changed)
     return shlex.join(["geomadv", "run", experiment.name, *flags, *own])
 
 
 def words_of(experiment: str, changed: Mapping[str, Any]) -> list[str]:
     """The flags of an experiment's settings as words of a command line."""
-    return _words(flat(changed, f"{experiment}."))
+    return flag_words(flat(changed, f"{experiment}."))
 
 
-def _words(flags: Mapping[str, Any]) -> list[str]:
+def flag_words(flags: Mapping[str, Any]) -> list[str]:
     """Flags with their values as words of a command line; nested names have dots between them."""
     words: list[str] = []
     for name, value in flags.items():
-        path, _, last = f"--{name}".replace("_", "-").rpartition(".")
+        path, dot, last = name.replace("_", "-").rpartition(".")
         if isinstance(value, bool):
-            words.append(f"{path}.{'' if value else 'no-'}{last}")
+            words.append(f"--{path}{dot}{'' if value else 'no-'}{last}")
         else:
             several = value if isinstance(value, list | tuple) else [value]
             words += [f"--{name}".replace("_", "-"), *map(str, several)]

@@ -44,6 +44,9 @@ def _shown(path: Path, ds: xr.Dataset) -> str:
     for word in ("images", "inputs", "config"):
         if found := entries(path, attrs, word):
             lines += [f"{word}:", *(f"  {key} = {value}" for key, value in found.items())]
+    checksums = entries(path, attrs, "identity").get("images", {})
+    for name, value in {"weights": attrs.get("weights_sha256"), **checksums}.items():
+        lines += [f"SHA-256 of {name}: {value}"] * bool(value)
     lines.append("variables:")
     for name, variable in ds.variables.items():
         sizes = ", ".join(f"{dim} {ds.sizes[dim]}" for dim in variable.dims)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
-
-from geomadv import results
 from geomadv.claims import CLAIMS, Answer, Claim, Verdict, judge
-from geomadv.errors import InputError, closest
+from geomadv.errors import InputError, LackingError, closest
 from geomadv.files.writing import write_whole
+from geomadv.pipeline.finished import Finished, finished
 from geomadv.pipeline.table import EXPERIMENTS
 
 _WORDS: tuple[Answer, ...] = ("holds", "does not hold", "undecided", "not measured")
@@ -36,25 +35,34 @@ def claims(folder: Path, thresholds: Mapping[str, float] | None = None) -> str:
 
     Raises:
         InputError: results of different networks or data sets in one folder, or none; a threshold
-            for no claim.
+            for no claim. Verdicts from stale results say so.
     """
-    found: dict[str, xr.Dataset] = {}
-    for name in sorted({claim.experiment for claim in CLAIMS}):
-        path = folder / f"{name}.h5"
-        if path.exists():
-            found[name] = results.load(path)
-    if not found:
-        raise InputError(
+    if not any((folder / f"{claim.experiment}.h5").exists() for claim in CLAIMS):
+        raise LackingError(
             f"{folder} holds no results that a claim is about: run `geomadv paper` first."
         )
-    check_same(found)
-    verdicts = judge(found, CLAIMS, thresholds)
-    network = next(iter(found.values())).attrs["network"]
+    one = finished([folder], nameless=True)[0]
+    verdicts = verdicts_of(one, thresholds)
+    network = one.name
     content = {"network": network, "claims": [record(v) for v in verdicts]}
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_whole(folder / "claims.json", text)
     write_whole(folder / "claims.md", _page(network, verdicts))
     return "\n".join([*map(_line, verdicts), counted(verdicts), f"claims: {folder / 'claims.md'}"])
+
+
+def verdicts_of(one: Finished, thresholds: Mapping[str, float] | None = None) -> list[Verdict]:
+    """A network's verdicts; those of a stale result say so."""
+    told = {name: note for name, note in one.notes.items() if name in one.results}
+    return [
+        replace(v, note="; ".join(filter(None, [told.get(v.claim.experiment, ""), v.note])))
+        for v in judge(one.results, CLAIMS, thresholds)
+    ]
+
+
+def is_stale(v: Verdict) -> bool:
+    """Whether the result behind a verdict of `verdicts_of` is stale."""
+    return v.note.startswith("stale")
 
 
 def explained(name: str) -> str:
@@ -85,28 +93,8 @@ def explained(name: str) -> str:
     return "\n".join(lines)
 
 
-def check_same(found: Mapping[str, xr.Dataset]) -> None:
-    """Raises an `InputError` where results are of different networks or data sets."""
-    for attribute in ("weights_sha256", "dataset"):
-        _check_same(found, attribute)
-
-
-def _check_same(found: Mapping[str, xr.Dataset], attribute: str) -> None:
-    values = {name: str(ds.attrs.get(attribute, "")) for name, ds in found.items()}
-    if attribute == "dataset":  # of either split; a result may take no images at all
-        values = {name: value.rsplit("-", 1)[0] for name, value in values.items()}
-    known = {name: value for name, value in values.items() if value and value != "toy problem"}
-    common = next(iter(known.values()), "")
-    other = [f"{name}.h5 ({value})" for name, value in known.items() if value != common]
-    if other:
-        raise InputError(
-            f"results of another {attribute} than {common!r}: {', '.join(other)}. Keep those of "
-            "each network and data set in a --results folder of their own."
-        )
-
-
 def _line(v: Verdict) -> str:
-    return f"{v.answer:14}{contrast(v):>45}  {v.claim.sentence}"
+    return f"{v.answer:14}{contrast(v):>45}  {v.claim.sentence}{' · STALE' * is_stale(v)}"
 
 
 def counted(verdicts: Sequence[Verdict]) -> str:

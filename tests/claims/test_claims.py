@@ -206,6 +206,12 @@ def described(ds: xr.Dataset, words: str) -> xr.Dataset:
     return ds.assign(description=("family", [words] * ds.sizes["family"]))
 
 
+def test_one_black_image_does_not_keep_rescaled_perturbations_from_being_judged():
+    ds = case("rescaled_fooling", 0, 0)
+    black = ds.assign(image_norm=ds["image_norm"].where(ds["sample"] > 0, 0.0))
+    assert verdict("rescaled_fooling", black)[0] == verdict("rescaled_fooling", ds)[0] == "holds"
+
+
 LARGE = case("rescaled_fooling", 0, 0).assign(norm=("sample", np.full(240, 0.14)))
 ALIKE = case("normals_alike", 0, 0)
 LOST = ALIKE.assign(squared_cosine=ALIKE["squared_cosine"] * np.nan)

@@ -151,7 +151,7 @@ def test_a_piecewise_linear_network_whose_directions_are_no_eigenvectors():
     residuals = rest / found.values.abs().max()
     np.testing.assert_allclose(found.residuals, residuals, rtol=1e-12)
     assert (found.residuals > 1).all()
-    assert found.step_distances == pytest.approx(0.3 / float(points.distance.median()))
+    assert found.step_distances == pytest.approx(0.3 / np.median(points.distance))
     doubt = doubt_of(found.residuals, [found.step_distances])
     assert doubt.mostly_none
     assert doubt.coarse

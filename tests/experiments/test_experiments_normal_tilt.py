@@ -35,6 +35,27 @@ def test_angles_of_normals_by_hand():
     assert pair["random_angle"].isnull().values.tolist() == [False] * 3 + [True] + [False]
 
 
+def test_the_class_that_meets_counts_not_the_one_predicted():
+    # Scores 0.5 - x, x - 0.5 and 0.2 at pixel x: between classes 1 and 0 lies class 2, so that
+    # the region of 0 ends where it meets 2.
+    weight = torch.tensor([[-1.0, 0], [1, 0], [0, 0]])
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 3))
+    with torch.no_grad():
+        module[1].weight.copy_(weight)
+        module[1].bias.copy_(torch.tensor([0.5, -0.5, 0.2]))
+    net = ga.Classifier(module, input_shape=(1, 1, 2))
+    x = torch.tensor([[0.9, 0.1], [0.8, 0.7], [1.0, 0.2]]).reshape(3, 1, 1, 2)
+    points = ga.boundary_points(net, x, target=0)
+    assert (points.source.tolist(), points.near.tolist()) == ([1] * 3, [2] * 3)
+    means = np.array([[0.0, 0], [1, 0], [0, 1]])
+    ds = experiments.normal_tilt(points, means, (0, 2))
+    # The way into 0 is along -x, from the centroid of 2 to that of 0 it is along -y.
+    np.testing.assert_allclose(np.degrees(ds["angle"]), 90, atol=1e-5)
+    assert ds["source"].values.tolist() == [1] * 3
+    with pytest.raises(InputError, match="between"):
+        experiments.normal_tilt(points, means, (0, 1))
+
+
 def test_random_directions_are_nearly_orthogonal():
     n, dimension = 2000, 400
     means = gaussian(2, dimension, seed=1).numpy()

@@ -204,6 +204,22 @@ def test_reach_doubles_until_half_of_the_images_are_in():
     assert reach < 2.0
 
 
+def test_reach_is_found_from_images_that_lie_class_by_class():
+    """More images of the class itself than a pilot takes lie before those of another."""
+    net = sphere(2.2)
+    x = images(120)
+    x = x / x.flatten(1).norm(dim=1)[:, None, None, None]
+    outside, inside = 3 * x, 2 * x[:80]
+    curved = experiments.curved_directions(curvature_result(net, D), count=1).isel({"class": [1]})
+    target = int(curved["target"].item())
+    own, others = (
+        (outside, inside) if int(net.predict(outside[:1])) == target else (inside, outside)
+    )
+    ordered = torch.cat([own.repeat(2, 1, 1, 1), others])
+    assert (net.predict(ordered[:100]) == target).all()
+    assert 0 < experiments.sweep_reach(net, ordered, curved) <= 3
+
+
 # Bad input
 
 

@@ -10,7 +10,8 @@ from claims_cases import CASES
 
 import geomadv as ga
 from geomadv import InputError, results
-from geomadv.pipeline import Experiment
+from geomadv.pipeline import Experiment, Sample
+from geomadv.pipeline.finished import finished
 from geomadv.pipeline.identity import layout
 
 SCHEMA = {"rate": (("draw",), "a rate", "1")}
@@ -37,7 +38,16 @@ TABLE = (FIRST, AFTER)
 
 
 def written(
-    folder, network, rate=0.5, *, experiment=FIRST, inputs=None, config=None, command="", **identity
+    folder,
+    network,
+    rate=0.5,
+    *,
+    experiment=FIRST,
+    inputs=None,
+    config=None,
+    command="",
+    dataset="noise-test",
+    **identity,
 ):
     """Writes a result; its identity."""
     values = [rate, rate]
@@ -49,7 +59,7 @@ def written(
         "rate": rate,
         "inputs": inputs or {},
     } | identity
-    more = {"network": network, "dataset": "noise-test", "config": config or {"count": 3}}
+    more = {"network": network, "dataset": dataset, "config": config or {"count": 3}}
     more |= {"command": command} if command else {}
     path = folder / network / f"{experiment.name}.h5"
     results.save(ds, path, results.provenance(known, **more))
@@ -92,6 +102,49 @@ def test_settings_that_differ_mark_all_that_starts_from_them(tmp_path):
     assert "≠ after" in comparison.markdown()
     assert "≠ after" in str(comparison)
     assert not comparison.notes
+
+
+def test_methods_that_the_same_words_came_to_mean_are_marked(tmp_path):
+    walk = {"max_iter": 50, "overshoot": 0.02}
+    one = {"count": 3, "hvp": "auto", "step": None, "classes": [0, 1], "deepfool": walk}
+    paper = {"max_iter": 5, "overshoot": 0.05}
+    other = {
+        "count": 3,
+        "hvp": "finite-difference",
+        "step": 0.35,
+        "classes": [0],
+        "deepfool": paper,
+    }
+    longer = {**other, "step": 0.7, "classes": [0, 1, 2]}
+    for network, settings in {"a": one, "b": other, "c": longer}.items():
+        written(tmp_path, network, settings=settings)
+    found = compared(tmp_path, "a", "b").settings["own"]
+    assert found == {
+        "hvp": ('"auto"', '"finite-difference"'),
+        "step": ("null", "0.35"),
+        "deepfool.max_iter": ("50", "5"),
+        "deepfool.overshoot": ("0.02", "0.05"),
+    }
+    # Lengths that grow with the images and lists are no other method.
+    assert not compared(tmp_path, "b", "c").settings
+
+
+def test_images_of_one_split_are_the_same_and_those_of_two_need_not_be(tmp_path):
+    splits = {s: own(f"of_{s}", images={"x": Sample(s, "count")}) for s in ("train", "test")}
+    again = own("again", images={"x": Sample("test", "count")})
+    follows = own("follows", inputs=("of_train",))
+    table = (*splits.values(), again, follows)
+    for experiment, dataset in zip(table, ("mine", "val-2019", "val-2019", "mine"), strict=True):
+        known = {"of_train": results.digest({})} if experiment is follows else {}
+        written(tmp_path, "a", experiment=experiment, dataset=dataset, inputs=known)
+    assert len(finished([tmp_path / "a"], table)[0].results) == 4
+    written(tmp_path, "a", experiment=again, dataset="val-2020")
+    with pytest.raises(InputError, match=r"than 'val-2019': again\.h5 \(val-2020\)"):
+        finished([tmp_path / "a"], table)
+    written(tmp_path, "a", experiment=again, dataset="val-2019")
+    written(tmp_path, "a", experiment=follows, dataset="yours")
+    with pytest.raises(InputError, match=r"than 'mine': follows\.h5 \(yours\)"):
+        finished([tmp_path / "a"], table)
 
 
 def test_what_one_of_three_networks_has_otherwise_or_alone_is_seen(tmp_path):

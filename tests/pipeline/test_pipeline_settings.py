@@ -20,6 +20,7 @@ from geomadv import InputError
 from geomadv.pipeline import EXPERIMENTS, provenance
 from geomadv.pipeline.flags import Flags, parsed
 from geomadv.pipeline.settings import Bound, Count, Shares, differing, normalised, with_given
+from geomadv.pipeline.study import Subject
 from geomadv.results.identity import plain
 
 
@@ -194,6 +195,30 @@ def test_large_images_get_default_settings_that_a_night_affords() -> None:
     confined = resolved["confined_deepfool"]
     assert confined.count == 30
     assert 8 * 5 * net.dimension * max(confined.dimensions) <= 2**31
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 12), (1, 12, 1), (1, 3, 4)], ids=str)
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
+def test_quick_and_usual_settings_fit_small_images_of_two_classes(experiment, shape) -> None:
+    net = ga.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), shape)
+    usual = experiment.settings()
+    for asked in (usual, with_given(usual, experiment.quick)):
+        found = experiment.resolve(asked, net)
+        if experiment.name == "curvature":
+            assert found.classes == (0, 1)
+        if experiment.name == "confined_deepfool":
+            assert max(found.dimensions) <= net.dimension
+        if experiment.name == "resampling":
+            assert min(found.low_sizes) >= 1
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_the_recorded_flags_of_the_subject_are_parsed_to_the_same(value) -> None:
+    names = [f.name for f in dataclasses.fields(Subject) if isinstance(f.default, bool)]
+    assert names
+    words = provenance.flag_words(dict.fromkeys(names, value))
+    flags, _ = parsed(Flags, words, ["train"], {e.name: e for e in EXPERIMENTS}, "run")
+    assert [getattr(flags.subject, name) for name in names] == [value] * len(names)
 
 
 def test_what_is_asked_for_on_large_images_is_taken() -> None:

@@ -8,6 +8,7 @@ import pytest
 from claims_for_tests import QUICK, accuracy, crossed, layer, universal
 
 import geomadv as ga
+from geomadv import results
 from geomadv.claims import CLAIMS, Verdict
 from geomadv.errors import InputError
 from geomadv.pipeline.commands import claims_
@@ -60,6 +61,23 @@ def test_the_table_is_valid_and_in_json_beside(folder):
     assert f"{answers.count('holds')} hold, " in printed
     assert "checks of the mathematics: 3 of 3 hold" in printed
     assert len(answers) == len(CLAIMS) - 3
+
+
+def test_verdicts_from_stale_results_say_so(folder):
+    name = "direction_sweep"
+    ds = ga.load(folder / f"{name}.h5").drop_attrs(deep=False)
+    known = {"experiment": name, "version": 0, "schema": {}}
+    told = {"network": "a|b\\net", "dataset": "noise-test"}
+    results.save(ds, folder / f"{name}.h5", results.provenance(known, **told))
+    printed = claims(folder).splitlines()
+    content = json.loads((folder / "claims.json").read_text(encoding="utf-8"))["claims"]
+    sweeps = [one for one in content if one["experiment"] == name]
+    assert sweeps
+    for one in content:
+        ends = (one["sentence"], f"{one['sentence']} · STALE")
+        (line,) = [line for line in printed if line.endswith(ends)]
+        assert line.endswith("STALE") == one["note"].startswith("stale:") == (one in sweeps)
+    assert "(stale: this geomadv" in (folder / "claims.md").read_text(encoding="utf-8")
 
 
 def test_bars_and_lines_in_notes_stay_in_their_cells(folder, monkeypatch):

@@ -320,7 +320,7 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
     "pipeline/comparing.py": (
         "pipeline_comparing",
         {
-            "for config in there)\n    }": "for config in there[:2])\n    }",
+            "found[0] for value in found)": "found[0] for value in found[:2])",
             "if words in often and numbers else": "if numbers else",
             "len(numbers) == count and len({*column}) == 1": "len({*column}) == 1",
             "names += [i for i in before if i not in names]": "names += []",

@@ -65,10 +65,12 @@ def normal_tilt(
 
     Args:
         points: boundary points, or (normals, source, target): unit normals (N, D) into the target
-            class and class numbers (N,). Normals that are NaN (no usable boundary) give NaN.
+            class and class numbers (N,). Normals that are NaN (no usable boundary) give NaN. Of
+            points of a class's region it is the class that meets it there (`near`) that counts,
+            which need not be the one predicted at the image.
         train: ImageSet with labels whose centroids are taken, or centroids (classes, D).
-        classes: only points between these two classes count, in either direction; the others have
-            NaN angles. Default: all points count.
+        classes: only points where these two classes meet count, in either direction; the others
+            have NaN angles. Default: all points count.
         seed: of the random directions to compare with.
 
     Returns:
@@ -82,12 +84,13 @@ def normal_tilt(
             or no points between the two classes.
     """
     normals, source, target = _points(points)
+    near = points.near.cpu().numpy() if isinstance(points, BoundaryPoints) else source
     centroids = class_centroids(train) if isinstance(train, ImageSet) else np.asarray(train, float)
-    _check(normals, source, target, centroids)
-    counts = _counting(source, target, classes)
-    _check_present(centroids, source[counts], target[counts])
+    _check(normals, near, target, centroids)
+    counts = _counting(near, target, classes)
+    _check_present(centroids, near[counts], target[counts])
     step = np.full(normals.shape, np.nan)
-    step[counts] = centroids[target[counts]] - centroids[source[counts]]
+    step[counts] = centroids[target[counts]] - centroids[near[counts]]
     random = uniform_directions(len(normals), normals.shape[1], seed, torch.float64).numpy()
     values = {
         "angle": _angles(normals, step),

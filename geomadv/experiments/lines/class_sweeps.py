@@ -142,9 +142,11 @@ def sweep_reach(
     limit = float(x.flatten(1).norm(dim=1).mean())
     reach = min(float(curved["median_distance"].median()), limit)
     leading = curved.sel(family=["positive"]).isel(direction=[0])
+    # From all over the images, which may lie class by class.
+    pilot = x[np.linspace(0, len(x) - 1, min(_PILOT, len(x))).round().astype(int)]
     for _ in range(_DOUBLINGS):
         scales = [-reach, 0.0, reach]
-        ds = class_direction_sweep(net, x[:_PILOT], leading, scales, batch_size=batch_size)
+        ds = class_direction_sweep(net, pilot, leading, scales, batch_size=batch_size)
         taken = ds["transition"].max("scale").squeeze(("family", "direction"), drop=True)
         if reach >= limit or float((taken >= 0.5).mean()) >= 0.5:
             break

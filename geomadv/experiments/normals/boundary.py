@@ -74,9 +74,10 @@ def boundary(
     Returns:
         Dataset with dimensions sample, pixel (D) and channel, row, column: see `SCHEMA` for the
         variables; `sample` counts the images. Rows without a usable boundary point have
-        `converged` False and are NaN in normal, direction and point. The perturbation is direction
-        times distance. A store reads the variables when they are used; `point`, image plus
-        perturbation, is on no disk and computed then.
+        `converged` False and are NaN in normal, direction and point; of an image on the boundary
+        itself the direction is NaN as well. The perturbation is direction times distance. A store
+        reads the variables when they are used; `point`, image plus perturbation, is on no disk and
+        computed then.
 
     Raises:
         InputError: settings that `boundary_points` does not take.

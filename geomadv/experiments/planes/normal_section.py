@@ -232,7 +232,7 @@ def _product(
     """The Hessian product of a class's curvature, with another step if one is given."""
     kind = KINDS[int(how["kind"].item())]
     step, beta = float(how["hvp_step"].item()), float(how["beta"].item())
-    distance = float(points.distance[points.converged].double().nanmedian())
+    distance = float(points.distance[points.converged].double().nanquantile(0.5))
     if step_distances is not None and distance > 0:
         step = step_distances * distance
     return {
