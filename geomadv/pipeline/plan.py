@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.pace import Pace
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.study import Study
-from geomadv.pipeline.work import FORWARD, GRADIENT
+from geomadv.pipeline.work import FORWARD, GRADIENT, Product
 
 # Seconds that an experiment takes without any work: identity, files, figures' data.
 _AT_LEAST = 0.12
@@ -63,14 +64,32 @@ class Planner:
     def estimates(self, names: Sequence[str]) -> dict[str, Estimate | None]:
         """What experiments would cost; None where nobody knows, and where they are refused."""
         found: dict[str, Estimate | None] = {}
-        for name in names:
-            try:
-                found[name] = self._arrays(name, names)
-            except InputError as error:
-                found[name], self.refused[name] = None, str(error)
-        # What the measuring took, with the network, images and batches that all of them have.
-        base = peak_bytes(self.runner.study.net)
-        return {n: e and replace(e, memory=base + e.memory) for n, e in found.items()}
+        # Heavy ones last: what measuring Hessian products and networks beside takes is no other's.
+        weights = {name: self._weight(name, names) for name in names}
+        for weight in sorted({*weights.values()}):
+            group = [name for name in names if weights[name] == weight]
+            own = {name: self._arrays_or_none(name, names) for name in group}
+            # What the measuring took, with the network, images and batches that all of them have.
+            base = peak_bytes(self.runner.study.net)
+            found |= {n: e and replace(e, memory=base + e.memory) for n, e in own.items()}
+        return {name: found[name] for name in names}
+
+    def _weight(self, name: str, also: Sequence[str]) -> int:
+        """2 with networks beside, 1 with Hessian products, else 0."""
+        experiment = self.runner.find(name)
+        if experiment.networks or experiment.work is None:
+            return 2 * bool(experiment.networks)
+        with contextlib.suppress(InputError):
+            units = experiment.work(self.runner.case(name, also)).units
+            return int(any(isinstance(unit, Product) for unit in units))
+        return 0
+
+    def _arrays_or_none(self, name: str, also: Sequence[str]) -> Estimate | None:
+        try:
+            return self._arrays(name, also)
+        except InputError as error:
+            self.refused[name] = str(error)
+            return None
 
     def _arrays(self, name: str, also: Sequence[str]) -> Estimate | None:
         """The costs of an experiment, of memory that of its own arrays alone."""

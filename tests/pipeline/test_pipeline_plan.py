@@ -69,6 +69,23 @@ def test_twice_the_images_are_at_most_twice_the_work(name, count, n, tmp_path, d
         assert few < many <= 2 * few + 1e-6
 
 
+def test_memory_for_measuring_some_experiments_is_not_that_of_others(tmp_path, digits, monkeypatch):
+    """Hessian products take more to measure than walks, and networks beside have to be loaded."""
+    peaks = iter([2**30, 2**35, 2**40])
+    monkeypatch.setattr("geomadv.pipeline.plan.peak_bytes", lambda _: next(peaks))
+    names = ["transfer", "curvature", "train", "normal_svd", "normal_section"]
+    found = Planner(small_runner(tmp_path, given=QUICK, **digits)).estimates(names)
+    assert [*found] == names
+    powers = {name: int(np.log2(one.memory)) for name, one in found.items()}
+    assert powers == {
+        "transfer": 40,
+        "curvature": 35,
+        "train": 30,
+        "normal_svd": 30,
+        "normal_section": 35,
+    }
+
+
 @pytest.fixture(scope="module")
 def counted():
     """All passes through any network while the fixture lives, image by image."""
