@@ -70,6 +70,7 @@ def _half_norm(ds: xr.Dataset, resamples: Resamples) -> Measured:
 
     Null: that of random vectors.
     """
+    ds = ds.sortby("norm")
     weights = resamples.weights(ds.sizes["held_out_sample"])
     draws = resamples.weights(ds.sizes["draw"], 1)
     share, norm = ds["fooled_share"], np.append(0, ds["norm"].to_numpy())
@@ -162,6 +163,7 @@ def _subspace(ds: xr.Dataset, resamples: Resamples) -> Measured:
         raise NotMeasured(f"the m visited hold up to {100 * energy.max():.0f} % of the energy")
     m = int(np.flatnonzero(energy >= _ENERGY)[ds["m"].to_numpy()[energy >= _ENERGY].argmin()])
     weights = resamples.weights(ds.sizes["sample"])
+    ds = ds.sortby("norm")
     norm = np.append(0, ds["norm"].to_numpy())
     curves = []
     for part, name in ((ds, "uniform_"), (ds.isel(m=m), "")):

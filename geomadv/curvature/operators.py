@@ -313,6 +313,8 @@ def smoothness(
 
 def median_distance(points: BoundaryPoints) -> float:
     """Median distance of boundary points to their images, image units; NaN if it is zero."""
+    if len(points.distance) == 0:
+        return math.nan
     return float(points.distance.double().quantile(0.5)) or math.nan
 
 

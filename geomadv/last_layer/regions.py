@@ -107,18 +107,30 @@ def _half_spaces(seen: Array, b: Array, i: int) -> tuple[Array, Array, bool]:
 
 
 def _is_empty(rows: Array, gaps: Array) -> bool:
-    """No ball fits: the largest t <= limit with rows y + t <= gaps is not positive."""
-    scale = max(float(np.abs(gaps).max()), np.finfo(np.float64).tiny)
+    """No ball fits: the largest t <= limit with rows y + t <= gaps is not positive.
+
+    Sought on the scale of the largest gap and on that of the smallest: a masked class is 1e9 away
+    from classes that lie side by side.
+    """
+    sizes = np.abs(gaps[gaps != 0])
+    scales = {float(sizes.max()), float(sizes.min())} if len(sizes) else {1.0}
+    return not any(_has_interior(rows, gaps / scale) for scale in scales)
+
+
+def _has_interior(rows: Array, gaps: Array) -> bool:
+    """Some y has rows y < gaps, beyond rounding; the solver's word is not enough."""
     count, rank = rows.shape
     solved = linprog(
         np.append(np.zeros(rank), -1.0),
         A_ub=np.column_stack([rows, np.ones(count)]),
-        b_ub=gaps / scale,
+        b_ub=gaps,
         bounds=[*[(None, None)] * rank, (None, 1.0)],
         method="highs",
     )
     _check_solved(solved)
-    return bool(-solved.fun <= _INTERIOR)
+    y = solved.x[:-1]
+    rounding = rank * np.finfo(np.float64).eps * float(np.abs(y).max(initial=0.0))
+    return bool((gaps - rows @ y).min() > max(_INTERIOR, rounding))
 
 
 def _has_direction(rows: Array) -> bool:

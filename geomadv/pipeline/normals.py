@@ -212,7 +212,7 @@ def random_subspace_fooling(
         held_out,
         directions.reshape(len(directions), -1).T,
         [m for m in s.dimensions if m <= len(directions)] or list(s.dimensions),
-        [share * typical for share in s.relative_norms],
+        [share * typical for share in sorted(set(s.relative_norms))],
         s.draws,
         run.seed,
         # Normals are unit rows: their number is the sum of all squared singular values.

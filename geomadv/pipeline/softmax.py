@@ -80,7 +80,7 @@ def tell(ds: xr.Dataset) -> str:
         )
     cosine = float(ds["parallel_cosine"].max())
     hidden = 100 * float(ds["hidden_share"].where(ds["perturbation_converged"]).mean())
-    noise = 100 * float(ds["noise_hidden_share"].mean())
+    noise = 100 * float(ds["noise_hidden_share"].where(ds["perturbation_converged"]).mean())
     rates = ", ".join(
         f"{percent(float(e / ds['mean_image_norm']))} %: {100 * float(rate):.0f} %"
         for e, rate in zip(ds["epsilon"], ds["collision"].mean("pair"), strict=True)

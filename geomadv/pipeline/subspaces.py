@@ -70,7 +70,8 @@ def _compared(run: Run, curvature: xr.Dataset, train: ga.ImageSet) -> dict[str, 
     given, width = ga.experiments.curvature_families(curved, run.seed), len(curved)
     families: dict[str, Any] = {str(name): given[name] for name in given}
     families["random"] = ga.experiments.random_family(run.net.dimension, width, seed=run.seed)
-    families["image PCA"] = ga.experiments.image_family(train, width, run.seed)
+    if (found := ga.experiments.image_family(train, width, run.seed)) is not None:
+        families["image PCA"] = found
     return families
 
 

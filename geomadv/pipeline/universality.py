@@ -188,7 +188,7 @@ def norm_comparison(
         images,
         held_out,
         vector,
-        [share * norm for share in s.relative_norms],
+        [share * norm for share in sorted(set(s.relative_norms))],
         _subspaces(run, s, normal_svd, curvature),
         s.draws,
         run.seed,

@@ -97,7 +97,11 @@ def _displacements(axes: Axes, ds: xr.Dataset) -> None:
 def _hidden_shares(axes: Axes, ds: xr.Dataset) -> None:
     for shares, color, label in (
         (ds["hidden_share"].where(ds["perturbation_converged"]), "C0", "DeepFool"),
-        (ds["noise_hidden_share"], GREY, "noise of the same norm"),
+        (
+            ds["noise_hidden_share"].where(ds["perturbation_converged"]),
+            GREY,
+            "noise of the same norm",
+        ),
     ):
         percent = 100 * shares.to_numpy()
         histogram(axes, percent, np.linspace(0, 100, 41), color=color, alpha=0.6, label=label)

@@ -212,6 +212,15 @@ def test_one_black_image_does_not_keep_rescaled_perturbations_from_being_judged(
     assert verdict("rescaled_fooling", black)[0] == verdict("rescaled_fooling", ds)[0] == "holds"
 
 
+@pytest.mark.parametrize("name", ["subspace_fooling", "universal_norm"])
+def test_the_order_of_norms_is_nothing_to_a_claim(name):
+    ds = case(name, 0, 0)
+    turned = ds.isel(norm=slice(None, None, -1))
+    (one,), (other,) = (judge({NAMED[name].experiment: d}, [NAMED[name]]) for d in (ds, turned))
+    assert (one.answer, one.effect, one.null) == (other.answer, other.effect, other.null)
+    assert one.answer == "holds"
+
+
 LARGE = case("rescaled_fooling", 0, 0).assign(norm=("sample", np.full(240, 0.14)))
 ALIKE = case("normals_alike", 0, 0)
 LOST = ALIKE.assign(squared_cosine=ALIKE["squared_cosine"] * np.nan)

@@ -104,6 +104,15 @@ def test_a_class_below_all_others_is_empty():
     assert found.unbounded.tolist() == [False, True, True, True]
 
 
+@pytest.mark.parametrize("below", [1e2, 1e6, 1e9, 1e12, 1e25])
+def test_a_masked_class_changes_no_other_region(below):
+    weight, bias = np.vstack([TRIANGLE, [0.01, 0.02]]), np.append(TRIANGLE_BIAS, -below)
+    for scale in (1.0, 1e-6, 1e6):
+        found, plain = regions(scale * weight, scale * bias), regions(TRIANGLE, TRIANGLE_BIAS)
+        assert found.empty[:4].tolist() == plain.empty.tolist()
+        assert found.unbounded[:4].tolist() == plain.unbounded.tolist()
+
+
 def test_a_point_region_is_empty_and_a_twin_takes_it_all():
     assert regions(TRIANGLE, np.zeros(4)).empty.tolist() == [True, False, False, False]
     twins = np.vstack([TRIANGLE, TRIANGLE[1]])

@@ -87,7 +87,7 @@ def normal_tilt(
     near = points.near.cpu().numpy() if isinstance(points, BoundaryPoints) else source
     centroids = class_centroids(train) if isinstance(train, ImageSet) else np.asarray(train, float)
     _check(normals, near, target, centroids)
-    counts = _counting(near, target, classes)
+    counts = _counting(near, source, target, classes)
     _check_present(centroids, near[counts], target[counts])
     step = np.full(normals.shape, np.nan)
     step[counts] = centroids[target[counts]] - centroids[near[counts]]
@@ -148,19 +148,29 @@ def _check(
 
 
 def _counting(
-    source: NDArray[np.int64], target: NDArray[np.int64], classes: Sequence[int] | None
+    near: NDArray[np.int64],
+    source: NDArray[np.int64],
+    target: NDArray[np.int64],
+    classes: Sequence[int] | None,
 ) -> NDArray[np.bool_]:
-    """Which points lie between the two classes. (N,)."""
+    """Which points lie between the two classes. (N,).
+
+    None of them need, where a third class lies in between on every way from one to the other.
+    """
     if classes is None:
         return np.ones(len(source), dtype=bool)
     i, j = classes
-    counts = ((source == i) & (target == j)) | ((source == j) & (target == i))
-    if i == j or not counts.any():
+
+    def pairs(first: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.asarray(((first == i) & (target == j)) | ((first == j) & (target == i)))
+
+    counts = pairs(near)
+    if i == j or not (counts.any() or pairs(source).any()):
         raise InputError(
             f"classes={tuple(classes)}: none of the {len(source)} boundary points lies between two "
             "such classes. Collect points of images of these classes with target= the other one."
         )
-    return np.asarray(counts)
+    return counts
 
 
 def _check_present(centroids: Array, source: NDArray[np.int64], target: NDArray[np.int64]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -232,7 +233,8 @@ def _product(
     """The Hessian product of a class's curvature, with another step if one is given."""
     kind = KINDS[int(how["kind"].item())]
     step, beta = float(how["hvp_step"].item()), float(how["beta"].item())
-    distance = float(points.distance[points.converged].double().nanquantile(0.5))
+    reached = points.distance[points.converged].double()
+    distance = float(reached.nanquantile(0.5)) if len(reached) else math.nan
     if step_distances is not None and distance > 0:
         step = step_distances * distance
     return {

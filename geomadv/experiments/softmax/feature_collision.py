@@ -196,8 +196,12 @@ class _Search:
     @torch.no_grad()
     def collides(self, delta: Tensor) -> NDArray[np.bool_]:
         """(n,) whether the starts moved by delta (n, C, H, W) collide with their goals."""
-        moved = (self.start + delta).split(self.batch_size)
-        features, scores = (torch.cat(p) for p in zip(*map(self.layer, moved), strict=True))
+        moved = self.start + delta
+        if self.settings.clip:
+            moved = moved.clamp(*self.layer.net.bounds)
+        features, scores = (
+            torch.cat(p) for p in zip(*map(self.layer, moved.split(self.batch_size)), strict=True)
+        )
         left = self._seen(features - self.goal).norm(dim=1) / self.distance
         same = labels_of(scores) == self.goal_label
         return np.asarray(((left <= self.settings.tolerance) & same).cpu())

@@ -123,11 +123,12 @@ def random_draws(dimension: int) -> int:
     return 10 if dimension <= DENSE else 3
 
 
-def image_family(images: ImageSet, width: int = 1, seed: int = 0) -> NestedSubspaces:
+def image_family(images: ImageSet, width: int = 1, seed: int = 0) -> NestedSubspaces | None:
     """The leading principal components of images, `width` directions a step.
 
     What a network-free choice of directions keeps. Up to D = 4,096 all of them, by decreasing
-    variance; beyond, at most 1,000 from as many images, drawn at random.
+    variance; beyond, at most 1,000 from as many images, drawn at random, and None where there are
+    no more images than `width`.
 
     Args:
         images: whose mean is subtracted.
@@ -144,7 +145,11 @@ def image_family(images: ImageSet, width: int = 1, seed: int = 0) -> NestedSubsp
         columns = np.pad(vectors[:, ::-1], ((0, 0), (0, -dimension % width)), mode="wrap")
         return NestedSubspaces(columns.astype(np.float32), width, told)
     some = images.sample(min(LEADING, len(images)), seed).images.flatten(1)
-    found = normal_svd(some - some.mean(0), LEADING, fewer=True).directions
+    # Centred images have one dimension fewer than there are images.
+    rank = min(LEADING, len(some) - 1, dimension)
+    if rank < width:
+        return None
+    found = normal_svd(some - some.mean(0), rank).directions
     return NestedSubspaces(found[:, : found.shape[1] // width * width], width, told)
 
 
