@@ -216,12 +216,15 @@ def tell(ds: xr.Dataset) -> str:
             float(np.degrees(ds["half_angle"].sel(at).sel(end=end).median()))
             for end in ("positive", "negative")
         )
+        if np.isnan([positive, negative]).any():
+            continue
         random = float(np.degrees(ds["random_angle"].sel(at).median()))
         lines.append(
             f"{d} leading direction{'s' * bool(d > 1)} of two halves, median angle: positive "
             f"{positive:.0f}°, negative {negative:.0f}°, random {random:.0f}°"
         )
-    return "\n".join(lines)
+    few = "points and pairs are too few to compare the leading directions of two halves"
+    return "\n".join(lines or [few])
 
 
 CURVATURE = (

@@ -267,3 +267,13 @@ def test_parts_of_equal_experiments_stay_apart():
     for net in ("a", "b"):
         within(Names(), net)("search", xr.Dataset)
     assert len(set(names)) == 2
+
+
+def test_a_class_without_a_boundary_point_keeps_no_other_from_its_sections():
+    net, _, test = digits()
+    own = test[net.predict(test.images).numpy() == 1][:4]
+    found = experiments.class_normal_section(net, own, curvatures(), [-1.0, 0.0, 1.0])
+    converged = found["converged"].transpose("class", ...).to_numpy().reshape(3, -1)
+    assert not converged[0].any()
+    assert converged[1:].any(1).all()
+    assert len(own) == 4

@@ -300,3 +300,13 @@ def test_norms_that_no_image_has_are_refused_before_work(
     far = dataclasses.replace(study, place=Place(results=tmp_path, progress=False), given=given)
     with pytest.raises(ga.InputError, match=r"relative_norms.*smaller shares"):
         Runner(far, EXPERIMENTS, heard).run("categories")
+
+
+@pytest.mark.parametrize("points", [2, 3])
+def test_halves_of_few_points_are_not_compared(points):
+    net, train = ga.load_network("digits-cnn"), ga.load_images("digits", "train")
+    settings = ga.experiments.CurvatureSettings(count=points, pairs=2, density_steps=5)
+    (tell,) = (e.tell for e in EXPERIMENTS if e.name == "curvature")
+    told = tell(ga.experiments.curvature(net, train, [0, 1], settings))
+    assert "nan" not in told
+    assert ("too few to compare" in told) == (points < 4)
