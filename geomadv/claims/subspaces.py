@@ -1,5 +1,7 @@
 """What the claims about growing subspaces and about resampling measure."""
 
+import re
+
 import numpy as np
 import xarray as xr
 from scipy.integrate import trapezoid
@@ -85,7 +87,8 @@ def order(ds: xr.Dataset, resamples: Resamples, family: str) -> Measured:
     order.
     """
     need_families(ds, family, "random")
-    if str(ds["description"].sel(family=family).item()).startswith("random"):
+    kind = str(ds["description"].sel(family=family).item())
+    if kind.startswith("random"):
         raise NotMeasured("trailing directions are a random draw, since D is too large")
     test = _Projected(ds, resamples)
     each = [test.accuracy(name) for name in (family, "random")]
@@ -97,7 +100,13 @@ def order(ds: xr.Dataset, resamples: Resamples, family: str) -> Measured:
             raise NotMeasured("at fewer than two dimensions, so that there is no mean over them")
         area = trapezoid(curves[:, inside], size[inside], axis=1)
         found.append(area / (size[inside][-1] - size[0]))
-    return Measured(found[0], found[1], test.count, ends=test.ends)
+    return Measured(found[0], found[1], test.count, _drawn(kind), ends=test.ends)
+
+
+def _drawn(kind: str) -> str:
+    """What the description of a family says of random directions among its own."""
+    part = re.search(r"\((\d+ of them random[^)]*)\)", kind)
+    return f"trailing directions: {part[1]}" if part else ""
 
 
 class _Projected:
@@ -178,7 +187,8 @@ def confined(ds: xr.Dataset, resamples: Resamples, null: str) -> Measured:
     norms = pair["norm"].transpose("sample", "family", "d").to_numpy()[..., used]
     sums = mean(weights, np.log(norms, where=fine[:, None], out=np.zeros_like(norms)).sum(2))
     found = np.exp(sums / mean(weights, fine.sum(1))[:, None])
-    return Measured(found[:, 0], found[:, 1], f"{images_of(weights)}, {used.sum()} dimensions")
+    count = f"{images_of(weights)}, {used.sum()} dimensions"
+    return Measured(found[:, 0], found[:, 1], count, _drawn(kind))
 
 
 def rescaled(ds: xr.Dataset, resamples: Resamples) -> Measured:

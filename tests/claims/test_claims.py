@@ -221,6 +221,16 @@ def test_the_order_of_norms_is_nothing_to_a_claim(name):
     assert one.answer == "holds"
 
 
+def test_random_directions_among_trailing_ones_are_said():
+    kind = "trailing singular vectors of x (44 of them random, orthogonal to all rows)"
+    order = described(case("trailing_accuracy", 0, 0), kind)
+    confined = case("leading_below_trailing", 0, 0)
+    confined["family"] = confined["family"].assign_attrs(family_lo=kind)
+    assert "44 of them random" in verdict("trailing_accuracy", order)[1]
+    assert "44 of them random" in verdict("leading_below_trailing", confined)[1]
+    assert "random" not in verdict("leading_confined", confined)[1]
+
+
 LARGE = case("rescaled_fooling", 0, 0).assign(norm=("sample", np.full(240, 0.14)))
 ALIKE = case("normals_alike", 0, 0)
 LOST = ALIKE.assign(squared_cosine=ALIKE["squared_cosine"] * np.nan)
