@@ -94,3 +94,12 @@ def test_stored_curvatures_come_back():
     blank = blank_curvature(net, settings)
     with pytest.raises(InputError, match="no class had two boundary points"):
         stored_curvatures(blank)
+
+
+def test_few_large_images_have_as_many_principal_components_as_they_span():
+    x = torch.rand(8, 1, 70, 70, generator=torch.Generator().manual_seed(0))
+    images = ga.ImageSet(x, torch.arange(8))
+    # Centred, eight images span seven dimensions.
+    found = ga.experiments.image_family(images, width=1)
+    assert (found.steps, found.basis.shape[1]) == (7, 7)
+    assert ga.experiments.image_family(images, width=10) is None

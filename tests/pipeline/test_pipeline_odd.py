@@ -306,7 +306,32 @@ def test_norms_that_no_image_has_are_refused_before_work(
 def test_halves_of_few_points_are_not_compared(points):
     net, train = ga.load_network("digits-cnn"), ga.load_images("digits", "train")
     settings = ga.experiments.CurvatureSettings(count=points, pairs=2, density_steps=5)
-    (tell,) = (e.tell for e in EXPERIMENTS if e.name == "curvature")
-    told = tell(ga.experiments.curvature(net, train, [0, 1], settings))
-    assert "nan" not in told
-    assert ("too few to compare" in told) == (points < 4)
+    line = told("curvature")(ga.experiments.curvature(net, train, [0, 1], settings))
+    assert "nan" not in line
+    assert ("too few to compare" in line) == (points < 4)
+
+
+def told(name: str) -> Callable[[xr.Dataset], str]:
+    return next(e.tell for e in EXPERIMENTS if e.name == name)
+
+
+def test_the_line_on_resampling_names_its_factors_whatever_their_order():
+    net, test = ga.load_network("digits-cnn"), ga.load_images("digits", "test")[:20]
+    lines = [
+        told("resampling")(ga.experiments.resampling(net, test, sizes, factors)).splitlines()[-1]
+        for sizes, factors in (([8, 6], [1.0, 5.0]), ([6], [5.0, 1.0]), ([6], [5.0, 3.0]))
+    ]
+    assert lines[0] == lines[1]
+    assert lines[0].startswith("at 6 pixels a side ")
+    assert " still fool, " in lines[0]
+    assert " still fool at 3 times the norm, " in lines[2]
+
+
+def test_hidden_shares_are_told_of_the_same_images():
+    net, test = ga.load_network("digits-cnn"), ga.load_images("digits", "test")[:8]
+    ds = ga.experiments.softmax_directions(net, test)
+    reached = np.arange(8) < 4
+    noise = ds["noise_hidden_share"].copy(data=np.where(reached, 0.2, 0.9))
+    converged = ds["perturbation_converged"].copy(data=reached)
+    given = ds.assign(noise_hidden_share=noise, perturbation_converged=converged)
+    assert "noise 20 %" in told("softmax_directions")(given)
