@@ -326,13 +326,18 @@ def geomadv_help(*words):
     return text.getvalue()
 
 
+def write_network(path, *layers):
+    """A module of the user's, whose `build` makes a network for the digits."""
+    path.write_text(
+        "import torch\nfrom torch import nn\n\ndef build():\n    torch.manual_seed(0)\n    return "
+        f"nn.Sequential(nn.Flatten(), {', '.join(layers)})\n"
+    )
+
+
 def test_a_network_of_ones_own_is_found_by_its_name(geomadv, tmp_path, monkeypatch):
     """Module, weights and images of the user's, in a folder with a space: run, list, figures."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_nets.py").write_text(
-        "import torch\nfrom torch import nn\n\ndef build():\n    torch.manual_seed(0)\n    return "
-        "nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Softplus(), nn.Linear(8, 10))\n"
-    )
+    write_network(tmp_path / "my_nets.py", "nn.Linear(64, 8)", "nn.Softplus()", "nn.Linear(8, 10)")
     own = ("--network", "my_nets:build", "--images", "digits", "--mean", "0.5", "--std", "0.25")
     here = tmp_path / "my results"
     assert geomadv("run", "normal_svd", *BOUNDARY, *own, results=here)[0] == 0
@@ -439,10 +444,7 @@ def test_a_lone_network_leaves_out_what_needs_two_and_fails_nothing(geomadv, mon
 def test_a_network_leaves_out_what_it_cannot_have_and_fails_nothing(geomadv, tmp_path, monkeypatch):
     """No softmax layer at the end, and nothing that a claim is about."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "cut_off.py").write_text(
-        "import torch\nfrom torch import nn\n\ndef build():\n    torch.manual_seed(0)\n    return "
-        "nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU())\n"
-    )
+    write_network(tmp_path / "cut_off.py", "nn.Linear(64, 10)", "nn.ReLU()")
     own = ("--network", "cut_off:build", "--images", "digits", "--mean", "0.5", "--std", "1")
     few = ("--only", "train", "softmax_directions")
     status, out, err = geomadv("paper", *few, *own, "--quick")

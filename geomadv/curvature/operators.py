@@ -312,7 +312,7 @@ def smoothness(
 
 
 def median_distance(points: BoundaryPoints) -> float:
-    """Median distance of boundary points to their images, image units; NaN if it is zero."""
+    """Median distance of boundary points to their images, image units; NaN if zero or none."""
     if len(points.distance) == 0:
         return math.nan
     return float(points.distance.double().quantile(0.5)) or math.nan

@@ -113,7 +113,7 @@ def _is_empty(rows: Array, gaps: Array) -> bool:
     from classes that lie side by side.
     """
     sizes = np.abs(gaps[gaps != 0])
-    scales = {float(sizes.max()), float(sizes.min())} if len(sizes) else {1.0}
+    scales = dict.fromkeys((sizes.max(), sizes.min())) if len(sizes) else (1.0,)
     return not any(_has_interior(rows, gaps / scale) for scale in scales)
 
 

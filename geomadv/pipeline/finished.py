@@ -173,8 +173,8 @@ def _check_one(attribute: str, values: Mapping[str, str]) -> None:
 
 def _split(e: Experiment, table: Mapping[str, Experiment]) -> str:
     """Whose images an experiment's results are named after: its own, or those it starts from."""
-    for sample in e.images.values():
-        return sample.split
+    if e.images:
+        return next(iter(e.images.values())).split
     return _split(table[e.inputs[0]], table) if e.inputs else ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,12 +76,15 @@ class Planner:
     def _weight(self, name: str, also: Sequence[str]) -> int:
         """2 with networks beside, 1 with Hessian products, else 0."""
         experiment = self.runner.find(name)
-        if experiment.networks or experiment.work is None:
-            return 2 * bool(experiment.networks)
-        with contextlib.suppress(InputError):
+        if experiment.networks:
+            return 2
+        if experiment.work is None:
+            return 0
+        try:
             units = experiment.work(self.runner.case(name, also)).units
-            return int(any(isinstance(unit, Product) for unit in units))
-        return 0
+        except InputError:  # told when it is estimated
+            return 0
+        return int(any(isinstance(unit, Product) for unit in units))
 
     def _arrays_or_none(self, name: str, also: Sequence[str]) -> Estimate | None:
         try:

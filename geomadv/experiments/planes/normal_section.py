@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from geomadv.boundary import BoundaryPoints, boundary_points
 from geomadv.classifier import Classifier
 from geomadv.curvature import mean_hessian, mean_shape_operator
 from geomadv.curvature.choice import Hvp
-from geomadv.curvature.operators import smoothness
+from geomadv.curvature.operators import median_distance, smoothness
 from geomadv.doors import Numbers
 from geomadv.errors import InputError
 from geomadv.experiments.lines.class_sweeps import curved_directions, each_class, of_classes
@@ -233,8 +232,7 @@ def _product(
     """The Hessian product of a class's curvature, with another step if one is given."""
     kind = KINDS[int(how["kind"].item())]
     step, beta = float(how["hvp_step"].item()), float(how["beta"].item())
-    reached = points.distance[points.converged].double()
-    distance = float(reached.nanquantile(0.5)) if len(reached) else math.nan
+    distance = median_distance(points[points.converged])
     if step_distances is not None and distance > 0:
         step = step_distances * distance
     return {
