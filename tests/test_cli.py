@@ -441,6 +441,23 @@ def test_a_lone_network_leaves_out_what_needs_two_and_fails_nothing(geomadv, mon
     assert "needs at least two networks" in err
 
 
+def test_splits_without_a_common_class_leave_out_what_takes_pairs_of_classes(geomadv, tmp_path):
+    """As where a class has one image only: its halves share none."""
+    digits, paths = ga.load_images("digits"), [tmp_path / f"{k}.npz" for k in range(2)]
+    for path, rest in zip(paths, (digits.labels < 5, digits.labels >= 5), strict=True):
+        some = digits[rest.numpy()]
+        np.savez(path, images=some.images.numpy(), labels=some.labels.numpy())
+    own = ("--images", str(paths[0]), "--test-images", str(paths[1]), "--by-number", "--quick")
+    pairs = ("tilting_plane", "normal_tilt")
+    status, out, err = geomadv("paper", "--only", "tilting_toy", *pairs, *own)
+    assert (status, err) == (0, "")
+    for name in pairs:
+        assert f"left out: {name} takes images of the same classes from both splits" in out
+    status, _, err = geomadv("run", "tilting_plane", *own)
+    assert status == 2
+    assert "share no class: give a data set" in err
+
+
 def test_a_network_leaves_out_what_it_cannot_have_and_fails_nothing(geomadv, tmp_path, monkeypatch):
     """No softmax layer at the end, and nothing that a claim is about."""
     monkeypatch.chdir(tmp_path)

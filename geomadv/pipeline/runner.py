@@ -17,7 +17,7 @@ from geomadv.pipeline.identity import identity
 from geomadv.pipeline.provenance import Asked
 from geomadv.pipeline.roles import check_held_out, check_labels, of_split
 from geomadv.pipeline.settings import differing, field_names, normalised, with_given
-from geomadv.pipeline.study import Study, sampled
+from geomadv.pipeline.study import Study, check_common_class, sampled
 from geomadv.pipeline.work import Case
 from geomadv.results.files import entries, holding, read_attrs
 from geomadv.results.identity import Identity, plain
@@ -144,9 +144,12 @@ class Runner:
         return self._images(name, self.asked(name))
 
     def _images(self, name: str, asked: Asked) -> Images:
+        samples, split = self.find(name).images, self.study.split
+        if {sample.split for sample in samples.values() if sample.classes} == {"train", "test"}:
+            check_common_class(split("train"), split("test"), name)
         return {
-            role: sampled(self.study.split(sample.split), sample, asked.settings, asked.seed)
-            for role, sample in self.find(name).images.items()
+            role: sampled(split(sample.split), sample, asked.settings, asked.seed)
+            for role, sample in samples.items()
         }
 
     def case(self, name: str, also: Iterable[str] = ()) -> Case:

@@ -17,7 +17,7 @@ import tyro
 from geomadv import distributed
 from geomadv.classifier import Classifier
 from geomadv.classifier.checks import usable_device
-from geomadv.errors import InputError, ShapeError
+from geomadv.errors import InputError, LackingError, ShapeError
 from geomadv.images import ImageSet, list_images, load_images
 from geomadv.images.classes import numbered
 from geomadv.images.folder import FolderReader
@@ -48,7 +48,8 @@ class Subject:
     images: Annotated[str | None, _Name] = None
     """Data set by name, or a folder, .npz or .h5 file; default: the one the network is for."""
     test_images: Annotated[str | None, _Name] = None
-    """Likewise, whose images are the split test; default: that of --images, else half of them."""
+    """Likewise, whose images are the split test, and those of --images the split train; default:
+    the splits of --images, else two halves of them."""
     by_number: bool = False
     """Class k of the images is class k of the network, whatever their names."""
     size: tuple[int, ...] | None = None
@@ -213,6 +214,15 @@ def of_classes(images: ImageSet, classes: tuple[int, ...]) -> ImageSet:
     return images[np.isin(images.labels.numpy(), classes)]
 
 
+def check_common_class(train: ImageSet, test: ImageSet, experiment: str) -> None:
+    """Raises `LackingError` where no pair of classes can be chosen: the splits share none."""
+    if train.has_labels and test.has_labels and not np.isin(train.labels, test.labels).any():
+        raise LackingError(
+            f"{experiment} takes images of the same classes from both splits, and {train.name!r} "
+            f"and {test.name!r} share no class: give a data set with several images of a class."
+        )
+
+
 def folder_name(network: str) -> str:
     """The name of the folder of a network's results."""
     allowed = "".join(c if c.isalnum() or c in "-._" else "-" for c in network)
@@ -373,7 +383,7 @@ def _split_loader(subject: Subject, net: Classifier) -> Callable[[Split], ImageS
     def load(split: Split) -> ImageSet:
         beside = subject.test_images if split == "test" else None
         name = beside or subject.dataset
-        whole = beside is not None and not has_splits(name)
+        whole = subject.test_images is not None and not has_splits(name)
         images = load_images(name, split="all" if whole else split, size=net.framing)
         if subject.by_number:
             return images

@@ -96,3 +96,11 @@ def test_the_test_images_of_a_study(tmp_path: Path) -> None:
     assert both.split("test").sha256 == load_images(path, "all").sha256
     assert not both.published
     assert study(Subject(), Place()).published
+
+
+def test_with_test_images_of_their_own_all_others_are_train_images(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 1, 8, 8), dtype=np.uint8)
+    paths = [str(save(tmp_path / f"{k}.npz", pixels[k::2], np.arange(9)[k::2])) for k in (0, 1)]
+    both = study(Subject(images=paths[0], test_images=paths[1], by_number=True), Place())
+    for split, path in zip(("train", "test"), paths, strict=True):
+        assert both.split(split).sha256 == load_images(path, "all").sha256
