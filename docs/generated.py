@@ -156,9 +156,10 @@ def _settings(e: Experiment) -> Iterator[str]:
         return
     yield "## Settings"
     yield f"```text\n{told}\n```"
-    if e.quick:
-        small = ", ".join(f"`{name}` {value}" for name, value in e.quick.items())
-        yield f"`--quick`: {small}."
+    for settings, of in ((e.quick, ""), (e.quick_large, " of images of over 4,096 numbers")):
+        if settings:
+            small = ", ".join(f"`{name}` {value}" for name, value in settings.items())
+            yield f"`--quick`{of}: {small}."
 
 
 def _variables(e: Experiment) -> Iterator[str]:

@@ -305,6 +305,7 @@ ACROSS = (
         tell=tell_categories,
         work=categories_work,
         quick={"count": 20, "norms": 4, "draws": 5, "passes": 1},
+        quick_large={"count": 5, "draws": 2},
         figures={
             "categories": Drawing(
                 ga.plotting.categories,

@@ -141,7 +141,7 @@ def _run_in_order(
     failures = Failures(essential, runner.say)
     told: dict[str, str] = {}
     runner.check(*names)
-    for name in [n for n in names if n in essential or _given(runner.find(n), given)]:
+    for name in [n for n in names if n in essential or given.get(n)]:
         runner.plan(name)  # whatever may be refused, before any work
     runner.say(card(runner.study))
     for number, name in enumerate(names, 1):
@@ -157,11 +157,6 @@ def _run_in_order(
     if table := made_table(runner, told, failures.names):
         runner.say(table)
     return runner.study.folder, failures
-
-
-def _given(experiment: Experiment, given: Mapping[str, Any]) -> bool:
-    """Whether settings of an experiment were given, beside those of `--quick`."""
-    return bool(given.get(experiment.name, experiment.quick) != experiment.quick)
 
 
 def _run_one(runner: Runner, name: str, explain: bool) -> str:

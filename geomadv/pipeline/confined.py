@@ -271,6 +271,7 @@ CONFINED = (
         },
         work=resampling_work,
         quick={"count": 20, "span_count": 20},
+        quick_large={"count": 10},
         tell=tell_resampling,
         headline=-1,
         figures={

@@ -238,6 +238,7 @@ CURVATURE = (
         images={"images": Sample("train", labels=True)},
         work=work,
         quick={"classes": _FIRST, "count": 20, "pairs": 3},
+        quick_large={"classes": _FIRST[:2], "count": 2, "pairs": 2},
         tell=tell,
         figures={
             "curvature_profile": Drawing(

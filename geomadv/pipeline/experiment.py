@@ -16,6 +16,7 @@ from geomadv.errors import InputError, closest
 from geomadv.images.splits import Split
 from geomadv.keep import Keep
 from geomadv.labels import Schema
+from geomadv.pipeline.settings import LARGE_IMAGE
 from geomadv.pipeline.work import Case, Work
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class Experiment:
         work: what it needs on one of its networks; None: nobody knows. A plan multiplies it, and
             what its result takes on the disk is checked before work.
         quick: the settings of `--quick`, with counts so small that it takes seconds.
+        quick_large: those that differ for images of over 4,096 numbers, where it takes minutes.
         divided: what processes under torchrun divide, in a word: the parts that `compute` asks
             `run.keep` for by `each` or `rows`. None: one process computes all of it.
         version: raised when the same settings give other numbers than before.
@@ -133,6 +135,7 @@ class Experiment:
     figures: Mapping[str, Drawing] = field(default_factory=dict)
     work: Callable[[Case], Work] | None = None
     quick: Mapping[str, Any] = field(default_factory=dict)
+    quick_large: Mapping[str, Any] = field(default_factory=dict)
     divided: str | None = None
     version: int = 1
     in_paper: bool = True
@@ -150,6 +153,10 @@ class Experiment:
     def summary(self) -> str:
         """First line of the settings' docstring."""
         return (self.settings.__doc__ or self.name).strip().splitlines()[0]
+
+    def quick_settings(self, dimension: int) -> dict[str, Any]:
+        """The settings of `--quick` for images of so many numbers."""
+        return {**self.quick, **(self.quick_large if dimension > LARGE_IMAGE else {})}
 
     def briefly(self, told: str) -> str:
         """The line that says most of what `tell` gave, for a table of experiments."""

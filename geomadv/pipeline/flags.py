@@ -17,7 +17,7 @@ import tyro
 from geomadv import distributed
 from geomadv.errors import InputError, closest
 from geomadv.pipeline.experiment import Experiment, tabled
-from geomadv.pipeline.plan import quick_settings
+from geomadv.pipeline.plan import with_quick
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.settings import with_given
 from geomadv.pipeline.study import Place, Subject, study
@@ -93,6 +93,8 @@ def runner_of(
     place = dataclasses.replace(flags.place, progress=flags.progress == "auto" and not flags.quiet)
     subject = study(flags.subject, place, flags.seed, given)
     subject.say = say
+    if flags.quick:
+        subject.given = with_quick(given, table, subject.net)
     if own:  # the command of a result must find them, too
         subject.flags = {**(subject.flags or {}), "also": [*own]}
     return Runner(subject, table.values(), say)
@@ -191,7 +193,7 @@ def parsed(
             value, target = getattr(value, part), target.setdefault(part, {})
         last = path[-1] if hasattr(value, path[-1]) else path[-1].removeprefix("no_")
         target[last] = getattr(value, last)
-    return flags, quick_settings(table, given) if flags.quick else given
+    return flags, given
 
 
 def with_inputs(names: Sequence[str], table: Mapping[str, Experiment]) -> list[str]:

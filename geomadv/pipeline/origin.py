@@ -9,8 +9,9 @@ import math
 import shlex
 import textwrap
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.finished import Finished
@@ -178,12 +179,17 @@ def report_again(networks: Sequence[Finished]) -> str:
 
 def is_quick(one: Finished) -> bool:
     """Whether all results have the settings of `--quick`, as far as it changes them."""
-    table = {e.name: flat(e.quick) for e in EXPERIMENTS if e.quick and e.name in one.results}
-    return bool(table) and all(
-        flat(one.config(name)).get(setting) == plain(value)
-        for name, quick in table.items()
-        for setting, value in quick.items()
+    known = [e for e in EXPERIMENTS if e.quick and e.name in one.results]
+    return bool(known) and all(
+        any(_has(one.config(e.name), quick) for quick in (e.quick, {**e.quick, **e.quick_large}))
+        for e in known
     )
+
+
+def _has(config: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether stored settings are these, as far as these go."""
+    stored = flat(config)
+    return all(stored.get(name) == plain(value) for name, value in flat(settings).items())
 
 
 def _placed(command: str, one: Finished) -> str:

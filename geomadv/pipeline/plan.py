@@ -111,7 +111,7 @@ class Planner:
     def quick(self) -> Planner:
         """The same with the settings of `--quick`."""
         study = self.runner.study
-        given = quick_settings(self.runner.table, study.given)
+        given = with_quick(study.given, self.runner.table, study.net)
         hurried = replace(study, given=given, place=replace(study.place, overwrite=True))
         return Planner(Runner(hurried, self.runner.table.values(), self.runner.say), self)
 
@@ -169,11 +169,11 @@ _FOOT = (
 )
 
 
-def quick_settings(
-    table: Mapping[str, Experiment], given: Mapping[str, Mapping[str, Any]]
+def with_quick(
+    given: Mapping[str, Mapping[str, Any]], table: Mapping[str, Experiment], net: Classifier
 ) -> dict[str, dict[str, Any]]:
     """The settings of `--quick` for every experiment; those given win."""
-    return {name: {**e.quick, **given.get(name, {})} for name, e in table.items()}
+    return {n: {**e.quick_settings(net.dimension), **given.get(n, {})} for n, e in table.items()}
 
 
 def pace_line(pace: Pace) -> str:

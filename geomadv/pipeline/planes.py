@@ -227,6 +227,7 @@ PLANES = (
         inputs=("curvature",),
         work=section_work,
         quick={"count": 10, "steps": 4},
+        quick_large={"count": 3},
         tell=tell_section,
         headline=1,
         figures={

@@ -296,6 +296,7 @@ _PROJECTED: dict[str, Any] = {
     },
     "resolve": _affordable,
     "quick": {"count": 100},
+    "quick_large": {"count": 20},
     "tell": tell_accuracy,
     "headline": 1,
 }

@@ -231,9 +231,10 @@ def test_commands_write_into_the_folder_that_the_results_lie_in(folder, place, n
     assert report_again([there, one]).startswith(f"geomadv report {shlex.quote(place)} --compare ")
 
 
-def test_commands_of_small_counts_say_quick(folder):
+@pytest.mark.parametrize("dimension", [64, 150_528])
+def test_commands_of_small_counts_say_quick(folder, dimension):
     (one,) = finished([folder])
-    small = {e.name: e.quick for e in EXPERIMENTS}
+    small = {e.name: e.quick_settings(dimension) for e in EXPERIMENTS}
     config = {name: json.dumps({**one.config(name), **small[name]}) for name in one.results}
     quick = replace(
         one, results={n: ds.assign_attrs(config=config[n]) for n, ds in one.results.items()}

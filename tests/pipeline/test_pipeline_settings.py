@@ -18,9 +18,10 @@ from torch import nn
 import geomadv as ga
 from geomadv import InputError
 from geomadv.pipeline import EXPERIMENTS, provenance
-from geomadv.pipeline.flags import Flags, parsed
+from geomadv.pipeline.curvature import Curvature
+from geomadv.pipeline.flags import Flags, parsed, runner_of
 from geomadv.pipeline.settings import Bound, Count, Shares, differing, normalised, with_given
-from geomadv.pipeline.study import Subject
+from geomadv.pipeline.study import Place, Study, Subject
 from geomadv.results.identity import plain
 
 
@@ -195,6 +196,23 @@ def test_large_images_get_default_settings_that_a_night_affords() -> None:
     confined = resolved["confined_deepfool"]
     assert confined.count == 30
     assert 8 * 5 * net.dimension * max(confined.dimensions) <= 2**31
+
+
+def test_quick_takes_fewer_of_large_images(tmp_path, monkeypatch) -> None:
+    net, table = large_network(), {e.name: e for e in EXPERIMENTS}
+    for e in EXPERIMENTS:
+        assert {*e.quick_large} <= {*e.quick}
+        resolved = e.resolve(with_given(e.settings(), e.quick_settings(net.dimension)), net)
+        usual = e.resolve(with_given(e.settings(), e.quick), net)
+        assert (resolved != usual) == bool(e.quick_large)
+
+    def study(subject, place, seed, given):
+        return Study(net, {}.__getitem__, place, "", lambda _: net, seed=seed, given=given)
+
+    monkeypatch.setattr("geomadv.pipeline.flags.study", study)
+    hurried = Flags(place=Place(results=tmp_path), quick=True)
+    asked = runner_of(hurried, {"curvature": {"pairs": 7}}, table, []).asked("curvature")
+    assert asked.raw == Curvature(classes=("0", "1"), count=2, pairs=7)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 12), (1, 12, 1), (1, 3, 4)], ids=str)
