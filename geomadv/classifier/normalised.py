@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from geomadv.classifier.outputs import scores_in
 from geomadv.classifier.precision import FullPrecision, is_low
 from geomadv.classifier.probes import allowance, scores_differ
+from geomadv.classifier.rebinding import rebind
 from geomadv.errors import InputError
 
 # Roundings of float64 that may lie between two computations: many, and yet far below float32.
@@ -114,7 +115,9 @@ def copied(module: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
     memo.update({id(t): t for t in shared})
     for layer in module.modules():
         _copy_layer(layer, memo)
-    return copy.deepcopy(module, memo)
+    made = copy.deepcopy(module, memo)
+    rebind(made, memo)
+    return made
 
 
 def _copy_layer(layer: nn.Module, memo: dict[int, Any]) -> None:
