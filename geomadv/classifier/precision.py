@@ -66,13 +66,33 @@ def gpu_arithmetic(tf32: bool) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_form_of_attention() -> Iterator[None]:
+    """Transformer layers compute without gradients what they compute with them.
+
+    In evaluation mode and without gradients an `nn.TransformerEncoderLayer` would be one fused
+    operation, as an `nn.MultiheadAttention`: its GELU is the exact one whatever the layer's is, and
+    it calls none of the layers inside.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
 def arithmetic(net: Any) -> AbstractContextManager[Any]:
-    """How a network is computed with: no autocast of the caller, on a GPU as `gpu_arithmetic`."""
-    if net is None or net.device.type != "cuda":
-        return full_precision("cpu" if net is None else net.device.type)
+    """How a network is computed with: no autocast of the caller, on a GPU as `gpu_arithmetic`.
+
+    It is one function with gradients and without.
+    """
     stack = ExitStack()
-    stack.enter_context(full_precision("cuda"))
-    stack.enter_context(gpu_arithmetic(net.tf32))
+    stack.enter_context(one_form_of_attention())
+    device = "cpu" if net is None else net.device.type
+    stack.enter_context(full_precision(device))
+    if device == "cuda":
+        stack.enter_context(gpu_arithmetic(net.tf32))
     return stack
 
 
