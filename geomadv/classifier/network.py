@@ -31,6 +31,7 @@ from geomadv.classifier.normalised import (
     first_floating,
     frozen_copy,
     lift_numbers,
+    numbers,
 )
 from geomadv.classifier.precision import arithmetic, is_low, tf32_errors
 from geomadv.classifier.probes import (
@@ -122,7 +123,7 @@ class Classifier:
             self._place(device, dtype)
             with arithmetic(self):
                 probes = self._probe_images()
-                examined = examine(self.module, probes, name)
+                examined = examine(self.module, probes, self.bounds, name, numbers(module))
                 self._notes += examined.notes
                 self.num_classes = examined.scores.shape[1]
                 self._build(probes, examined.scores, check=True)
@@ -217,6 +218,12 @@ class Classifier:
             f"TF32 arithmetic: scores of probe images off by up to {scores:.1g} of their spread, "
             f"gradients by up to {gradients:.1g} of their norm"
         )
+        return other
+
+    def aside(self) -> "Classifier":
+        """The same numbers in layers of their own: what a trace leaves in them stays there."""
+        other = copy.copy(self)
+        other._engine = copied(self._engine, numbers(self._engine))
         return other
 
     # Evaluation

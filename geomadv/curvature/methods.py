@@ -115,7 +115,15 @@ def _finite_difference(net: Classifier, batches: Sequence[Batch], choice: Choice
 
 
 def _stem(net: Classifier, batch: Batch) -> TracedStem:
-    return _once(net, ("stem", len(batch.x)), lambda: TracedStem(net, batch.x))
+    return _once(net, ("stem", len(batch.x)), lambda: _checked_stem(net, batch.x))
+
+
+def _checked_stem(net: Classifier, x: Tensor) -> TracedStem:
+    """One that takes any number of vectors."""
+    stem, vector = TracedStem(net, x), probe(net)
+    one, two = (stem.pull(stem.push(v)) for v in (vector, torch.cat([vector, vector])))
+    _check(two, torch.cat([one, one]))
+    return stem
 
 
 def _once(net: Classifier, key: tuple[str, int], make: Callable[[], T]) -> T:

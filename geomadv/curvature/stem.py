@@ -15,12 +15,10 @@ from geomadv.curvature.attention import plain_attention
 from geomadv.curvature.convolutions import convolution
 
 _ATEN = torch.ops.aten
+_ELEMENTWISE = {_ATEN.sub.Tensor, _ATEN.add.Tensor, _ATEN.div.Tensor, _ATEN.mul.Tensor}
 # Affine in the first argument where the others are constants without a batch dimension.
 _AFFINE = {
-    _ATEN.sub.Tensor,
-    _ATEN.add.Tensor,
-    _ATEN.div.Tensor,
-    _ATEN.mul.Tensor,
+    *_ELEMENTWISE,
     _ATEN.convolution.default,
     _ATEN.constant_pad_nd.default,
     _ATEN.clone.default,
@@ -36,6 +34,7 @@ class TracedStem:
     """
 
     def __init__(self, net: Classifier, x: Tensor) -> None:
+        net = net.aside()
         with plain_attention(), torch.no_grad():
             traced = make_fx(functionalize(lambda images: net.scores(images)))(x)
         traced.graph.eliminate_dead_code()
@@ -94,8 +93,17 @@ def _is_affine(node: fx.Node, affine: set[fx.Node], batch: int) -> bool:
     if node.target in _RESHAPE:
         return bool(node.args[1][0] == batch)  # type: ignore[index]
     if node.target is _ATEN.mm.default or node.target in _AFFINE:
-        return all(_constant(argument) for argument in node.args[1:])
+        each = node.target in _ELEMENTWISE
+        return all(_constant(a) and not (each and _by_image(node, a)) for a in node.args[1:])
     return False
+
+
+def _by_image(node: fx.Node, argument: object) -> bool:
+    """Whether a constant has a row for each image of a batch, as maps that a layer keeps have."""
+    if not isinstance(argument, fx.Node) or argument.op != "get_attr":
+        return False
+    kept = getattr(node.graph.owning_module, str(argument.target))
+    return bool(kept.ndim == node.meta["val"].ndim and len(kept) > 1)
 
 
 def _constant(argument: object) -> bool:

@@ -172,6 +172,44 @@ def test_a_network_that_cannot_be_traced_is_differentiated_twice_and_noted() -> 
     assert worst(operator.dense(), dense(net, points)[0].mean(0)) < 1e-12
 
 
+class Coordinates(nn.Module):
+    """Adds maps that it keeps: for the last size of a batch, or every size that it met; or none."""
+
+    def __init__(self, every: bool | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.every, self.body = every, modules()["conv, flatten"]
+        self.kept: dict[int, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        ramp = torch.linspace(-1, 1, SHAPE[2], dtype=x.dtype)
+        if self.every is None:
+            return self.body(x + ramp)  # type: ignore[no-any-return]
+        if len(x) not in self.kept:
+            maps = {len(x): ramp.expand(len(x), *SHAPE).contiguous()}
+            self.kept = {**self.kept, **maps} if self.every else maps
+        result: Tensor = self.body(x + self.kept[len(x)])
+        return result
+
+
+@pytest.mark.parametrize("every", [True, False])
+@pytest.mark.parametrize("hvp", ["exact", "finite-difference"])
+def test_maps_that_a_network_keeps_are_no_part_of_its_stem(hvp: Any, every: bool) -> None:
+    net = Classifier(Coordinates(every), SHAPE, dtype=torch.float64)
+    x = nets.gaussian(5, *SHAPE, seed=3)
+    plain = Classifier(Coordinates(None), SHAPE, dtype=torch.float64)
+    before, expected = net.scores(x), dense(plain, points_at(x))[0].mean(0)
+    step = 1e-4 if hvp == "finite-difference" else None
+    for batch_size in (None, 2):
+        operator = mean_hessian(net, points_at(x), hvp=hvp, step=step, batch_size=batch_size)
+        # Vectors as many as points, fewer and more; differences of 1e-4 leave some 1e-8.
+        vectors = torch.eye(net.dimension, dtype=torch.float64)
+        for some in (vectors[:, :5], vectors[:, 3:4], vectors[:, :30]):
+            assert worst(operator @ some, expected @ some) < 1e-6
+    # What a trace left in it would end here.
+    torch.testing.assert_close(net.scores(x), before, rtol=0, atol=0)
+
+
 def test_operators_over_other_points_share_the_traces_of_their_network() -> None:
     net, points = smooth()
     first = mean_hessian(net, points[:4], hvp="exact")
