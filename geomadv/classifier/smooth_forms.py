@@ -43,11 +43,24 @@ def _prelu(beta: float, x: Tensor, weight: Tensor) -> Tensor:
     return slope * x + (1 - slope) * _softplus(x, beta)
 
 
+# A bound so close above 0, or below 1, keeps numbers off a division by 0 or the logarithm of 0.
+_GUARD = 1e-2
+
+
+def _guards(bound: Any, beta: float) -> bool:
+    """Whether a bound only guards: variances and norms are far below what a softplus smooths.
+
+    Not at a beta of 1, at which a network is asked whether calls without a smooth form bend it.
+    """
+    near = isinstance(bound, int | float) and (0 < bound <= _GUARD or 1 - _GUARD <= bound < 1)
+    return near and beta > 1
+
+
 def _clamp(beta: float, x: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if min is not None:
-        x = min + _softplus(x - min, beta)
+        x = x.clamp(min=min) if _guards(min, beta) else min + _softplus(x - min, beta)
     if max is not None:
-        x = max - _softplus(max - x, beta)
+        x = x.clamp(max=max) if _guards(max, beta) else max - _softplus(max - x, beta)
     return x
 
 

@@ -308,6 +308,24 @@ def test_smoothed_networks_converge_and_are_curved(case: str) -> None:
         assert smooth.kinks == ()
 
 
+@pytest.mark.parametrize(
+    "guard",
+    [
+        lambda v: v.clamp(min=1e-6),
+        lambda v: v.clamp_min(1e-3),
+        lambda v: torch.clamp(v, 1e-6, 1 - 1e-6),
+    ],
+)
+def test_bounds_that_only_guard_are_left_as_they_are(guard: Callable[[Tensor], Tensor]) -> None:
+    def standardised(x: Tensor) -> Tensor:
+        x = x - x.mean((2, 3), keepdim=True)
+        return x / guard(x.square().mean((2, 3), keepdim=True) / 9).sqrt()
+
+    net = classifier(standardised)
+    x = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(net.smoothed(10)(x), net(x), rtol=0, atol=0)
+
+
 def test_in_place_activations_change_their_input_when_smoothed_too() -> None:
     # The network reads x after an in-place call whose result it drops.
     net, plain = classifier(mutating), classifier(F.relu)
