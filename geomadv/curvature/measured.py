@@ -35,8 +35,9 @@ _ROWS = 8
 _POWER = 0.25
 # Share of the product that exact products may leave out at the points themselves.
 _SHARE = 1e-3
-# Second derivatives that are off by more are not those of this gradient.
-_WRONG = 0.1
+# Second derivatives that are off by more are not those of this gradient; by less, if they are off
+# alike, to a factor, at all three steps.
+_WRONG, _ALIKE = 0.1, 1.5
 _ROUNDINGS = 1e3
 
 
@@ -244,7 +245,9 @@ class _Gap:
         """The gap stays where no kink is near. A kink in the point itself makes it grow as 1/h."""
         grows = math.sqrt(self.steps.fine / self.steps.local)
         stays = self.steps.local < self.steps.fine and self.local < grows * self.fine
-        return stays and self.local > max(_WRONG, self.floors[1])
+        shares = (self.coarse, self.fine, self.local)
+        alike = max(shares) < _ALIKE * min(shares)
+        return stays and self.local > max(_SHARE if alike else _WRONG, self.floors[1])
 
 
 def _norms(rows: Tensor) -> Tensor:

@@ -107,6 +107,7 @@ KINKED: dict[str, Activation] = {
 MISSING: dict[str, Activation] = {
     "hardsigmoid": lambda x: F.hardsigmoid(20 * x) * x,
     "forgotten slope": lambda x: _ForgetsItsSlope.apply(x) * 1.0,
+    "a little of a forgotten slope": lambda x: torch.tanh(x) + 0.05 * _ForgetsItsSlope.apply(x),
 }
 SMOOTH: dict[str, Activation] = {
     "ELU": F.elu,
