@@ -5,6 +5,8 @@ reason: scores that are no logits, chance, images that depend on each other, a s
 change, numbers below float32.
 """
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +15,24 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
+from geomadv.classifier.beyond import across_bounds, check_no_jump
 from geomadv.classifier.logits import check_logits
 from geomadv.classifier.normalised import Normalised, differs_in_double, freeze
 from geomadv.classifier.outputs import listed
 from geomadv.classifier.precision import is_low, types_computed
-from geomadv.classifier.probes import ORDERS, REPEATS, Probes, allowance, scores_differ
+from geomadv.classifier.probes import (
+    ORDERS,
+    REPEATS,
+    Probes,
+    allowance,
+    class_spread,
+    scores_differ,
+)
+from geomadv.classifier.watching import Watch
 from geomadv.errors import InputError, ShapeError
+
+# Passes in which the scores of a module that draws random numbers have to repeat.
+_DRAWS = 30
 
 _State = dict[str, tuple[torch.Size, Tensor]]
 
@@ -32,12 +46,20 @@ class Examined:
 
 
 @torch.no_grad()
-def examine(module: Normalised, x: Tensor, name: str) -> Examined:
+def examine(
+    module: Normalised,
+    x: Tensor,
+    bounds: tuple[float, float],
+    name: str,
+    foreign: Iterable[Tensor] = (),
+) -> Examined:
     """Tries the module on probe images x (n, C, H, W) and sets what it needs to work on them.
+
+    foreign: numbers of the module that this one is a copy of.
 
     Raises:
         InputError: it does not take the images, or its scores are not logits (N, >= 2) that
-            depend on each image alone.
+            depend on each image alone, in the same way within the bounds and beyond.
     """
     _check_not_quantised(module, name)
     notes = _fill_lazy_layers(module, x, name)
@@ -46,10 +68,17 @@ def examine(module: Normalised, x: Tensor, name: str) -> Examined:
     settled = _state(module)
     notes += check_logits(module, x, scores, name)
     alone = torch.cat([_alone(module, x, i, scores.shape, name) for i in range(Probes.GENERIC)])
-    again = _alone(module, x, 0, scores.shape, name)
+    with Watch(foreign) as seen:
+        again = module(x)
     _check_state(settled, _state(module), name)
-    _check_repeats(alone[:1], again, allowance(scores, REPEATS)[:1], name)
+    _check_own(seen, name)
+    notes += _check_repeats(module, x, scores, again, seen.random, name)
     _check_alone(module, x, scores, alone, name)
+    check_no_jump(module, x[:1], bounds, scores, name)
+    beyond = across_bounds(x[:1], bounds)
+    alone = torch.cat([_alone(module, beyond, i, scores.shape, name) for i in range(len(beyond))])
+    _check_alone(module, beyond, module(beyond), alone, name)
+    notes += _equal_classes(scores)
     if filled := _changed(before, settled):
         notes.append(f"its first call, on noise, set {_some(filled)}")
     if module.taken:
@@ -235,12 +264,50 @@ def _check_state(before: _State, after: _State, name: str) -> None:
         )
 
 
-def _check_repeats(scores: Tensor, again: Tensor, allowed: Tensor, name: str) -> None:
-    if scores_differ(again, scores, allowed).any():
+def _check_own(seen: Watch, name: str) -> None:
+    if seen.borrows:
         raise InputError(
-            f"network {name!r} gives different scores for the same images: its outputs "
-            "are not deterministic. Remove noise or dropout that stays active in eval mode."
+            f"network {name!r} calls layers of the module that it was copied from: a lambda, hook "
+            "or other function in it holds them, so that the copy changes when they are trained "
+            "and its checksum does not. Make that function a method, which takes them from self."
         )
+
+
+def _check_repeats(
+    module: nn.Module, x: Tensor, scores: Tensor, again: Tensor, random: str, name: str
+) -> list[str]:
+    """Refuses scores that depend on chance; a note where the module draws, and it has no effect.
+
+    random: the call by which it draws random numbers; "" for none.
+    """
+    allowed = allowance(scores, REPEATS)
+    passes = itertools.chain([again], (module(x) for _ in range(_DRAWS * bool(random))))
+    if any(scores_differ(found, scores, allowed).any() for found in passes):
+        raise _by_chance(name)
+    effect = f"its forward draws random numbers ({random}), without effect on the scores of "
+    return [f"{effect}{len(x)} images in {_DRAWS} passes"] if random else []
+
+
+def _by_chance(name: str) -> InputError:
+    return InputError(
+        f"network {name!r} gives different scores for the same images: its outputs are not "
+        "deterministic. Remove noise or dropout that stays active in eval mode."
+    )
+
+
+def _equal_classes(scores: Tensor) -> list[str]:
+    """A note on classes that vary, and have the same scores on all images."""
+    allowed, varying = allowance(scores, REPEATS), class_spread(scores) > 0
+    order = scores[0].argsort(stable=True)
+    one, two = order[:-1], order[1:]
+    apart = scores_differ(scores[:, one], scores[:, two], allowed[:, two])
+    same = (~apart.any(0) & varying[one]).nonzero().flatten().tolist()
+    if not same:
+        return []
+    pairs = [sorted((int(one[k]), int(two[k]))) for k in same]
+    named = ", ".join(f"{k} and {other}" for k, other in sorted(pairs)[:3])
+    more = f" and {len(pairs) - 3} more pairs" if pairs[3:] else ""
+    return [f"classes {named}{more} have equal scores: no boundary parts them"]
 
 
 def _check_alone(module: nn.Module, x: Tensor, scores: Tensor, alone: Tensor, name: str) -> None:
@@ -255,7 +322,8 @@ def _check_alone(module: nn.Module, x: Tensor, scores: Tensor, alone: Tensor, na
     if not differs_in_double(module, x, one_by_one):
         return
     # Chance, too, shows as a difference: only if all images repeat is it the batch.
-    _check_repeats(scores, module(x), allowed, name)
+    if scores_differ(module(x), scores, allowed).any():
+        raise _by_chance(name)
     raise InputError(
         f"network {name!r} gives an image different scores alone and in a batch: "
         f"{_mixes(module)}. geomadv needs per-image scores."
@@ -272,6 +340,6 @@ def _mixes(module: nn.Module) -> str:
     if norms:
         return f"batch-norm without running statistics ({', '.join(norms[:3])})"
     return (
-        "its forward mixes the images of a batch (a mean or a norm over dimension 0, "
+        "its forward mixes the images of a batch (a mean, maximum or norm over dimension 0, "
         "F.batch_norm with training=True, attention across images, a reshape)"
     )

@@ -20,11 +20,13 @@ _ROUNDINGS = 1e3
 def check_logits(module: nn.Module, x: Tensor, scores: Tensor, name: str) -> list[str]:
     """Notes on scores (n, classes) of the images x that may be probabilities and cannot be proven.
 
-    Scores are probabilities if they are >= 0 and sum to 1. In other units, a p + b, they are if the
-    forward pass computes such numbers p on the way: centred logits, shifted, sum to a constant too.
+    Scores are probabilities if they are >= 0 and sum to 1. In other units, a p + b, or without some
+    of the classes, they are if the forward pass computes such numbers p on the way: centred logits,
+    shifted, sum to a constant too.
 
     Raises:
-        InputError: the scores are probabilities, a p + b of probabilities p, or log-probabilities.
+        InputError: the scores are probabilities, a p + b of probabilities p, or logarithms of
+            these.
     """
     finite = scores.isfinite().all(1)
     scores = scores[finite].double()
@@ -39,16 +41,21 @@ def check_logits(module: nn.Module, x: Tensor, scores: Tensor, name: str) -> lis
             f"network {name!r} gives log-probabilities (their exponentials sum to 1): "
             "pass the network without its log-softmax."
         )
+    with _Shares(finite, scores.shape[1], eps) as seen:
+        module(x)
+    for p in seen.found:
+        for what, found in (("", scores), ("logarithms of ", scores.exp())):
+            if scale := _scale(found, p, eps):
+                raise InputError(
+                    f"network {name!r} gives {what}{scale:.4g} times its probabilities: a softmax "
+                    "is among its last steps. Gradients of probabilities vanish; pass the network "
+                    "without it."
+                )
+    if any(_scale(scores, p, eps) for p in seen.sigmoids):
+        return ["its scores are sigmoids, whose gradients vanish where it is sure: pass the logits"]
     total = scores.sum(1)
     if (total - total.mean()).abs().amax() > eps * scores.abs().sum(1).amax():
         return []
-    with _Shares(finite, scores.shape[1], eps) as seen:
-        module(x)
-    if scale := next(filter(None, (_scale(scores, p, eps) for p in seen.found)), 0.0):
-        raise InputError(
-            f"network {name!r} gives {scale:.4g} times its probabilities: a softmax is among "
-            "its last steps. Gradients of probabilities vanish; pass the network without it."
-        )
     if scores.min() < 0 or not scores.max() > 2 * scores.min():
         return []
     return [f"its scores are shares of {total[0]:.4g}: if percentages, pass the logits instead"]
@@ -59,31 +66,48 @@ def _are_probabilities(rows: Tensor, eps: float) -> bool:
 
 
 def _scale(scores: Tensor, shares: Tensor, eps: float) -> float:
-    """The a of scores = a p + b, p the shares, (n, classes) each; 0 where they are not so."""
+    """The a of scores = a p + b, p columns of the shares; 0 where they are not so.
+
+    scores: (n, classes); shares: (n, m), m any number of classes.
+    """
+    if shares.shape[1] != scores.shape[1]:
+        shares = shares[:, _most_alike(scores, shares)]
     p, f = shares - shares.mean(), scores - scores.mean()
     a = float((p * f).sum() / (p * p).sum().clamp_min(torch.finfo(p.dtype).tiny))
     allowed = eps * float(scores.abs().amax())
     return a if (f - a * p).abs().amax() <= allowed < f.abs().amax() else 0.0
 
 
+def _most_alike(scores: Tensor, shares: Tensor) -> Tensor:
+    """For each class the column (classes,) of the shares that varies most like its scores."""
+    f, p = (rows - rows.mean(0) for rows in (scores, shares))
+    tiny = torch.finfo(p.dtype).tiny
+    alike = (f / f.norm(dim=0).clamp_min(tiny)).T @ (p / p.norm(dim=0).clamp_min(tiny))
+    best: Tensor = alike.argmax(1)
+    return best
+
+
 class _Shares(Dispatch):
-    """Notes all results of a forward pass that are one probability for each class and image."""
+    """Notes results of a forward pass that are a row of probabilities, or of sigmoids, an image."""
 
     def __init__(self, finite: Tensor, classes: int, eps: float) -> None:
         """finite: (n,) of which images to look at."""
         super().__init__()
         self.finite, self.classes, self.eps = finite, classes, eps
         self.found: list[Tensor] = []
+        self.sigmoids: list[Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         images = len(self.finite)
         for t in tree_leaves(result):
             fits = isinstance(t, Tensor) and t.is_floating_point() and t.shape[:1] == (images,)
-            if fits and t.numel() == images * self.classes:
+            if fits and (t.ndim == 2 or t.numel() == images * self.classes):
                 # A copy: what follows may work in place.
                 rows = t.flatten(1)[self.finite].double()
                 # One-hot rows are steps, whose gradient is looked at elsewhere.
                 if _are_probabilities(rows, self.eps) and ((rows > 0) & (rows < 1)).any():
                     self.found.append(rows)
+                elif func is torch.ops.aten.sigmoid.default:
+                    self.sigmoids.append(rows)
         return result

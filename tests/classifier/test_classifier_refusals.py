@@ -118,6 +118,11 @@ PERCENTAGES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
         "gives 10 times",
     ),
     "hottest": (lambda z: 50 * (9 * z).log_softmax(1).exp(), "gives 50 times"),
+    "without one class": (lambda z: (9 * z).softmax(1)[:, 1:], "gives 1 times its prob"),
+    "logarithm, kept off 0": (
+        lambda z: ((9 * z).softmax(1) + 1e-3).log(),
+        "gives logarithms of 1 times its prob",
+    ),
 }
 
 
