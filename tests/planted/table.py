@@ -380,7 +380,10 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
             "(change <= rounding).all()": "(change <= rounding).any()",
             "and self.coarse < falls * self.fine": "and self.coarse < 0 * self.fine",
             "jump = float(self._jumps().max()) if not reasons else 0.0": "jump = 0.0",
-            "return stays and self.local > max(_WRONG, self.floors[1])": "return False",
+            "return stays and self.local > max(_SHARE if alike else _WRONG, self.floors[1])": (
+                "return False"
+            ),
+            "_SHARE if alike else _WRONG": "_WRONG",
         },
     ),
     "plotting/figure.py": (
