@@ -206,7 +206,8 @@ def _check_classes(scores: Scores, gradient: Gradient, name: str) -> None:
     chosen = torch.linspace(0, classes - 1, min(classes, _MOST_CLASSES)).round().long().unique()
     sign = torch.randn(gradient.x.shape, generator=torch.Generator().manual_seed(3)).sign()
     step = _STEP * (gradient.x.amax() - gradient.x.amin()) * sign.to(gradient.x)
-    ends = gradient.x, gradient.x + step
+    # Without any gradient the next step may be far away.
+    ends = gradient.x, gradient.x + step if gradient.value.any() else gradient.x.flip(0)
     with torch.no_grad():
         before, after = scores(ends[0]), scores(ends[1])
     allowed = allowance(torch.cat([before, after]), REPEATS)[: len(before)]

@@ -218,6 +218,20 @@ def test_saturated_networks_are_taken(act: type[nn.Module], width: float) -> Non
         assert net.note == ""
 
 
+class Sign(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sign()
+
+
+def test_steps_that_are_far_apart_are_steps() -> None:
+    """Few thresholds, so that none may lie within a hundredth of the pixels' range."""
+    for seed in range(6):
+        torch.manual_seed(seed)
+        module = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), Sign(), nn.Linear(16, 5))
+        with pytest.raises(InputError, match=r"all gradients are zero: the scores are steps"):
+            Classifier(module, (1, 3, 4))
+
+
 @pytest.mark.parametrize(("depth", "width", "classes"), [(8, 24, 200), (11, 512, 1000)])
 @pytest.mark.parametrize("seed", range(6))
 def test_scores_that_hardly_depend_on_the_image_are_no_mixing(
