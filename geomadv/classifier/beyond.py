@@ -5,9 +5,12 @@ images and another on the perturbed ones, and where it looks at a whole batch, o
 scores of all.
 """
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor, nn
 
+from geomadv.classifier.normalised import copied
 from geomadv.classifier.probes import class_spread
 from geomadv.errors import InputError
 
@@ -31,24 +34,36 @@ def check_no_jump(
     scores: (n, classes) of several images, which tell how much each class varies.
 
     Raises:
-        InputError: they jump, or the module fails there.
+        InputError: they jump, in float64 too where the module computes in it, or it fails there.
     """
-    spread = class_spread(scores)
+    jump = _jump(module, x, bounds, scores, name)
+    if jump and x.dtype != torch.float64:
+        # Scores that hardly depend on the image jump by rounding.
+        with suppress(Exception):  # foreign code, or a device, without float64
+            jump = _jump(copied(module).double(), x.double(), bounds, scores.double(), name)
+    if jump:
+        raise InputError(
+            f"network {name!r} gives other scores as soon as a pixel leaves the bounds {bounds}: "
+            f"they jump by {jump:.2g} of what they vary by. Walks to the boundary leave the "
+            "bounds; let its forward compute alike there, without asking for the range of its "
+            "images (x.max() > 1)."
+        )
+
+
+def _jump(
+    module: nn.Module, x: Tensor, bounds: tuple[float, float], scores: Tensor, name: str
+) -> float:
+    """The largest jump at the bounds, in spreads of the class; 0 where there is none."""
+    spread, found = class_spread(scores), 0.0
     varying = spread > 0
     for bound, out in zip(bounds, (-1, 1), strict=True):
         steps = [bound + out * k * _STEP * (bounds[1] - bounds[0]) for k in (-3, -1, 1, 3)]
         inside, outside = (_scores(module, x, pair, name) for pair in (steps[:2], steps[2:]))
         rows = torch.cat([inside, outside]).double()[:, varying] / spread[varying]
-        if not (rows.isfinite().all() and varying.any()):
-            continue
-        before, jump, after = rows.diff(dim=0).abs().amax(1).tolist()
-        if jump > _SHARE + _TIMES * max(before, after):
-            raise InputError(
-                f"network {name!r} gives other scores as soon as a pixel leaves the bounds "
-                f"{bounds}: they jump by {jump:.2g} of what they vary by. Walks to the boundary "
-                "leave the bounds; let its forward compute alike there, without asking for the "
-                "range of its images (x.max() > 1)."
-            )
+        if rows.isfinite().all() and varying.any():
+            before, jump, after = rows.diff(dim=0).abs().amax(1).tolist()
+            found = max(found, jump if jump > _SHARE + _TIMES * max(before, after) else 0.0)
+    return found
 
 
 def _scores(module: nn.Module, x: Tensor, values: list[float], name: str) -> Tensor:

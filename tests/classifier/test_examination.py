@@ -61,6 +61,17 @@ def test_scores_that_bend_at_the_bounds_are_taken(case: str, bounds: tuple[float
     assert not Classifier(First(CONTINUOUS[case]), SHAPE, std=bounds[1], bounds=bounds).note
 
 
+def test_rounding_of_scores_that_hardly_depend_on_the_image_is_no_jump() -> None:
+    torch.manual_seed(566)
+    for _ in range(20):
+        layers: list[nn.Module] = [nn.Flatten(), nn.Linear(16, 56), nn.Sigmoid()]
+        for _ in range(3):
+            layers += [nn.Linear(56, 56), nn.Sigmoid()]
+        for layer in layers[1::2]:
+            layer.weight.data *= 0.1  # type: ignore[operator, union-attr]
+        assert Classifier(nn.Sequential(*layers, nn.Linear(56, 8)), SHAPE, bounds=(-1, 1))
+
+
 def test_a_threshold_of_the_batch_beyond_the_bounds_is_refused() -> None:
     with pytest.raises(InputError, match=r"alone and in a batch: .* maximum"):
         Classifier(First(lambda x: x / 255 if x.max() > 1.5 else x), SHAPE)
