@@ -147,8 +147,13 @@ class KrylovSpace:
         return np.ascontiguousarray((coefficients.T @ self._basis[: self.size]).T)
 
     def product_error(self, column: int) -> float:
-        """Relative difference of a stored product and the operator's, at the cost of a product."""
+        """Relative difference of a stored product and the operator's, which takes one not counted.
+
+        So a solve that was stopped says as many products as one that was not.
+        """
+        counted = self.operator.products
         image = self.operator(self._basis[column][:, None])[:, 0]
+        self.operator.products = counted
         stored = self._projected[: self.vectors, column] @ self._basis[: self.vectors]
         return float(np.linalg.norm(image - stored) / max(self._norm, np.finfo(float).tiny))
 
