@@ -12,9 +12,10 @@ from geomadv import results
 from geomadv.errors import InputError, closest
 from geomadv.files.writing import refusals
 from geomadv.pipeline.experiment import Drawing, Experiment
+from geomadv.pipeline.finished import doubts
 from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.plotting.figure import save_figure
-from geomadv.results.files import holding
+from geomadv.results.files import entries, holding
 
 Say = Callable[[str], None]
 
@@ -52,7 +53,7 @@ def draw_experiment(
         if not _shows_something(drawing, ds):
             say(f"{name}: {source.name} holds no {drawing.variable}")
         elif not (only_newer and _is_newer(folder, name, experiment, drawing)):
-            beside = [_load_if_there(folder / f"{other}.h5") for other in drawing.beside]
+            beside = [_beside(folder / f"{other}.h5", ds, name, say) for other in drawing.beside]
             with refusals(folder / "figures"):
                 say(str(save_figure(drawing.plot(ds, *beside), folder / "figures", name)))
             drawn += 1
@@ -76,8 +77,24 @@ def _shows_something(drawing: Drawing, ds: xr.Dataset) -> bool:
     return name is None or (name in ds and bool(ds[name].notnull().any()))
 
 
-def _load_if_there(path: Path) -> xr.Dataset | None:
-    return results.load(path) if path.exists() else None
+def _beside(path: Path, ds: xr.Dataset, figure: str, say: Say) -> xr.Dataset | None:
+    """The result that a figure shows beside another, if it is of the same network and directions.
+
+    Both may start from the same result, of which one may be left from before it was computed anew.
+    """
+    if not path.exists():
+        return None
+    other = results.load(path)
+    mine, its = (entries(path, one.attrs, "identity") for one in (ds, other))
+    common = {*mine.get("inputs", {})} & {*its.get("inputs", {})}
+    before, here = (
+        {"network": one.get("network", {}), "inputs": {i: one["inputs"][i] for i in common}}
+        for one in (its, mine)
+    )
+    if changed := results.differences(before, here):
+        say(f"note: {figure} without {path.name}, which is of another ({'; '.join(changed)})")
+        return None
+    return other
 
 
 def _is_newer(folder: Path, name: str, experiment: Experiment, drawing: Drawing) -> bool:
@@ -100,7 +117,7 @@ def draw(
         folder: of one network's results, such as results/digits-cnn.
         only: names of the figures to draw; none: all.
         experiments: all that are known.
-        say: where the paths of the files go.
+        say: where the paths of the files go, and what is stale or of another network.
 
     Raises:
         InputError: no such figure; the folder holds no result with one, or some that cannot be
@@ -113,13 +130,17 @@ def draw(
             f"{', '.join(unknown)}: no figure.{closest(unknown[0], known)} There are "
             f"{', '.join(known)}."
         )
-    drawn, failed = 0, []
+    drawn, failed, notes = 0, [], doubts(Path(folder), table)
     for experiment in table:
         try:
             with holding(Path(folder) / f"{experiment.name}.h5", "a figure"):
-                drawn += draw_experiment(experiment, Path(folder), say, only)
+                count = draw_experiment(experiment, Path(folder), say, only)
         except InputError as error:
             failed.append(f"{experiment.name}: {error}")
+            continue
+        if count and experiment.name in notes:
+            say(f"note: {experiment.name} is {notes[experiment.name]}")
+        drawn += count
     if failed:
         raise InputError("; ".join(failed))
     if drawn == 0:

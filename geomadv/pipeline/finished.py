@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from geomadv.errors import InputError
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.identity import layout
 from geomadv.pipeline.table import EXPERIMENTS
-from geomadv.results.files import entries
+from geomadv.results.files import entries, read_attrs
 from geomadv.results.identity import Identity
 
 
@@ -132,43 +133,52 @@ def _read(folder: Path, table: Sequence[Experiment], nameless: bool) -> Finished
         kind = "several networks" if inner else "no results"
         raise InputError(f"{folder}: expected the folder of one network, found {kind}{remedy}.")
     loaded = {name: results.load(folder / f"{name}.h5") for name in there}
-    _check_same(loaded, {e.name: e for e in table})
+    if other := _foreign({name: ds.attrs for name, ds in loaded.items()}, table):
+        raise InputError(
+            f"{folder}: {'; '.join(f'{name}.h5 is {why}' for name, why in other.items())}. Keep "
+            "the results of each network and data set in a --results folder of their own."
+        )
     known = {
         name: {}
         if nameless and not entries(folder / f"{name}.h5", loaded[name].attrs, "identity")
         else results.stored_identity(folder / f"{name}.h5")
         for name in there
     }
-    notes: dict[str, str] = {}
-    for e in table:
-        if e.name not in known:
-            begun = results.unfinished(folder / f"{e.name}.h5")
-            notes[e.name] = "unfinished" if begun else "missing"
-        elif reason := _stale(e, known, notes):
-            notes[e.name] = f"stale: {reason}"
+    notes = _aged(table, known)
+    for name in [e.name for e in table if e.name not in known]:
+        notes[name] = "unfinished" if results.unfinished(folder / f"{name}.h5") else "missing"
     network = str(loaded[there[0]].attrs["network"])
     return Finished(folder, network, loaded, known, notes)
 
 
-def _check_same(found: Mapping[str, xr.Dataset], table: Mapping[str, Experiment]) -> None:
-    """Raises an `InputError` where results are of different networks or images of one split."""
-    weights = {name: str(ds.attrs.get("weights_sha256", "")) for name, ds in found.items()}
-    _check_one("weights_sha256", weights)
-    for split in ("train", "test"):
-        own = [name for name in found if _split(table[name], table) == split]
-        _check_one("dataset", {name: str(found[name].attrs.get("dataset", "")) for name in own})
+def doubts(folder: Path, table: Sequence[Experiment]) -> dict[str, str]:
+    """Experiment -> why its result in a folder is stale, or of another network or images.
+
+    Damaged files are left to whoever reads them.
+    """
+    attrs: dict[str, Mapping[str, Any]] = {}
+    known: dict[str, Identity] = {}
+    for e in table:
+        path = folder / f"{e.name}.h5"
+        with suppress(InputError):
+            attrs[e.name] = read_attrs(path)
+            known[e.name] = results.stored_identity(path)
+    return {**_foreign(attrs, table), **_aged(table, known)}
 
 
-def _check_one(attribute: str, values: Mapping[str, str]) -> None:
-    # A result may take no images at all, or made-up ones.
-    known = {name: value for name, value in values.items() if value and value != "toy problem"}
-    common = next(iter(known.values()), "")
-    other = [f"{name}.h5 ({value})" for name, value in known.items() if value != common]
-    if other:
-        raise InputError(
-            f"results of another {attribute} than {common!r}: {', '.join(other)}. Keep those of "
-            "each network and data set in a --results folder of their own."
-        )
+def _foreign(found: Mapping[str, Mapping[str, Any]], table: Sequence[Experiment]) -> dict[str, str]:
+    """Which results, by their attributes, are of another network or images than those before."""
+    foreign: dict[str, str] = {}
+    known = {e.name: e for e in table}
+    for attribute in ("weights_sha256", "dataset"):
+        common: dict[str, str] = {}
+        for name, attrs in found.items():
+            of = _split(known[name], known) if attribute == "dataset" else "all"
+            value = str(attrs.get(attribute, "")) if of else ""
+            # A result may take no images at all, or made-up ones.
+            if value and value != "toy problem" and value != common.setdefault(of, value):
+                foreign[name] = f"of another {attribute} ({value}) than {common[of]!r}"
+    return foreign
 
 
 def _split(e: Experiment, table: Mapping[str, Experiment]) -> str:
@@ -176,6 +186,15 @@ def _split(e: Experiment, table: Mapping[str, Experiment]) -> str:
     if e.images:
         return next(iter(e.images.values())).split
     return _split(table[e.inputs[0]], table) if e.inputs else ""
+
+
+def _aged(table: Iterable[Experiment], known: Mapping[str, Identity]) -> dict[str, str]:
+    """Why results of a folder are stale, by experiment."""
+    notes: dict[str, str] = {}
+    for e in table:
+        if e.name in known and (reason := _stale(e, known, notes)):
+            notes[e.name] = f"stale: {reason}"
+    return notes
 
 
 def _stale(e: Experiment, known: Mapping[str, Identity], notes: Mapping[str, str]) -> str:

@@ -10,7 +10,8 @@ from claims_cases import CASES
 
 import geomadv as ga
 from geomadv import InputError, results
-from geomadv.pipeline import Experiment, Sample
+from geomadv.pipeline import Drawing, Experiment, Sample
+from geomadv.pipeline.figures import draw
 from geomadv.pipeline.finished import finished
 from geomadv.pipeline.identity import layout
 
@@ -47,6 +48,7 @@ def written(
     config=None,
     command="",
     dataset="noise-test",
+    weights="w",
     **identity,
 ):
     """Writes a result; its identity."""
@@ -58,8 +60,10 @@ def written(
         "schema": layout(experiment),
         "rate": rate,
         "inputs": inputs or {},
+        "network": {"weights": weights},
     } | identity
     more = {"network": network, "dataset": dataset, "config": config or {"count": 3}}
+    more |= {"weights_sha256": weights}
     more |= {"command": command} if command else {}
     path = folder / network / f"{experiment.name}.h5"
     results.save(ds, path, results.provenance(known, **more))
@@ -139,11 +143,15 @@ def test_images_of_one_split_are_the_same_and_those_of_two_need_not_be(tmp_path)
         written(tmp_path, "a", experiment=experiment, dataset=dataset, inputs=known)
     assert len(finished([tmp_path / "a"], table)[0].results) == 4
     written(tmp_path, "a", experiment=again, dataset="val-2020")
-    with pytest.raises(InputError, match=r"than 'val-2019': again\.h5 \(val-2020\)"):
+    with pytest.raises(
+        InputError, match=r"again\.h5 is of another dataset \(val-2020\) than 'val-2019'"
+    ):
         finished([tmp_path / "a"], table)
     written(tmp_path, "a", experiment=again, dataset="val-2019")
     written(tmp_path, "a", experiment=follows, dataset="yours")
-    with pytest.raises(InputError, match=r"than 'mine': follows\.h5 \(yours\)"):
+    with pytest.raises(
+        InputError, match=r"follows\.h5 is of another dataset \(yours\) than 'mine'"
+    ):
         finished([tmp_path / "a"], table)
 
 
@@ -195,6 +203,35 @@ def test_an_input_that_has_gone_makes_stale(tmp_path):
     written(tmp_path, "b")
     assert any(
         "own, from which it starts, is missing" in n for n in compared(tmp_path, "a", "b").notes
+    )
+
+
+def test_figures_say_what_is_stale_or_of_another_network_and_show_beside_it_what_is_not(tmp_path):
+    beside = Drawing(lambda ds, other: f"beside: {other is not None}", beside=("after",))
+    page = own("page", inputs=("own",), figures={"page": beside})
+    drawn = own("after", inputs=("own",), figures={"after": Drawing(lambda ds: "after")})
+
+    def told(rate, weights="w"):
+        known = {"own": results.digest(written(tmp_path, "a"))}
+        written(tmp_path, "a", experiment=drawn, inputs=known)
+        known = {"own": results.digest(written(tmp_path, "a", rate))}
+        written(tmp_path, "a", experiment=page, inputs=known, weights=weights)
+        lines: list[str] = []
+        draw(tmp_path / "a", experiments=(FIRST, drawn, page), say=lines.append)
+        notes = [line for line in lines if line.startswith("note")]
+        return (tmp_path / "a" / "figures" / "page.html").read_text(), notes
+
+    assert told(0.5) == ("beside: True", [])
+    other = "note: page without after.h5, which is of another"
+    alone, (stale, without) = told(0.75)
+    assert (alone, stale.partition(": own, from")[0]) == ("beside: False", "note: after is stale")
+    assert without.startswith(f"{other} (inputs.own: ")
+    assert told(0.5, "v") == (
+        "beside: False",
+        [
+            f'{other} (network.weights: "w" -> "v")',
+            "note: page is of another weights_sha256 (v) than 'w'",
+        ],
     )
 
 
