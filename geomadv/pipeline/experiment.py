@@ -102,8 +102,9 @@ class Experiment:
         schema: variables of the result, see `geomadv.labels.Schema`.
         resolve: (settings, net) -> settings with what depends on the network filled in; raises
             `InputError` for settings that cannot be used, before any work.
-        images: keyword of `compute` -> which images; the first are those that the file is named
-            after.
+        images: keyword of `compute` -> which images.
+        measured_on: the images among them, or among those of what it starts from, that its numbers
+            are measured on, which file and figures name; None: the first.
         inputs: results it starts from; keyword arguments of `compute`. They are run first.
         optional: results it uses if they are there; None where they are not.
         networks: (settings, study) -> the networks beside the first, of experiments on several.
@@ -127,6 +128,7 @@ class Experiment:
     schema: Schema = field(default_factory=dict)
     resolve: Callable[[Any, Classifier], Any] = _as_given
     images: Mapping[str, Sample] = field(default_factory=dict)
+    measured_on: str | None = None
     inputs: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     networks: Callable[[Any, Study], tuple[Classifier, ...]] | None = None

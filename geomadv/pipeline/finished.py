@@ -133,17 +133,17 @@ def _read(folder: Path, table: Sequence[Experiment], nameless: bool) -> Finished
         kind = "several networks" if inner else "no results"
         raise InputError(f"{folder}: expected the folder of one network, found {kind}{remedy}.")
     loaded = {name: results.load(folder / f"{name}.h5") for name in there}
-    if other := _foreign({name: ds.attrs for name, ds in loaded.items()}, table):
-        raise InputError(
-            f"{folder}: {'; '.join(f'{name}.h5 is {why}' for name, why in other.items())}. Keep "
-            "the results of each network and data set in a --results folder of their own."
-        )
     known = {
         name: {}
         if nameless and not entries(folder / f"{name}.h5", loaded[name].attrs, "identity")
         else results.stored_identity(folder / f"{name}.h5")
         for name in there
     }
+    if other := _foreign({name: ds.attrs for name, ds in loaded.items()}, known, table):
+        raise InputError(
+            f"{folder}: {'; '.join(f'{name}.h5 is {why}' for name, why in other.items())}. Keep "
+            "the results of each network and data set in a --results folder of their own."
+        )
     notes = _aged(table, known)
     for name in [e.name for e in table if e.name not in known]:
         notes[name] = "unfinished" if results.unfinished(folder / f"{name}.h5") else "missing"
@@ -161,19 +161,25 @@ def doubts(folder: Path, table: Sequence[Experiment]) -> dict[str, str]:
     for e in table:
         path = folder / f"{e.name}.h5"
         with suppress(InputError):
-            attrs[e.name] = read_attrs(path)
             known[e.name] = results.stored_identity(path)
-    return {**_foreign(attrs, table), **_aged(table, known)}
+            attrs[e.name] = read_attrs(path)
+    return {**_foreign(attrs, known, table), **_aged(table, known)}
 
 
-def _foreign(found: Mapping[str, Mapping[str, Any]], table: Sequence[Experiment]) -> dict[str, str]:
+def _foreign(
+    found: Mapping[str, Mapping[str, Any]],
+    identities: Mapping[str, Identity],
+    table: Sequence[Experiment],
+) -> dict[str, str]:
     """Which results, by their attributes, are of another network or images than those before."""
     foreign: dict[str, str] = {}
     known = {e.name: e for e in table}
     for attribute in ("weights_sha256", "dataset"):
         common: dict[str, str] = {}
         for name, attrs in found.items():
-            of = _split(known[name], known) if attribute == "dataset" else "all"
+            named = str(attrs.get("dataset_sha256", ""))
+            split = _split(known[name], named, identities, known)
+            of = split if attribute == "dataset" else "all"
             value = str(attrs.get(attribute, "")) if of else ""
             # A result may take no images at all, or made-up ones.
             if value and value != "toy problem" and value != common.setdefault(of, value):
@@ -181,11 +187,25 @@ def _foreign(found: Mapping[str, Mapping[str, Any]], table: Sequence[Experiment]
     return foreign
 
 
-def _split(e: Experiment, table: Mapping[str, Experiment]) -> str:
-    """Whose images an experiment's results are named after: its own, or those it starts from."""
+def _split(
+    e: Experiment, named: str, identities: Mapping[str, Identity], table: Mapping[str, Experiment]
+) -> str:
+    """Of which split the images are that a file names by checksum: its own, or its inputs'.
+
+    Older files name the first images, whatever the numbers are measured on. "": nobody knows, since
+    the inputs are others by now.
+    """
+    for other in (e, *(table[i] for i in e.inputs if i in table)):
+        known = identities.get(other.name, {}).get("images", {})
+        if role := next((r for r in other.images if named and known.get(r) == named), None):
+            return other.images[role].split
+    return "" if named and not e.images else _first_split(e, table)
+
+
+def _first_split(e: Experiment, table: Mapping[str, Experiment]) -> str:
     if e.images:
-        return next(iter(e.images.values())).split
-    return _split(table[e.inputs[0]], table) if e.inputs else ""
+        return e.images[e.measured_on or next(iter(e.images))].split
+    return _first_split(table[e.inputs[0]], table) if e.inputs else ""
 
 
 def _aged(table: Iterable[Experiment], known: Mapping[str, Identity]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from geomadv import results
 from geomadv.classifier import Classifier
 from geomadv.images import ImageSet
+from geomadv.images.splits import SPLITS
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.settings import differing, flat
 from geomadv.pipeline.study import Study
@@ -44,7 +46,7 @@ def provenance(
     identity: Identity,
     before: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Root attributes of a result file; the first images are the data set that figures name.
+    """Root attributes of a result file.
 
     Args:
         study: network, images, folder.
@@ -52,12 +54,10 @@ def provenance(
         asked: its settings and seed.
         images: role -> images.
         identity: of the result.
-        before: attributes of the results it starts from; where it takes no images itself, their
-            data set is its own.
+        before: attributes of the results it starts from.
     """
-    net, first = study.net, next((part for part in images.values() if part is not None), None)
-    started = [(b["dataset"], b["dataset_sha256"]) for b in before]
-    data_set = (started or [("", "")])[0] if first is None else (first.name, first.sha256)
+    net = study.net
+    dataset, dataset_sha256 = _measured_on(study, experiment, images, before)
     named = {
         role: f"{part.name} ({part.note})" if part.note else part.name
         for role, part in images.items()
@@ -72,11 +72,34 @@ def provenance(
         weights_sha256=net.weights_sha256,
         images=named,
         inputs=identity["inputs"],
-        dataset=data_set[0],
-        dataset_sha256=data_set[1],
+        dataset=dataset,
+        dataset_sha256=dataset_sha256,
         device=str(net.device),
         dtype=str(net.dtype).removeprefix("torch."),
     )
+
+
+def _measured_on(
+    study: Study,
+    experiment: Experiment,
+    images: Mapping[str, ImageSet | None],
+    before: Sequence[Mapping[str, Any]],
+) -> tuple[str, str]:
+    """Name and checksum of the images that the numbers are measured on.
+
+    Where an experiment takes none itself, they are those of the first result that it starts from.
+    """
+    role, own = experiment.measured_on, {k: part for k, part in images.items() if part is not None}
+    if part := own.get(role or "", next(iter(own.values()), None)):
+        return part.name, part.sha256
+    for first in before[:1]:
+        told = json.loads(first["images"]).get(role)
+        if told is None:
+            return first["dataset"], first["dataset_sha256"]
+        # Behind the name stands in brackets what was done to the images.
+        names = [name for name in (study.split(s).name for s in SPLITS) if told.startswith(name)]
+        return max(names, key=len, default=told), json.loads(first["identity"])["images"][role]
+    return "", ""
 
 
 def network_words(net: Classifier) -> str:

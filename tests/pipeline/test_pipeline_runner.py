@@ -1,7 +1,7 @@
 """The runner on small experiments of a test's own: reuse, settings, stale results, resuming."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import geomadv as ga
 from geomadv.pipeline import Experiment, Sample
+from geomadv.pipeline.finished import finished
 from geomadv.pipeline.runner import Runner
 from geomadv.pipeline.study import Place, study_of
 
@@ -181,6 +182,39 @@ def test_a_result_is_stale_once_anything_before_it_has_changed(tmp_path, change)
     assert "second" in CALLS
     assert float(new["total"]) != float(old["total"])
     assert changed(tmp_path, **how).status("second").state == "done"
+
+
+def test_files_name_the_images_that_numbers_are_measured_on(tmp_path):
+    both = {"train": Sample("train", "count"), "test": Sample("test")}
+    older = Experiment(
+        name="both", settings=First, compute=lambda *_, train, test: xr.Dataset(), images=both
+    )
+    follows = Experiment(
+        name="follows", settings=Third, compute=lambda *_, both: xr.Dataset(), inputs=("both",),
+        measured_on="test",
+    )  # fmt: skip
+    seen = Experiment(
+        name="seen", settings=Third, compute=lambda *_, test: xr.Dataset(),
+        images={"test": Sample("test")},
+    )  # fmt: skip
+    table = (seen, replace(older, measured_on="test"), follows)
+    splits = {"train": images(0), "test": images(1).noted("seen")}
+
+    def named(folder, written):
+        place = Place(results=tmp_path / folder, progress=False)
+        found = Runner(study_of(classifier(), splits, place), written)
+        attrs = [found.run(e.name).attrs for e in written]
+        assert len(finished([tmp_path / folder / "net"], table)[0].results) == len(written)
+        return [one["dataset"] for one in attrs], attrs[-1]["dataset_sha256"]
+
+    assert named("new", table) == (["images1"] * 3, splits["test"].sha256)
+    assert named("old", (seen, older))[0] == ["images1", "images0"]
+    # What starts from a result of images by now others is stale, not of another network's images.
+    place = Place(results=tmp_path / "new", progress=False, overwrite=True)
+    splits["test"] = splits["test"][1:]
+    Runner(study_of(classifier(), splits, place), table).run("both")
+    (one,) = finished([tmp_path / "new" / "net"], table)
+    assert one.notes["follows"].startswith("stale")
 
 
 def test_images_that_take_no_part_make_nothing_stale(tmp_path):
