@@ -31,7 +31,7 @@ def stored_identity(path: str | os.PathLike[str]) -> Identity:
     if not known:
         raise InputError(
             f"{path} was written by geomadv {attrs['geomadv_version']}, whose files do not say all "
-            "that makes a result the same result: use --overwrite to compute it anew, or another "
+            "that makes a result the same result: use --refresh to compute it anew, or another "
             "--results folder to keep it."
         )
     if wrong := [name for name in _NESTED if not isinstance(known.get(name, {}), dict)]:
@@ -50,7 +50,7 @@ def reuse(
     Args:
         path: the result file.
         identity: of the result that is wanted.
-        refresh: give up a result of another identity instead of refusing it.
+        refresh: give up a result of another identity, or of none, instead of refusing it.
 
     Returns:
         The dataset, or None where it is to be computed.
@@ -61,6 +61,8 @@ def reuse(
     """
     path = Path(path)
     if not path.exists():
+        return None
+    if refresh and not entries(path, read_attrs(path), "identity"):
         return None
     changed = differences(stored_identity(path), identity)
     if changed and refresh:

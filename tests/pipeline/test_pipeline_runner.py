@@ -256,15 +256,19 @@ def test_a_killed_run_goes_on_and_keeps_its_settings(tmp_path):
     np.testing.assert_array_equal(ds["value"], whole["value"])
 
 
-def test_files_of_earlier_releases_are_refused_with_the_reason(tmp_path):
+@pytest.mark.parametrize(("old", "asked"), [("third", "third"), ("first", "second")])
+def test_files_of_earlier_releases_are_stale_also_where_others_start_from_them(
+    tmp_path, old, asked
+):
     (tmp_path / "net").mkdir()
-    path = tmp_path / "net" / "third.h5"
+    path = tmp_path / "net" / f"{old}.h5"
     path.write_bytes((ARCHIVE / "results-0.1.0.h5").read_bytes())
-    with pytest.raises(ga.InputError, match=r"written by geomadv 0\.1\.0.*--overwrite"):
-        runner(tmp_path).run("third")
-    assert runner(tmp_path).status("third").state == "stale"
-    runner(tmp_path, overwrite=True).run("third")
-    assert runner(tmp_path).status("third").state == "done"
+    for again in {False, old != asked}:
+        with pytest.raises(ga.InputError, match=r"written by geomadv 0\.1\.0.*--refresh"):
+            runner(tmp_path, overwrite=again).run(asked)
+    assert runner(tmp_path).status(old).state == "stale"
+    runner(tmp_path, refresh=True).run(asked)
+    assert runner(tmp_path).status(old).state == "done"
 
 
 def test_states_of_what_there_is(tmp_path):
