@@ -197,6 +197,10 @@ class ImageSet:
     def __iter__(self) -> Iterator["ImageSet"]:
         return (self[i] for i in range(len(self)))
 
+    def afresh(self) -> "ImageSet":
+        """The same images; of those in memory, which may have been changed, nothing read before."""
+        return self[:] if self._reader.in_memory else self
+
     def relabelled(
         self, labels: Any, class_names: Sequence[str] | None, note: str = ""
     ) -> "ImageSet":

@@ -22,6 +22,7 @@ class Reader(ABC):
     """Source of images by position. `read` decodes no more than it is asked for."""
 
     shape: tuple[int, int, int, int]  # (N, C, H, W)
+    in_memory = False  # where whoever gave the images may change them
 
     @abstractmethod
     def read(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -54,6 +55,7 @@ class Joined(Reader):
         self._parts = parts
         self._starts = np.cumsum([0, *(len(index) for _, index in parts)])
         self.shape = (int(self._starts[-1]), *parts[0][0].shape[1:])
+        self.in_memory = any(reader.in_memory for reader, _ in parts)
 
     def read(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """Images at the positions, in their order."""
@@ -67,6 +69,8 @@ class Joined(Reader):
 
 class ArrayReader(Reader):
     """Images in an array, which is neither copied nor converted before it is read."""
+
+    in_memory = True
 
     def __init__(self, images: Any, bounds: tuple[float, float]) -> None:
         self._pixels = as_pixels(images)

@@ -88,9 +88,26 @@ class _One:
                 ds = self._fitting(run)
             seconds = time.perf_counter() - started
             if store:
+                self._check_unchanged(store)
                 attrs = {**self._provenance(), "wall_time_s": seconds}
                 store.finish(checked(ds, self.what.experiment), attrs)
         return seconds
+
+    def _check_unchanged(self, store: results.Store) -> None:
+        """Refuses images in memory that are others than at first; what is kept is of a mixture."""
+        images, known = self.what.images, self.what.identity["images"]
+        changed = [
+            repr(part.name)
+            for role, part in images.items()
+            if part is not None and part.afresh().sha256 != known[role]
+        ]
+        if changed:
+            store.discard()
+            raise InputError(
+                f"images {', '.join(changed)} were changed in memory before "
+                f"{self.what.experiment.name} was done: it is not kept. Give images that nothing "
+                "else writes to, as geomadv.ImageSet(pixels.copy(), ...), and run it again."
+            )
 
     def _run(self, store: results.Store | None) -> Run:
         study, place, name = self.study, self.study.place, self.what.experiment.name

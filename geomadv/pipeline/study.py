@@ -266,6 +266,8 @@ class Study:
 
     def __post_init__(self) -> None:
         self.seed = None if self.seed is None else int(self.seed)
+        # Taken anew: since an earlier study its module may have been made to compute otherwise.
+        vars(self.net).pop("behaviour", None)
 
     @property
     def folder(self) -> Path:
@@ -416,4 +418,4 @@ def _splits(
             f"images: found the splits {sorted(splits)}, expected 'train' and 'test': give "
             "{'train': ..., 'test': ...}, or one ImageSet, which is divided in two."
         )
-    return functools.cache(lambda which: _as_network(splits[which], net))
+    return functools.cache(lambda which: _as_network(splits[which].afresh(), net))

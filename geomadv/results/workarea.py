@@ -116,6 +116,11 @@ class WorkArea:
                 _remove(self.folder, self._lock)
         self._lock.release()
 
+    def discard(self) -> None:
+        """Removes what is kept, which `close` would leave."""
+        with refusals(self.folder):
+            _clear(self.folder)
+
     @property
     def kept_bytes(self) -> int:
         """What the area takes on the disk."""

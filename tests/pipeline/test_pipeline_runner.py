@@ -217,6 +217,38 @@ def test_files_name_the_images_that_numbers_are_measured_on(tmp_path):
     assert one.notes["follows"].startswith("stale")
 
 
+def test_images_and_networks_changed_in_memory_are_looked_at_anew(tmp_path):
+    pixels, scale = images(0).images.numpy().copy(), [1.0]
+    # No engine takes a branch on values: the module itself is asked.
+    net = classifier(
+        function=lambda h: scale[0] * torch.sin(h) if float(h.detach().sum()) < 1e9 else h
+    )
+    splits = {"train": ga.ImageSet(pixels, name="mine"), "test": images(1)}
+
+    def once(experiment=TABLE[0], **how):
+        place = Place(results=tmp_path, progress=False, **how)
+        return Runner(study_of(net, splits, place), (experiment,)).run(experiment.name)
+
+    known, old = splits["train"].sha256, once()
+    pixels *= 0.5
+    with pytest.raises(ga.InputError, match=r"is stale.*images\.train"):
+        once()
+    assert (once(refresh=True)["value"] != old["value"]).any()
+    assert splits["train"].sha256 == known  # kept by the set, not by what runs on it
+    scale[0] = 2.0
+    with pytest.raises(ga.InputError, match=r"is stale.*network\.behaviour"):
+        once()
+
+    def changing(run, s, train):
+        ds = first(run, s, train)
+        pixels[:] = pixels / 2
+        return ds
+
+    with pytest.raises(ga.InputError, match=r"'mine' were changed in memory before other was done"):
+        once(replace(TABLE[0], name="other", compute=changing))
+    assert [path.name for path in (tmp_path / "net").iterdir()] == ["first.h5"]
+
+
 def test_images_that_take_no_part_make_nothing_stale(tmp_path):
     runner(tmp_path).run("second")
     other = runner(tmp_path, test=9)
