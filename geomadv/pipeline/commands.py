@@ -15,7 +15,8 @@ from geomadv import distributed
 from geomadv.errors import InputError, closest
 from geomadv.files.places import cache_dir
 from geomadv.networks import network_cards
-from geomadv.pipeline.check import card, checked
+from geomadv.pipeline.card import card
+from geomadv.pipeline.check import checked
 from geomadv.pipeline.choices import chosen_lines, products_lines
 from geomadv.pipeline.comparing import compare
 from geomadv.pipeline.drawer import Drawer

@@ -11,6 +11,7 @@ import xarray as xr
 from geomadv import distributed, results
 from geomadv.errors import InputError, closest
 from geomadv.images import ImageSet
+from geomadv.pipeline.card import check_beside
 from geomadv.pipeline.computing import Computation, Images, Say, compute
 from geomadv.pipeline.experiment import Experiment, tabled
 from geomadv.pipeline.identity import identity
@@ -253,9 +254,10 @@ class Runner:
         inputs = {i: required.get(i) or self._identity(i) for i in self.inputs_there(name)}
         plan = self._formed(name, asked, images, inputs)
         needed = distributed.on_main(lambda: self._needs_computing(plan))
-        self._plans[name] = replace(plan, needed=needed)
         if needed:
+            check_beside(self.study, plan.networks[1:], self.say)
             self._renewed.add(name)
+        self._plans[name] = replace(plan, needed=needed)
         return plan.identity
 
     def _identity(self, name: str) -> Identity:

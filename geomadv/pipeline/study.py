@@ -333,9 +333,7 @@ def study(
         _split_loader(subject, net),
         place,
         subject.dataset,
-        lambda name: Subject(network=name, images=subject.images, tf32=subject.tf32).load(
-            place.device, place.progress
-        ),
+        _loader_beside(net, place),
         flags,
         seed,
         given or {},
@@ -373,10 +371,21 @@ def study_of(
         )
         split, dataset = _splits(images, loaded), ""
 
-    def beside(other: str) -> Classifier:
-        return Subject(network=other).load(str(loaded.device), place.progress)
+    return Study(
+        loaded, split, place, dataset, _loader_beside(loaded, place), None, seed, given or {}
+    )
 
-    return Study(loaded, split, place, dataset, beside, None, seed, given or {})
+
+def _loader_beside(net: Classifier, place: Place) -> Callable[[str], Classifier]:
+    """Loads a network for the images of the first one, on its device and in its precision."""
+
+    def load(name: str) -> Classifier:
+        own = None if states_shape(name) else net.input_shape
+        rest = (own, None, None, str(net.device), place.progress)
+        found = _loaded(name, None, None, None, *rest)
+        return found.with_tf32() if net.tf32 else found
+
+    return load
 
 
 def _split_loader(subject: Subject, net: Classifier) -> Callable[[Split], ImageSet]:

@@ -6,7 +6,11 @@ from small_runs import small_runner
 
 import geomadv as ga
 from geomadv.cli import main
-from geomadv.pipeline.check import card, checked
+from geomadv.pipeline import EXPERIMENTS
+from geomadv.pipeline.card import card
+from geomadv.pipeline.check import checked
+from geomadv.pipeline.runner import Runner
+from geomadv.pipeline.study import Place, Subject, study, study_of
 
 
 def test_one_screen_and_nothing_runs(tmp_path, capsys):
@@ -57,3 +61,37 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path):
     runner = small_runner(tmp_path, given={"score_curves": {"steps": 1}})
     with pytest.raises(ga.InputError, match="steps=1"):
         checked(runner, ["score_curves"])
+
+
+BESIDE = """
+import geomadv as ga
+from torch import nn
+
+def initial():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+def trained():
+    return ga.load_network("digits-relu").module
+"""
+
+
+@pytest.mark.parametrize("given", ["names", "objects"])
+def test_networks_beside_are_of_the_same_images_and_must_know_them(tmp_path, monkeypatch, given):
+    (tmp_path / "beside_nets.py").write_text(BESIDE)
+    monkeypatch.chdir(tmp_path)
+    place, lines = Place(results=tmp_path, progress=False), []
+
+    def planned(network):
+        settings = {"transfer": {"networks": [f"beside_nets:{network}"]}}
+        if given == "names":
+            found = study(Subject(network="digits-cnn"), place, given=settings)
+        else:
+            splits = {split: ga.load_images("digits", split) for split in ("train", "test")}
+            found = study_of(ga.load_network("digits-cnn"), splits, place, given=settings)
+        Runner(found, EXPERIMENTS, lines.append).plan("transfer")
+
+    with pytest.raises(ga.InputError, match=r"initial on digits-test.*NEAR CHANCE.*load them"):
+        planned("initial")
+    planned("trained")
+    assert "trained on digits-test, 10 classes, accuracy 98.4 % of 250" in lines[-1]
+    assert "no weights given" in lines[-1]

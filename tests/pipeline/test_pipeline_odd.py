@@ -91,9 +91,9 @@ def curved(shift: tuple[float, ...] = (0, 0, 0)) -> nn.Module:
     return nn.Sequential(nn.Flatten(), hidden, nn.Tanh(), last)
 
 
-def bright() -> nn.Module:
+def bright(shift: tuple[float, ...] = (0, 0, 0)) -> nn.Module:
     """Of images 1 - 0.1 x what `curved` is of x."""
-    module = curved()
+    module = curved(shift)
     with torch.no_grad():
         module[1].bias += 10 * module[1].weight.sum(1)
         module[1].weight *= -10
@@ -158,12 +158,13 @@ def runners(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Runner]
     def runner(case: str) -> Runner:
         module, which = CASES[case]
         splits = {"train": images(1, **which), "test": images(2, **which)}
+        beside = bright if which.get("bright") else curved
         study = Study(
             net(module(), "odd"),
             splits.__getitem__,
             Place(results=tmp_path_factory.mktemp("odd"), progress=False),
             "odd",
-            lambda name: net(curved((0, 0.5, 0)), name),
+            lambda name: net(beside((0, 0.5, 0)), name),
             given=settings(case),
         )
         return Runner(study, EXPERIMENTS, heard)

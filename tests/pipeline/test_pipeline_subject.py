@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import geomadv as ga
-from geomadv.pipeline.check import card
+from geomadv.pipeline.card import card
 from geomadv.pipeline.study import Place, Study, Subject, study
 
 MODULE = """

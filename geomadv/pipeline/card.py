@@ -1,0 +1,81 @@
+"""The network and images of a run in a few lines: sizes, accuracy, and networks beside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from geomadv.classifier import Classifier
+from geomadv.errors import InputError
+from geomadv.images import ImageSet
+from geomadv.images.splits import SPLITS
+from geomadv.networks import accuracy
+from geomadv.pipeline.computing import Say
+from geomadv.pipeline.provenance import network_words
+from geomadv.pipeline.study import Study
+
+# Images of each split that the accuracy is taken on: 95 % intervals of some 6 % at most.
+_LOOKED_AT = 250
+_GUESSING = "NEAR CHANCE"
+
+
+def network_lines(net: Classifier) -> str:
+    """The network, and what was adapted of it."""
+    line = f"network   {net.name}: {network_words(net)}"
+    return line + (f"\n          {net.note}" if net.note else "")
+
+
+def split_lines(study: Study) -> list[str]:
+    """A line per split: how many images of which size, their classes, and the accuracy on them."""
+    lines = []
+    for split in SPLITS:
+        images = study.split(split)
+        shape = " x ".join(map(str, images.shape))
+        line = f"{split:9} {images.name}: {len(images):,} images {shape}"
+        lines.append(line + _labels(study.net, images))
+        if images.note:
+            lines.append(f"          {images.note}")
+    return lines
+
+
+def _labels(net: Classifier, images: ImageSet) -> str:
+    """Classes of the images, and how often the network is right, with a warning near chance."""
+    if not images.has_labels:
+        return ", no labels: experiments that need them refuse"
+    known = len(set(images.labels.tolist()))
+    some = images.sample(min(_LOOKED_AT, len(images)))
+    try:
+        share = accuracy(net, some)
+    except InputError as error:
+        return f", {known} classes. NOT USABLE: {error}"
+    words = f", {known} classes, accuracy {100 * share:.1f} % of {len(some)}"
+    # Three standard errors above guessing: what a network that knows nothing hardly reaches.
+    chance = 1 / net.num_classes
+    if share == 1 or share > chance + 3 * math.sqrt(chance * (1 - chance) / len(some)):
+        return words
+    return (
+        f"{words}. {_GUESSING} ({100 * chance:.1f} %): check mean and std, the size of the images, "
+        "and whether their classes are numbered as the network's."
+    )
+
+
+def card(study: Study) -> str:
+    """The first lines of every run: network and images."""
+    return "\n".join([network_lines(study.net), *split_lines(study)])
+
+
+def check_beside(study: Study, networks: Iterable[Classifier], say: Say) -> None:
+    """Says how often networks beside the first are right.
+
+    Raises:
+        InputError: that of one is near chance: it does not know the images.
+    """
+    for net in networks:
+        images = study.split("test")
+        line = f"{net.name} on {images.name}{_labels(net, images)}"
+        if _GUESSING in line:
+            raise InputError(
+                f"network beside {study.net.name}: {line} A network of your own gets no weights "
+                "beside another: let its function load them."
+            )
+        say(f"beside    {line}" + (f"\n          {net.note}" if net.note else ""))
