@@ -430,12 +430,16 @@ def test_a_fault_of_one_experiment_does_not_end_a_study(geomadv, tmp_path, monke
         geomadv("run", "normal_svd", "--quick")
 
 
-def test_a_lone_network_leaves_out_what_needs_two_and_fails_nothing(geomadv, monkeypatch):
+def test_a_lone_network_leaves_out_what_needs_two_and_fails_nothing(geomadv, monkeypatch, tmp_path):
     monkeypatch.setattr("geomadv.pipeline.study.Study.all_beside", lambda *_: ())
     few = ("--only", "train", "label_graph", "transfer", "--quick")
     status, out, err = geomadv("paper", *few)
     assert (status, err) == (0, "")
     assert "left out: nets: transfer needs at least two networks" in out
+    # Where that was all, there is nothing to report or to judge.
+    status, out, err = geomadv("paper", "--only", "transfer", "--quick", results=tmp_path / "none")
+    assert (status, err) == (0, "")
+    assert "found no results" in out
     status, _, err = geomadv("run", "transfer", "--quick")
     assert status == 2
     assert "needs at least two networks" in err

@@ -13,7 +13,7 @@ from typing import Any
 import xarray as xr
 
 from geomadv import results
-from geomadv.errors import InputError
+from geomadv.errors import InputError, LackingError
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.identity import layout
 from geomadv.pipeline.table import EXPERIMENTS
@@ -131,7 +131,8 @@ def _read(folder: Path, table: Sequence[Experiment], nameless: bool) -> Finished
         inner = sorted({path.parent for path in folder.glob("*/*.h5")})
         remedy = f": name {' '.join(map(str, inner))} instead" if inner else ": run `geomadv paper`"
         kind = "several networks" if inner else "no results"
-        raise InputError(f"{folder}: expected the folder of one network, found {kind}{remedy}.")
+        refusal = InputError if inner else LackingError
+        raise refusal(f"{folder}: expected the folder of one network, found {kind}{remedy}.")
     loaded = {name: results.load(folder / f"{name}.h5") for name in there}
     known = {
         name: {}
