@@ -65,6 +65,9 @@ def door(function: F) -> F:
             for one in value if name in several else (value,):
                 if name in texts and not _fits(one, texts[name]):
                     raise _refusal(function.__name__, name, one, texts[name])
+        seed = given.get("seed")  # whose type is that of a number by now
+        if seed is not None and not (hasattr(seed, "__index__") and seed >= 0):
+            raise InputError(f"seed={seed!r}: expected a whole number, at least 0.")
         try:
             return function(*args, **kwargs)
         except KeyError as error:

@@ -149,6 +149,23 @@ def test_a_module_is_told_how_to_become_a_network(name: str) -> None:
             FUNCTIONS[name](**{**arguments, "net": wrong})
 
 
+SEEDED = [n for n, f in FUNCTIONS.items() if "seed" in inspect.signature(f).parameters]
+
+
+@pytest.mark.parametrize("name", [*SEEDED, "label_graph", "sample"])
+def test_seeds_are_whole_numbers_from_0_on(name: str) -> None:
+    own = {"label_graph": ga.experiments.label_graph, "sample": images().sample}
+    given: dict[str, Any] = {"prediction": [0], "label": [1], "class_names": ["a", "b"]}
+    given = {"sample": {"n": 2}, "label_graph": given}.get(name) or {
+        p: GOOD[p]() for p in required(name)
+    }
+    if name == "transfer":
+        given["perturbations"] = [np.zeros(SHAPE)] * 2
+    for wrong in (-1, np.int64(-1), 1.5):
+        with pytest.raises(InputError, match=r"^seed=.*expected a whole number, at least 0"):
+            {**FUNCTIONS, **own}[name](**given, seed=wrong)
+
+
 @pytest.mark.parametrize("wrong", [3, None, b"results", ["results"], "a\0b"], ids=repr)
 @pytest.mark.parametrize("name", ["load", "report", "compare", "reproduce", "run"])
 def test_what_is_no_path_is_refused(name: str, wrong: Any) -> None:

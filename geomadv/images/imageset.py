@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geomadv.doors import check_device
+from geomadv.doors import check_device, door
 from geomadv.errors import InputError, check_counts
 from geomadv.images.doors import taken
 from geomadv.images.readers import ArrayReader, Reader, as_slice, chunks
@@ -215,13 +215,14 @@ class ImageSet:
         """The same images, of which the note says one thing more."""
         return self.relabelled(self._labels, self.class_names or None, note)
 
+    @door
     def sample(self, n: int, seed: int = 0) -> "ImageSet":
         """Draws n different images at random; they come in random order.
 
         With the same seed a smaller sample is the beginning of a larger one.
 
         Raises:
-            InputError: n < 1 or n > len(self).
+            InputError: n < 1 or n > len(self), or a negative seed.
         """
         if not 1 <= n <= len(self):
             raise InputError(
