@@ -14,7 +14,7 @@ from geomadv.errors import InputError
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.settings import Count, Draws
 from geomadv.pipeline.study import Study
-from geomadv.pipeline.universality import QUICK, SETS, radius_of, search_work, sized
+from geomadv.pipeline.universality import QUICK, SETS, Radius, radius_of, search_work, sized
 from geomadv.pipeline.work import FORWARD, TRAINING, Case, Walk, Work
 
 Names = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME...")]
@@ -27,11 +27,11 @@ class Transfer:
     networks: Names = None
     """Further networks; default: all of the zoo for the same data that are at hand or train in
     minutes."""
-    count: int = 500
+    count: Count = 500
     """Training images of the sample set."""
-    held_out: int = 1000
+    held_out: Count = 1000
     """Test images; all if there are fewer."""
-    relative_radius: float | None = None
+    relative_radius: Radius = None
     """Norm of the perturbations as a share of the mean image norm; default: the paper's 4 %, for
     grey images ten times that."""
     passes: Count = 3
@@ -44,11 +44,11 @@ class Transfer:
 class Finetuning:
     """Fine-tuning on universal perturbations: fooling rate and accuracy, round after round."""
 
-    count: int = 5000
+    count: Count = 5000
     """Training images; all if there are fewer."""
-    held_out: int = 1000
+    held_out: Count = 1000
     """Test images; all if there are fewer."""
-    relative_radius: float | None = None
+    relative_radius: Radius = None
     """Norm of the perturbations as a share of the mean image norm; default: the paper's 4 %, for
     grey images ten times that."""
     rounds: Count = 5
@@ -166,7 +166,7 @@ class Categories:
     networks: Names = None
     """Further networks; default: all of the zoo for the same data that are at hand or train in
     minutes."""
-    count: int = 200
+    count: Count = 200
     """Test images; all if there are fewer."""
     norms: int = 10
     """Norms, equally spaced in their logarithm."""

@@ -11,7 +11,7 @@ from geomadv.classifier import Classifier
 from geomadv.experiments.subspaces.families import DENSE, LEADING
 from geomadv.linalg import NestedSubspaces
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import LARGE_IMAGE, Counts, Draws
+from geomadv.pipeline.settings import LARGE_IMAGE, CountOrAll, Counts, Draws
 from geomadv.pipeline.subspaces import curved_ends, singular_flops
 from geomadv.pipeline.work import FORWARD, Case, Unit, Walk, Work
 
@@ -23,7 +23,7 @@ _CONFINING = 8
 class ConfinedDeepfool:
     """DeepFool confined to growing subspaces, beside the norms of the images projected on them."""
 
-    count: int | None = None
+    count: CountOrAll = None
     """Test images; default: 200, 100 for images of over 1,024 numbers, 30 of over 4,096."""
     dimensions: Counts = ()
     """Dimensions d of the subspaces, those beyond D are left out; default: 10 to 16 up to D, evenly
@@ -131,7 +131,7 @@ def tell_confined(ds: xr.Dataset) -> str:
 class Resampling:
     """Table 1: images resampled in front of the network, rescaled perturbations, direct attacks."""
 
-    count: int | None = None
+    count: CountOrAll = None
     """Test images; default: 1,000, 500 for images of over 1,024 numbers, 100 of over 4,096."""
     span_count: int | None = None
     """Training images whose resampled perturbations span the direct attack's subspace; default:

@@ -16,7 +16,7 @@ from geomadv.errors import NO_BOUNDARY, UnconvergedWarning
 from geomadv.experiments import CurvatureSettings
 from geomadv.experiments.principal.layout import DENSITY, DENSITY_POINTS
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import LARGE_IMAGE
+from geomadv.pipeline.settings import LARGE_IMAGE, CountOrAll
 from geomadv.pipeline.work import Case, End, Product, Walk, Work
 
 # The full spectrum takes D products and D^2 numbers a class: on a CPU up to MNIST's D = 784, on a
@@ -46,7 +46,7 @@ class Curvature:
     classes: tuple[str, ...] = ()
     """Target classes by name or number; default: all, of images of over 4,096 numbers three. 0, 1
     and 2 stand for all of a network of two."""
-    count: int | None = None
+    count: CountOrAll = None
     """Training images of other classes to start from, per class; default: 200, the paper's 100, 20
     for images of over 4,096 numbers."""
     pairs: Annotated[int | Literal["auto"] | None, tyro.conf.arg(metavar="K|auto|None")] = "auto"

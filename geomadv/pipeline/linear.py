@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import Bound, Count
+from geomadv.pipeline.settings import Bound, Count, CountOrAll
 from geomadv.pipeline.study import Study
 from geomadv.pipeline.work import Case, Walk, Work
 
@@ -51,7 +51,7 @@ class TiltingPlane:
     """The two classes, by number; 2 and 3 stand for the last two of a network of two or three."""
     classifier: Literal["svm", "logistic", "lda", "centroid"] = "svm"
     """Linear classifier; lda and centroid have no regularisation to sweep over."""
-    count: int | None = None
+    count: CountOrAll = None
     """Training images of both classes; default: all, 1000 if they have more than 1024 pixels."""
     lowest: float | None = None
     """Smallest C; default: the power of ten below which, by the scale of the data, nothing tilts
@@ -189,7 +189,7 @@ class NormalTilt:
 
     classes: tuple[int, int] = _CLASSES
     """The two classes, by number; 2 and 3 stand for the last two of a network of two or three."""
-    count: int = 500
+    count: Count = 500
     """Test images of both classes; all if there are fewer."""
     nearest: bool = True
     """Slide to the nearest boundary points. DeepFool alone ends far from robust networks' nearest

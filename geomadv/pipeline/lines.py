@@ -26,7 +26,7 @@ FAMILIES = 4
 class ScoreCurves:
     """Response curves of single test images along each class's curved and flat directions."""
 
-    count: int = 200
+    count: Count = 200
     """Test images; all if there are fewer."""
     directions: Count = 1
     """Directions per class and family."""
@@ -42,7 +42,7 @@ class ScoreCurves:
 class DirectionSweep:
     """Class scores of test images along each class's most curved and flattest directions."""
 
-    count: int = 300
+    count: Count = 300
     """Test images; all if there are fewer."""
     directions: Count = 2
     """Directions per class and family."""

@@ -10,7 +10,7 @@ import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.errors import NO_BOUNDARY
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count, Draws, Shares
+from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count, CountOrAll, Draws, Shares
 from geomadv.pipeline.work import FORWARD, STORED_IMAGE, Case, End, Walk, Work
 
 # Operations of the eigenvalues of a symmetric matrix with vectors, by the cube of its side, and of
@@ -26,7 +26,7 @@ _MEMORY, _SPECTRA = 2**30, ("spectrum", "baseline", "normal_")
 class Train:
     """Loads the network, training it on first use, and stores what it predicts on test images."""
 
-    count: int | None = None
+    count: CountOrAll = None
     """Test images to predict; default: all."""
 
 
@@ -51,7 +51,7 @@ def tell_train(ds: xr.Dataset) -> str:
 class Boundary:
     """Boundary points and normals of training images, by DeepFool."""
 
-    count: int = 2000
+    count: Count = 2000
     """Training images to start from; all if there are fewer."""
     fraction: float | None = None
     """Share of DeepFool's perturbation to go (paper preset: 0.8); default: onto the boundary."""
@@ -186,7 +186,7 @@ def tell_svd(ds: xr.Dataset) -> str:
 class RandomSubspaceFooling:
     """Fooling rates of random vectors from the normals' leading subspace, on held-out images."""
 
-    count: int | None = None
+    count: CountOrAll = None
     """Held-out (test) images; default: 1,000, 200 for images of over 4,096 numbers."""
     dimensions: Annotated[tuple[int, ...], Bound(1, some=True)] = (1, 2, 5, 10, 20, 50, 100)
     """Dimensions m of the leading normal subspace; those beyond the stored rank are left out."""

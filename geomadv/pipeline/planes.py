@@ -13,7 +13,7 @@ from geomadv.experiments.planes.decision_plane import MOST_STEPS
 from geomadv.experiments.planes.second import CANDIDATES, PRODUCTS, Second
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
 from geomadv.pipeline.lines import FAMILIES
-from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count
+from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count, CountOrAll
 from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Product, Unit, Walk, Work
 
 # Passes for a root, with one for what is on top there: 6.6 by measurement on the digits.
@@ -33,7 +33,7 @@ _FEW = (2, 20)
 class NormalSection:
     """The boundary in planes of its normals and of directions, beside its quadratic model."""
 
-    count: int = 30
+    count: Count = 30
     """Test images whose boundary points are taken, in every class; all if there are fewer."""
     directions: Count = 1
     """Directions per class and family."""
@@ -54,7 +54,7 @@ class NormalSection:
 class DecisionPlane:
     """Predicted classes and margins in planes through an image and its boundary point."""
 
-    count: int | None = None
+    count: CountOrAll = None
     """Test images; default: 4, 2 for images of over 4,096 numbers."""
     second: tuple[Second, ...] = ("runner-up", "positive", "random")
     """What the second axis is made of: DeepFool's direction to the second-nearest class, the most

@@ -61,6 +61,7 @@ MOST = 10**9
 _MOST_STORED = 2**63 - 1
 
 Count = Annotated[int, Bound(1)]
+CountOrAll = Annotated[int | None, Bound(1)]
 Draws = Annotated[int, Bound(1, most=10**6)]
 Counts = Annotated[tuple[int, ...], Bound(1)]
 Shares = Annotated[tuple[float, ...], Bound(0, above=True, some=True)]

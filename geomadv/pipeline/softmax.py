@@ -10,6 +10,7 @@ from geomadv.classifier import Classifier
 from geomadv.experiments import CollisionSettings
 from geomadv.labels import percent
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
+from geomadv.pipeline.settings import Count
 from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Walk, Work
 
 # Operations of the linear programmes of a class region, in a plan, by its rows and their rank.
@@ -20,7 +21,7 @@ _PROGRAMMES = 40.0
 class SoftmaxDirections:
     """Adversarial directions of the last layer: null space, regions, boundaries, collisions."""
 
-    count: int = 300
+    count: Count = 300
     """Test images; all if there are fewer."""
     collisions: CollisionSettings = field(default_factory=CollisionSettings)
     """Search for images with the features of another class's image."""

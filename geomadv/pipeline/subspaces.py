@@ -13,7 +13,7 @@ from geomadv.errors import InputError
 from geomadv.experiments.subspaces.families import DENSE, LEADING, random_draws
 from geomadv.experiments.subspaces.sweep import default_dimensions
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import LARGE_IMAGE, Bound
+from geomadv.pipeline.settings import LARGE_IMAGE, Bound, Count, CountOrAll
 from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Walk, Work
 
 
@@ -21,7 +21,7 @@ from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Walk, Work
 class SubspaceAccuracy:
     """Accuracy of images projected on the curved and on the flat directions of all classes."""
 
-    count: int | None = None
+    count: CountOrAll = None
     """Images of either split; default: 10,000, for images of over 1,024 numbers 1,000, of over
     4,096 numbers 200."""
     dimensions: Annotated[tuple[int, ...], Bound(0)] = ()
@@ -32,7 +32,7 @@ class SubspaceAccuracy:
 class FirstOrderTwin:
     """Accuracy of images projected on the singular vectors of perturbations and of normals."""
 
-    count: int | None = None
+    count: CountOrAll = None
     """Images of either split; default: 10,000, for images of over 1,024 numbers 1,000, of over
     4,096 numbers 200."""
     dimensions: Annotated[tuple[int, ...], Bound(0)] = ()
@@ -207,7 +207,7 @@ def tell_accuracy(ds: xr.Dataset) -> str:
 class NormFractions:
     """Shares of perturbations' norms in the curved and in the flat directions of all classes."""
 
-    count: int = 1000
+    count: Count = 1000
     """Test images that are attacked; all if there are fewer."""
     epsilon: float = 0.01
     """Step of FGSM as a share of the pixel range; only its direction counts."""

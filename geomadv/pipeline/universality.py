@@ -10,27 +10,30 @@ import xarray as xr
 import geomadv as ga
 from geomadv.classifier import Classifier
 from geomadv.pipeline.experiment import Drawing, Experiment, Run, Sample
-from geomadv.pipeline.settings import Count, Draws, Shares
+from geomadv.pipeline.settings import Bound, Count, Counts, Draws, Shares
 from geomadv.pipeline.work import FORWARD, GRADIENT, Case, Forward, Walk, Work
 
 # Share of the images that a universal perturbation does not fool while it is sought, in a plan: by
 # passes, 0.2 to 0.4 on the digits; published rates leave some 0.5 on ResNet-20.
 _MISSED = 0.4
 
+Radius = Annotated[float | None, Bound(0, above=True)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Universal:
     """Universal perturbations: fooling rates against the size of the sample set."""
 
-    count: int = 1000
+    count: Count = 1000
     """Training images that sample sets are drawn from; all if there are fewer."""
-    held_out: int = 1000
+    held_out: Count = 1000
     """Test images; all if there are fewer."""
-    sizes: tuple[int, ...] = (10, 30, 100, 300, 1000)
-    """Sizes of the sample sets; those beyond the images are left out."""
+    sizes: Counts = (10, 30, 100, 300, 1000)
+    """Sizes of the sample sets; those beyond the images are left out, and all of the images are
+    searched on, too."""
     p: Annotated[Literal["2", "inf"], tyro.conf.arg(metavar="2|inf")] = "2"
     """Norm of the ball."""
-    relative_radius: float | None = None
+    relative_radius: Radius = None
     """Radius as a share of the images' mean p-norm; default: the paper's (4 % for p = 2, and for
     inf 10 of 255), and ten times that for grey images, whose networks it hardly fools."""
     target_rate: float = 1.0
@@ -157,9 +160,9 @@ def tell_graph(ds: xr.Dataset) -> str:
 class NormComparison:
     """Fooling rates of universal, single-image, summed and random perturbations of equal norms."""
 
-    count: int = 500
+    count: Count = 500
     """Training images that DeepFool, FGSM and the mean image are taken on."""
-    held_out: int = 1000
+    held_out: Count = 1000
     """Test images; all if there are fewer."""
     relative_norms: Shares = (0.25, 0.5, 1, 1.5, 2, 3)
     """Norms, in units of the universal perturbation's."""
