@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import sys
 import traceback
@@ -120,6 +121,9 @@ def _draw(experiment: Experiment, folder: Path) -> _Drawn:
     try:
         draw_experiment(experiment, folder, lines.append, only_newer=True)
     except InputError as error:
+        # Of a folder that may only be read, which holds the result: all is done but its figures.
+        if getattr(error.__cause__, "errno", None) in (errno.EROFS, errno.EACCES):
+            return [*lines, f"note: no figures of {experiment.name}: {error}"], None
         return lines, error
     except Exception:  # of any class, which may not go through a pipe
         return lines, RuntimeError(f"figures of {experiment.name}: {traceback.format_exc()}")

@@ -1,5 +1,6 @@
 """Figures drawn beside the computation, and forks that divide it: order, failures, every death."""
 
+import errno
 import os
 import re
 import signal
@@ -90,6 +91,23 @@ def test_lines_and_failures_come_in_the_order_of_asking_and_from_another_process
     drawn = pages(folder)
     assert {name: value for name, (value, _) in drawn.items()} == {"first": "0", "second": "2"}
     assert all(int(by) != os.getpid() for _, by in drawn.values())
+
+
+@pytest.mark.parametrize(("refusal", "failed"), [(errno.EROFS, []), (errno.ENOSPC, ["first"])])
+def test_figures_in_a_folder_that_may_only_be_read_fail_no_run(
+    folder, monkeypatch, refusal, failed
+):
+    def refuse(*_):
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr("geomadv.pipeline.figures.save_figure", refuse)
+    said: list[str] = []
+    drawer = asked(said, folder, "first")
+    assert [name for name, _ in drawer.told(wait=True)] == failed
+    end(drawer)
+    assert [line.startswith("note: no figures of first: ") for line in said] == [True] * (
+        1 - len(failed)
+    )
 
 
 def test_an_error_of_the_drawing_itself_is_told_with_its_place(folder):
