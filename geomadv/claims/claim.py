@@ -38,6 +38,12 @@ class NotMeasured(Exception):
     """The result cannot tell; the message says why."""
 
 
+def enough(count: int, least: int = _FEWEST) -> None:
+    """Raises `NotMeasured` below so many units (images, draws, points)."""
+    if count < least:
+        raise NotMeasured(f"{count} of at least {least} units that an interval needs")
+
+
 class Resamples:
     """The estimate and its resamples, row by row: row 0 is the result itself.
 
@@ -53,8 +59,7 @@ class Resamples:
         Raises:
             NotMeasured: below so many units.
         """
-        if count < max(least, 1):
-            raise NotMeasured(f"{count} of at least {max(least, 1)} units that an interval needs")
+        enough(count, max(least, 1))
         drawn = resample_counts(count, _DRAWS, int(self._random.integers(2**32)))
         return np.concatenate([np.ones((1, count)), drawn])
 
@@ -68,10 +73,24 @@ class Resamples:
         Raises:
             NotMeasured: below ten images.
         """
-        if count < _FEWEST:
-            raise NotMeasured(f"{count} of at least {_FEWEST} images that an interval needs")
+        enough(count)
         hits = rate * count
         return np.append(rate, self._random.beta(hits + 0.5, count - hits + 0.5, _DRAWS))
+
+    def share(self, rows: Array, count: int) -> Array:
+        """Shares (rows, ...) of so many images; those of none or of all of them get a spread.
+
+        What all images do, they do in every resample. There the resamples are those of `rate`, the
+        same ones for all shares at an end.
+
+        Raises:
+            NotMeasured: below ten images, some share being at an end.
+        """
+        none, whole = rows[0] == 0, rows[0] == 1
+        if not (none | whole).any():
+            return rows
+        drawn = self.rate(0.0, count).reshape(-1, *[1] * (rows.ndim - 1))
+        return np.where(none, drawn, np.where(whole, 1 - drawn, rows))
 
 
 @dataclass(frozen=True)
@@ -225,6 +244,7 @@ def _answered(claim: Claim, found: Measured) -> Verdict:
     lost = np.isnan(resamples)
     low = float(np.quantile(np.where(lost, -np.inf, resamples), _LEVEL[0], method="lower"))
     high = float(np.quantile(np.where(lost, np.inf, resamples), _LEVEL[1], method="higher"))
+    low, high = min(low, float(value)), max(high, float(value))  # of a share at its end
     low = -math.inf if found.bound == "at most" else low
     high = math.inf if found.bound == "at least" else high
     numbers = (float(effect[0]), float(null[0]), float(value), low, high)

@@ -15,11 +15,13 @@ def symmetric(ds: xr.Dataset, resamples: Resamples) -> Measured:
     the same along flat and along random directions.
     """
     need_families(ds, "positive", "random")
+    known = ds["symmetry"].sel(family="positive").isel(direction=0).notnull()
+    ds, on = _entering(ds, known)
     weights = resamples.weights(ds.sizes["sample"])
     leading = ds.sel(family=["positive"]).isel(direction=[0])
     nulls = [ds.sel(family=[f]) for f in ("flat", "random") if f in ds["family"]]
     effect, *others = (_by_line(one["symmetry"], weights, resamples) for one in (leading, *nulls))
-    return Measured(effect, np.max(others, axis=0), _on(ds), told(line_doubt(leading)))
+    return Measured(effect, np.max(others, axis=0), on, told(line_doubt(leading)))
 
 
 def crossing(ds: xr.Dataset, resamples: Resamples, family: str) -> Measured:
@@ -30,13 +32,24 @@ def crossing(ds: xr.Dataset, resamples: Resamples, family: str) -> Measured:
     the two ends the smaller share. Null: the same along random directions.
     """
     need_families(ds, family, "random")
-    weights = resamples.weights(ds.sizes["sample"])
     enters = family == "positive"
+    ds, on = _entering(ds, (ds["source"] != ds["target"]) == enters)
+    weights = resamples.weights(ds.sizes["sample"])
     leading = ds.sel(family=[family]).isel(direction=[0])
     effect, null = (
         _ends(one, weights, resamples, enters) for one in (leading, ds.sel(family=["random"]))
     )
-    return Measured(effect, null, _on(ds), told(line_doubt(leading)))
+    return Measured(effect, null, on, told(line_doubt(leading)))
+
+
+def _entering(ds: xr.Dataset, used: xr.DataArray) -> tuple[xr.Dataset, str]:
+    """The images that enter a mean for some class, and how many images and classes there are.
+
+    used (sample, class): what is in the mean of each class.
+    """
+    images, classes = used.any("class").to_numpy(), int(used.any("sample").sum())
+    on = f"{images.sum()} images, {classes} classes"
+    return ds.isel(sample=np.flatnonzero(images)), on
 
 
 def _ends(ds: xr.Dataset, weights: Array, resamples: Resamples, enters: bool) -> Array:
@@ -62,7 +75,8 @@ def inert(ds: xr.Dataset, resamples: Resamples) -> Measured:
         _by_line(moved.sel(family=[f]).mean("scale"), weights, resamples)
         for f in ("flat", "random")
     )
-    return Measured(effect, null, _on(ds), told(line_doubt(ds.sel(family=["flat"]))))
+    on = f"{ds.sizes['sample']} images, {ds.sizes['class']} classes"
+    return Measured(effect, null, on, told(line_doubt(ds.sel(family=["flat"]))))
 
 
 def _by_line(values: xr.DataArray, weights: Array, resamples: Resamples) -> Array:
@@ -77,8 +91,5 @@ def _by_line(values: xr.DataArray, weights: Array, resamples: Resamples) -> Arra
     # Random directions are a sample of many; the others are all that the classes have.
     drawn = str(values["family"].item()) == "random"
     count = rows.shape[1]
-    return averaged(rows, resamples.weights(count, 1) if drawn else np.ones((1, count)))
-
-
-def _on(ds: xr.Dataset) -> str:
-    return f"{ds.sizes['sample']} images, {ds.sizes['class']} classes"
+    found = averaged(rows, resamples.weights(count, 1) if drawn else np.ones((1, count)))
+    return resamples.share(found, weights.shape[1])

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from geomadv.claims.claim import SHARE, Claim, Measured, NotMeasured, Resamples
+from geomadv.claims.claim import SHARE, Claim, Measured, NotMeasured, Resamples, enough
 from geomadv.claims.measures import images_of, mean
 
 _TANAY = "Tanay and Griffin 2016"
@@ -35,13 +35,15 @@ def _tilt(ds: xr.Dataset, resamples: Resamples, norm: bool) -> Measured:
     rough = (best * count + 0.5) / (count + 1)  # no error at all has an uncertainty, too
     good = error <= best + np.sqrt(rough * (1 - rough) / count)
     row, strong, weak = np.arange(len(good)), good.argmax(1), -1 - good[:, ::-1].argmax(1)
-    values = np.broadcast_to(angle, error.shape)
+    values, used = np.broadcast_to(angle, error.shape), count
     if norm:
+        used = int(right[:, [strong[0], weak[0]]].any(1).sum())
+        enough(used)
         values = mean(weights, np.where(right, np.abs(distance), np.nan))
     ends = values[row, strong], values[row, weak]
     c = usable["C"].to_numpy()
     note = f"C from {c[strong[0]]:.2g} to {c[weak[0]]:.2g}"
-    return Measured(*(ends if norm else ends[::-1]), images_of(weights), note)
+    return Measured(*(ends if norm else ends[::-1]), f"{used} images", note)
 
 
 def _visible(ds: xr.Dataset, resamples: Resamples) -> Measured:

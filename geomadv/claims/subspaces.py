@@ -124,7 +124,7 @@ class _Projected:
         self.count, self.families = images_of(self.weights), ds["family"].to_numpy().tolist()
         self._label = ds["label"].to_numpy()[self._number]
         hit = ds["clean_prediction"].to_numpy()[self._number] == self._label
-        self.plain = mean(self.weights, hit)
+        self.plain = resamples.share(mean(self.weights, hit), len(hit))
         constant = float(ds["constant_accuracy"].sel(split="test"))
         above_zero(self.plain - constant, "the network is no better than its most frequent class")
         # A network that sees nothing always predicts one class, at the least the rarest one.
@@ -141,7 +141,8 @@ class _Projected:
             of_draws = self._resamples.weights(draws, 1)
             weights = weights * of_draws[:, self._number % draws]
         size = one["subspace_dimension"].to_numpy()[known].astype(np.float64)
-        return size, mean(weights, (predicted == self._label).T)
+        accuracy = mean(weights, (predicted == self._label).T)
+        return size, self._resamples.share(accuracy, len(self._number))
 
 
 def curved_norm(ds: xr.Dataset, resamples: Resamples) -> Measured:
@@ -182,9 +183,10 @@ def confined(ds: xr.Dataset, resamples: Resamples, null: str) -> Measured:
     used = (same & (ds["d"] <= _HALF * dimension) & (both.mean("sample") >= 0.5)).to_numpy()
     if not used.any():
         raise NotMeasured("at no d up to D / 2 have half of the images converged in both")
-    weights = resamples.weights(ds.sizes["sample"])
     fine = both.transpose("sample", "d").to_numpy()[:, used]
-    norms = pair["norm"].transpose("sample", "family", "d").to_numpy()[..., used]
+    images = fine.any(1)
+    fine, weights = fine[images], resamples.weights(int(images.sum()))
+    norms = pair["norm"].transpose("sample", "family", "d").to_numpy()[images][..., used]
     sums = mean(weights, np.log(norms, where=fine[:, None], out=np.zeros_like(norms)).sum(2))
     found = np.exp(sums / mean(weights, fine.sum(1))[:, None])
     count = f"{images_of(weights)}, {used.sum()} dimensions"
@@ -212,7 +214,8 @@ def rescaled(ds: xr.Dataset, resamples: Resamples) -> Measured:
     rates = []
     for name in ("perturbed_label", "noise_label"):
         changed = (at_factor[name] != at_factor["clean_label"]) & (at_factor[name] >= 0)
-        rates.append(mean(weights, changed.transpose("sample", "d_low").to_numpy()))
+        rate = mean(weights, changed.transpose("sample", "d_low").to_numpy())
+        rates.append(resamples.share(rate, weights.shape[1]))
     worst = rates[0].argmin(1)[:, None]
     effect, null = (np.take_along_axis(rate, worst, 1)[:, 0] for rate in rates)
     note = f"f = {factor:g}, {percent(factor * relative)} % of the images' norm"

@@ -30,11 +30,12 @@ class _Searched:
 
     def __init__(self, ds: xr.Dataset, resamples: Resamples) -> None:
         fooled = (ds["label"] != ds["prediction"]) & (ds["label"] >= 0)
-        weights = resamples.weights(ds.sizes["held_out_sample"])
+        images = ds.sizes["held_out_sample"]
+        weights, draws = resamples.weights(images), resamples.weights(ds.sizes["draw"], 1)
         self.count = images_of(weights)
-        self.rate = mean(weights, fooled.mean("repeat").to_numpy())
-        draws = resamples.weights(ds.sizes["draw"], 1)
-        self.random = mean(draws, ds["random_fooling_rate"].to_numpy())
+        self.rate = resamples.share(mean(weights, fooled.mean("repeat").to_numpy()), images)
+        random = mean(draws, ds["random_fooling_rate"].to_numpy())
+        self.random = resamples.share(random, images)
         above_zero(self.rate - self.random, _NO_MORE)
 
 
@@ -79,10 +80,11 @@ def _half_norm(ds: xr.Dataset, resamples: Resamples) -> Measured:
         for kind in ("universal", "random")
     }
     by_draw = ds["fooling_rate"].sel(kind="random").transpose("draw", "norm").to_numpy()
-    curves = (
+    curves = [
         mean(weights, by_image["universal"]),
         marginal(weights, draws, by_image["random"], by_draw),
-    )
+    ]
+    curves = [resamples.share(c, weights.shape[1]) for c in curves]
     effect, null = (reached(norm, np.pad(c, ((0, 0), (1, 0))), 0.5) for c in curves)
     count, typical = images_of(weights), float(ds["mean_image_norm"])
     if np.isnan(effect[0]):
@@ -103,14 +105,16 @@ def _transferred(ds: xr.Dataset, resamples: Resamples) -> Measured:
     fooled = (ds["label"] != ds["prediction"]) & (ds["label"] >= 0)
     weights = resamples.weights(ds.sizes["sample"])
     rates = mean(weights, fooled.transpose("sample", "made_for", "network").to_numpy())
-    draws = resamples.weights(ds.sizes["draw"], 1)
+    draws, images = resamples.weights(ds.sizes["draw"], 1), weights.shape[1]
     random = mean(draws, ds["random_fooling_rate"].transpose("draw", "network").to_numpy())
-    excess = rates - random[:, None]
-    own = np.diagonal(excess, axis1=1, axis2=2).mean(1)
+    random = np.broadcast_to(resamples.share(random, images)[:, None], rates.shape)
+    others = ~np.eye(rates.shape[1], dtype=bool)
+    own, carried = (
+        (resamples.share(rates[:, pairs], images) - random[:, pairs]).mean(1)
+        for pairs in (~others, others)
+    )
     above_zero(own, _NO_MORE)
-    others = ~np.eye(excess.shape[1], dtype=bool)
-    count = f"{images_of(weights)}, {others.sum()} pairs"
-    return Measured(excess[:, others].mean(1), own, count)
+    return Measured(carried, own, f"{images_of(weights)}, {others.sum()} pairs")
 
 
 def _labels(ds: xr.Dataset, resamples: Resamples) -> Measured:
@@ -170,7 +174,8 @@ def _subspace(ds: xr.Dataset, resamples: Resamples) -> Measured:
         by_image = part[f"{name}fooled_share"].transpose("sample", "norm").to_numpy()
         by_draw = part[f"{name}fooling_rate"].transpose("draw", "norm").to_numpy()
         draws = resamples.weights(len(by_draw), 1)
-        curves.append(np.pad(marginal(weights, draws, by_image, by_draw), ((0, 0), (1, 0))))
+        rates = marginal(weights, draws, by_image, by_draw)
+        curves.append(np.pad(resamples.share(rates, weights.shape[1]), ((0, 0), (1, 0))))
     where = reached(norm, curves[0], _FOOLED)
     if np.isnan(where[0]):
         raise NotMeasured("uniform vectors fool fewer than a tenth at all norms")

@@ -121,9 +121,10 @@ def asked(v: Verdict) -> str:
 
 
 def interval(v: Verdict, digits: int = 3) -> str:
-    """The interval behind a contrast, "…" where it has no end; "" for an exact one."""
+    """The interval behind a contrast, "…" where it has no end; "" for an exact number."""
     ends = (f"{end:.{digits}g}" if math.isfinite(end) else "…" for end in (v.low, v.high))
-    return "" if v.low == v.high else f" [{', '.join(ends)}]"
+    exact = v.claim.of_mathematics and v.low == v.high
+    return "" if exact else f" [{', '.join(ends)}]"
 
 
 def _page(network: str, verdicts: list[Verdict]) -> str:

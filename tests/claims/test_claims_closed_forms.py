@@ -4,10 +4,24 @@ import numpy as np
 import pytest
 import xarray as xr
 from claims_cases import CASES
-from claims_for_tests import EVEN, LATE, QUICK, crossed, projected, twin
+from claims_for_tests import (
+    EVEN,
+    LATE,
+    QUICK,
+    accuracy,
+    compared,
+    confined,
+    crossed,
+    projected,
+    resampled,
+    tilted,
+    transferred,
+    twin,
+    universal,
+)
 
 from geomadv import experiments
-from geomadv.claims import CLAIMS, Measured, Resamples
+from geomadv.claims import CLAIMS, Measured, NotMeasured, Resamples, judge
 from geomadv.claims.subspaces import _Projected
 
 MEASURES = {claim.name: claim.measure for claim in CLAIMS}
@@ -35,7 +49,8 @@ def test_areas_are_compared_up_to_where_both_families_end(ends, steps, rates):
     found = measured(
         "leading_accuracy", ds.assign(subspace_dimension=ds.subspace_dimension.where(known))
     )
-    np.testing.assert_allclose(found.effect, found.null, rtol=1e-12)
+    # Resamples of accuracies of all images differ.
+    np.testing.assert_allclose(found.effect[0], found.null[0], rtol=1e-12)
 
 
 class _EachDraw(Resamples):
@@ -46,6 +61,9 @@ class _EachDraw(Resamples):
 
     def weights(self, count: int, least: int = 0) -> np.ndarray:
         return np.eye(self.draws) if count == self.draws else np.ones((self.draws, count))
+
+    def share(self, rows: np.ndarray, count: int) -> np.ndarray:
+        return rows
 
 
 @pytest.mark.parametrize("draws", [2, 7, 11])
@@ -84,3 +102,52 @@ def test_images_without_a_label_are_not_fooled(name, label, clean):
     before, after = measured(name, ds), measured(name, lost)
     np.testing.assert_array_equal(after.effect, before.effect)
     np.testing.assert_array_equal(after.null, before.null)
+
+
+def test_the_units_of_a_mean_are_the_images_that_enter_it():
+    def own(count: int) -> xr.Dataset:
+        ds = crossed(leave=1.0, random=0.0)
+        source = np.where(np.arange(ds.sizes["sample"]) < count, ds["source"], 9)
+        return ds.assign(source=("sample", source))
+
+    with pytest.raises(NotMeasured, match="9 of at least 10"):
+        measured("negative_leaves", own(9))
+    assert measured("negative_leaves", own(12)).count == "12 images, 3 classes"
+    assert measured("positive_enters", own(12)).count == "240 images, 3 classes"
+    few = confined(1, 9, 5).isel(sample=slice(20))
+    few["converged"][..., 9:] = False
+    with pytest.raises(NotMeasured):
+        measured("leading_confined", few.isel(sample=slice(18)))
+    few["converged"][:, 1, 9:12] = True
+    assert measured("leading_confined", few).count == "12 images, 1 dimensions"
+    wrong = tilted([5, 20, 50, 80], [9, 2.5, 1, 0.1], [0.5, 0.5, 0.5, 0.5])
+    assert measured("tilt_norm", wrong).count == "120 images"
+
+
+# Results of ten images in which a share is 0 or 1, and what is known of it.
+ENDS = {
+    "held_out_rate": lambda: universal(1.0, 1.0).isel(held_out_sample=slice(10)),
+    "flat_accuracy": lambda: accuracy(flat=LATE).isel(sample=np.r_[:10, 240:250]),
+    "negative_leaves": lambda: crossed(leave=1.0, random=0.0).isel(sample=slice(10)),
+    "flat_inert": lambda: crossed(flat=0.0, random=0.5).isel(sample=slice(10)),
+    "rescaled_fooling": lambda: resampled([[1, 1, 1]] * 3, [[0, 0, 0]] * 3).isel(sample=slice(10)),
+    "universal_norm": lambda: compared([0, 1, 1, 1], [0, 0, 1, 1]).isel(held_out_sample=slice(10)),
+    "transfer": lambda: transferred([[1.0, 1.0], [1.0, 1.0]]).isel(sample=slice(10)),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_share_of_all_images_is_as_uncertain_as_a_rate(name):
+    (claim,) = [claim for claim in CLAIMS if claim.name == name]
+    (v,) = judge({claim.experiment: ENDS[name]()}, [claim])
+    assert v.low <= v.value <= v.high
+    assert v.high - v.low > 0.05, v
+
+
+def test_of_no_image_in_ten_wilson_knows_a_third():
+    rows = Resamples().share(np.array([[0.0, 1.0, 0.5]] * 1001), 10)
+    low, high = np.quantile(rows[1:], (0.025, 0.975), axis=0)
+    # Wilson's interval of 0 of 10 ends at 0.28, Jeffreys' at 0.22.
+    np.testing.assert_allclose(high[0], 0.22, atol=0.04)
+    np.testing.assert_allclose(low[1], 0.78, atol=0.04)
+    assert (rows[0].tolist(), low[2], high[2]) == ([0, 1, 0.5], 0.5, 0.5)

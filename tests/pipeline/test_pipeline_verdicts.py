@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from claims_for_tests import QUICK, accuracy, crossed, layer, universal
@@ -95,12 +96,14 @@ def test_bars_and_lines_in_notes_stay_in_their_cells(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("ends", "told"),
     [((-math.inf, 0.25), " […, 0.25]"), ((0.25, math.inf), " [0.25, …]"),
-     ((-math.inf, math.inf), " […, …]"), ((0.25, 0.25), "")],
-    ids=["below", "above", "both", "exact"],
+     ((-math.inf, math.inf), " […, …]"), ((0.25, 0.25), " [0.25, 0.25]")],
+    ids=["below", "above", "both", "a point"],
 )  # fmt: skip
 def test_an_interval_without_an_end_says_so(ends, told):
     verdict = Verdict(CLAIMS[0], "holds", 1.0, 2.0, 0.5, *ends)
     assert interval(verdict) == told
+    exact = replace(verdict, claim=replace(CLAIMS[0], of_mathematics=True))
+    assert interval(exact) == (told if ends[0] < ends[1] else "")
     assert "inf" not in contrast(verdict)
 
 

@@ -248,11 +248,11 @@ TABLE: dict[str, tuple[str, dict[str, str]]] = {
         {
             "squares = (weights**2).sum(1)": "squares = 0 * weights.sum(1)",
             "size[few].argmax()": "size[few].argmin()",
-            "others = ~np.eye(excess.shape[1], dtype=bool)": (
-                "others = np.ones((excess.shape[1],) * 2, dtype=bool)"
+            "others = ~np.eye(rates.shape[1], dtype=bool)": (
+                "others = np.ones((rates.shape[1],) * 2, dtype=bool)"
             ),
-            '(ds["label"] != ds["prediction"]) & (ds["label"] >= 0)\n        weights': (
-                '(ds["label"] != ds["prediction"])\n        weights'
+            '(ds["label"] != ds["prediction"]) & (ds["label"] >= 0)\n        images': (
+                '(ds["label"] != ds["prediction"])\n        images'
             ),
         },
     ),
