@@ -4,7 +4,6 @@ Each takes {network: result, or None where there is none}.
 """
 
 from collections.abc import Sequence
-from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,16 @@ from geomadv.experiments.principal.doubt import family_doubt, line_doubt
 from geomadv.plotting.figure import lines
 from geomadv.plotting.lines import direction_sweep
 from geomadv.plotting.page import Results, columns
-from geomadv.plotting.parts import band, short, show_direction, show_image, spread, title, write
+from geomadv.plotting.parts import (
+    band,
+    image_side,
+    short,
+    show_direction,
+    show_image,
+    spread,
+    title,
+    write,
+)
 from geomadv.plotting.style import GREY, scaled
 from geomadv.plotting.subspaces import first_order_twin, resampling, subspace_accuracy
 
@@ -89,29 +97,43 @@ def singular_subspaces(results: Results, resampled: Results) -> Figure:
     """Figure 4: accuracy on subspaces of singular vectors, beside that of the resampled network.
 
     results: of `first_order_twin`; resampled: of `resampling`, whose network sees images of
-    d_low x d_low pixels, grey or in three colours.
+    d_low pixels on the shorter side.
     """
 
     def draw(ds: xr.Dataset, axes: list[Axes]) -> None:
         first_order_twin(ds, ax=axes[0])
         look: Any
         low = resampled.get(_name_of(results, ds))
-        if low is None:
+        size = None if low is None else _low_dimension(low, int(ds["image_dimension"]))
+        if low is None or size is None:
+            why = "no resampling.h5" if low is None else "resampling.h5 lacks low_dimension"
             look = {"transform": axes[0].transAxes, "fontsize": scaled(5)}
-            write(axes[0], 0.6, 0.3, "no resampling.h5:\nno resampled network", **look)
+            write(axes[0], 0.6, 0.3, f"{why}:\nno resampled network", **look)
             return
-        dimension = int(ds["image_dimension"])
-        channels = 1 if isqrt(dimension) ** 2 == dimension else 3
         look = {"color": "black", "marker": "s", "markersize": 2.5, "linestyle": "-."}
-        size = channels * low["d_low"] ** 2
         axes[0].plot(
             size, 100 * low["accuracy"], label="resampled network, $d_\\mathrm{low}$", **look
         )
+        axes[0].set_title(lines(axes[0].get_title(), f"resampled: n = {low.sizes['sample']}"))
         named = axes[0].get_legend()
         axes[0].legend(handles=[*(named.legend_handles if named else []), axes[0].lines[-1]])
 
     words = "Fig. 4: images projected on leading and trailing singular vectors"
     return columns(results, "first_order_twin", draw, [1.9], words)
+
+
+def _low_dimension(low: xr.Dataset, dimension: int) -> Any:
+    """Dimensions of the small images; None where an older file does not tell them.
+
+    It does where images are square, grey or in three colours.
+    """
+    if "low_dimension" in low:
+        return low["low_dimension"]
+    try:
+        channels = dimension / image_side(low) ** 2
+    except KeyError:
+        return None
+    return channels * low["d_low"] ** 2 if channels in (1, 3) else None
 
 
 def confined(results: Results) -> Figure:

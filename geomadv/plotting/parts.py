@@ -156,6 +156,21 @@ def log_edges(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.array([values[0] ** 2 / inner[0], *inner, values[-1] ** 2 / inner[-1]])
 
 
+def image_side(ds: xr.Dataset) -> float:
+    """Pixels on the shorter side of the images of a result of `resampling`.
+
+    Files of before it was stored tell it where one d_low left all perturbations as they were.
+
+    Raises:
+        KeyError: such a file does not.
+    """
+    if "image_side" in ds:
+        return float(ds["image_side"])
+    one = ds.isel(d_low=int(ds["d_low"].to_numpy().argmax()))
+    same = abs(one["resampled_norm"] - one["norm"]) <= 1e-5 * one["norm"]
+    return float(one["d_low"] if bool(same.all()) else ds["image_side"])
+
+
 def own_row(ds: xr.Dataset, dim: str = "network") -> xr.Dataset:
     """Of a result of several networks, along `dim`, the row of the one whose result it is."""
     if dim not in ds.dims:

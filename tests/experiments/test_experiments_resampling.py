@@ -145,6 +145,8 @@ def test_table_of_a_linear_network():
             ):
                 expected = (label != clean_label).double().mean()
                 np.testing.assert_allclose(cell[name], expected)
+    assert int(ds["image_side"]) == 6
+    assert ds["low_dimension"].to_numpy().tolist() == [low**2 for low in lows]
     # The original network is fooled by all of its own perturbations, however long.
     assert float(ds["fooling_rate"].sel(d_low=6, factor=1)) == 1
     assert 0 < float(ds["fooling_rate"].sel(d_low=2, factor=1)) < 1

@@ -266,9 +266,30 @@ def test_the_line_of_the_resampled_network_is_drawn_or_said_to_be_missing():
     low = result("resampling")
     # Images of one channel: d_low x d_low pixels.
     np.testing.assert_allclose(line.get_xdata(), low["d_low"].to_numpy() ** 2)
+    assert f"resampled: n = {low.sizes['sample']}" in first.get_title()
     np.testing.assert_allclose(line.get_ydata(), 100 * low["accuracy"])
     assert not any(line.get_marker() == "s" for line in second.get_lines())
     assert "no resampled network" in texts(drawn)
+
+
+def test_sizes_of_resampled_images_are_those_of_the_file_or_of_square_ones():
+    low, twin = result("resampling"), result("first_order_twin")
+    older = low.drop_vars(["low_dimension", "image_side"])
+    whole = older.assign_coords(d_low=[4, 2])  # images of 4 x 4 pixels as they are
+    whole["resampled_norm"][0] = whole["norm"]
+
+    def sizes(low, dimension=16):
+        page = friends.singular_subspaces({"a": twin.assign(image_dimension=dimension)}, {"a": low})
+        drawn = [line for line in page.axes[0].get_lines() if line.get_marker() == "s"]
+        assert drawn or "lacks low_dimension" in texts(page)
+        return [x for line in drawn for x in line.get_xdata().tolist()]
+
+    wide = low.assign(low_dimension=7 * low["d_low"])
+    assert sizes(wide) == (7 * low["d_low"]).to_numpy().tolist()
+    assert sizes(whole) == [16, 4]
+    assert sizes(whole, 48) == [48, 12]
+    assert sizes(whole, 20) == []
+    assert sizes(older) == []
 
 
 def test_numbers_on_the_curve_are_those_of_the_images():

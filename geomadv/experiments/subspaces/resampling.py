@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -31,6 +32,8 @@ _CHANGED = "share changed against"
 
 SCHEMA: Schema = {
     "d_low": (_SIZE, "pixels on the shorter side of the small image", "pixels"),
+    "low_dimension": (_SIZE, "numbers of the small image: its dimension", "1"),
+    "image_side": ((), "pixels on the shorter side of the image", "pixels"),
     "factor": (("factor",), "factor f on the perturbation", "1"),
     "label": (_SAMPLE, "true class", "1"),
     "source": (_SAMPLE, "class that the original network predicts at the clean image", "1"),
@@ -167,13 +170,13 @@ def resampling(
         Dataset over d_low, factor and sample. Table: `accuracy` (d_low); `fooling_rate`,
         `original_fooling_rate`, `error_rate`, `noise_fooling_rate` (d_low, factor), shares of the
         images for which DeepFool `converged`; `changed_share` (d_low), labels that resampling alone
-        changes. Per image: `label`, `source`, `norm`, `converged`, `image_norm` (sample);
-        `clean_label`, `resampled_norm`, `resampled_image_norm` (d_low, sample), norms after
-        resampling, images as they are (not mean-centred); `perturbed_label` and `noise_label`
-        (d_low, factor, sample), -1 where scores are not finite (not fooled). Direct attack:
-        `span_dimension` (d_low), `confined_norm`, `confined_converged`, `direct_norm`,
-        `direct_converged` (d_low, sample); given-up images keep the norm reached: leave them out
-        of means.
+        changes; `low_dimension` (d_low), of the small images, and `image_side`. Per image: `label`,
+        `source`, `norm`, `converged`, `image_norm` (sample); `clean_label`, `resampled_norm`,
+        `resampled_image_norm` (d_low, sample), norms after resampling, images as they are (not
+        mean-centred); `perturbed_label` and `noise_label` (d_low, factor, sample), -1 where scores
+        are not finite (not fooled). Direct attack: `span_dimension` (d_low), `confined_norm`,
+        `confined_converged`, `direct_norm`, `direct_converged` (d_low, sample); given-up images
+        keep the norm reached: leave them out of means.
 
     Raises:
         InputError: unusable images or settings, no labels, d_low larger than the image, factors
@@ -222,6 +225,11 @@ def resampling(
     values |= _rates(found) | {
         "image_norm": x.flatten(1).norm(dim=1),
         "d_low": np.asarray(low_sizes, dtype=np.int64),
+        "low_dimension": [
+            net.input_shape[0] * math.prod(low_resolution(d_low, net.input_shape))
+            for d_low in low_sizes
+        ],
+        "image_side": min(net.input_shape[1:]),
         "factor": np.asarray(factors, dtype=np.float64),
     }
     return described(SCHEMA, values, {"interpolation": "bicubic, antialias"})
