@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomadv.plotting.panels import Curve, Panel, band, both, cumulative
-from geomadv.plotting.parts import own_row, relative_norm
+from geomadv.plotting.parts import image_side, own_row, relative_norm
 
 Array = NDArray[Any]
 
@@ -168,7 +168,7 @@ def _confined(ds: xr.Dataset) -> list[Panel]:
 
 
 def _resampling(ds: xr.Dataset) -> list[Panel]:
-    share = ds["d_low"] / float(ds["d_low"].max())
+    share = ds["d_low"] / image_side(ds)
     ends = {f"f = {float(ds['factor'][at]):g}": at for at in (0, -1)}
     return [
         Panel(

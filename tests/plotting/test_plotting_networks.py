@@ -89,6 +89,14 @@ def test_what_did_not_converge_is_left_out_and_dimensions_are_shares():
     np.testing.assert_allclose(per_pixel, whole / 4)
 
 
+def test_sizes_of_small_images_are_shares_of_the_images_side():
+    low = result("resampling")
+    drawn = plotting.overlaid({"a": low}).axes[0].get_lines()[0].get_xdata()
+    np.testing.assert_allclose(drawn, low["d_low"] / 4)
+    older = {"a": low, "older": low.drop_vars("image_side")}
+    assert "no result: older (No variable named 'image_side')" in texts(plotting.overlaid(older))
+
+
 def test_each_family_stands_against_d_and_its_share():
     figure = plotting.overlaid(pair("first_order_twin"))
     by_title = {}
