@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomadv.plotting.panels import Curve, Panel, band, both, cumulative
-from geomadv.plotting.parts import image_side, own_row, relative_norm
+from geomadv.plotting.parts import image_side, own_row, relative_norm, spread
 
 Array = NDArray[Any]
 
@@ -109,27 +109,27 @@ def _direction_sweep(ds: xr.Dataset) -> list[Panel]:
 def _accuracy(ds: xr.Dataset) -> list[Panel]:
     dimension, shown = float(ds["image_dimension"]), ds.isel(split=-1)
     panels = []
-    for family in ds["family"].to_numpy():
-        if str(family) == "random":
-            continue
-        one = shown.sel(family=family)
-        null = shown.sel(family="random") if "random" in ds["family"].to_numpy() else None
+    for names in _beside_random(ds):
+        pair = shown.sel(family=names)
 
-        def curves(size: Any, one: xr.Dataset = one, null: xr.Dataset | None = null) -> list[Curve]:
-            scale = float(size.max()) / max(float(one["subspace_dimension"].max()), 1)
-            error = 200 * one["standard_error"]
-            y = 100 * one["accuracy"]
-            found = [Curve(size, y, y - error, y + error)]
-            if null is not None:
-                x = null["subspace_dimension"].to_numpy() * scale
-                found.append(Curve(x, 100 * null["accuracy"], null=True))
-            return found
+        def curves(sizes: Array, pair: xr.Dataset = pair) -> list[Curve]:
+            y, error = 100 * pair["accuracy"], 200 * pair["standard_error"]
+            own = Curve(sizes[0], y[0], (y - error)[0], (y + error)[0])
+            return [
+                own,
+                *(Curve(at, null, null=True) for at, null in zip(sizes[1:], y[1:], strict=True)),
+            ]
 
-        size = one["subspace_dimension"].to_numpy()
-        panels += both(
-            str(family).replace("_", " "), "accuracy (%)", size, dimension, curves, top=100
-        )
+        sizes, title = pair["subspace_dimension"].to_numpy(), names[0].replace("_", " ")
+        panels += both(title, "accuracy (%)", sizes, dimension, curves, top=100)
     return panels
+
+
+def _beside_random(ds: xr.Dataset) -> list[list[str]]:
+    """Each family, and random subspaces, where there are any: they end at a size of their own."""
+    names = [str(name) for name in ds["family"].to_numpy()]
+    random = [name for name in names if name == "random"]
+    return [[name, *random] for name in names if name != "random"]
 
 
 def _norm_fractions(ds: xr.Dataset) -> list[Panel]:
@@ -151,19 +151,25 @@ def _norm_fractions(ds: xr.Dataset) -> list[Panel]:
 def _confined(ds: xr.Dataset) -> list[Panel]:
     dimension = ds["mean_image"].size
     plain = float(ds["plain_norm"].where(ds["plain_converged"]).mean())
-    norm = ds["norm"].where(ds["converged"]) / plain
+    # No norm is that of a family that has ended, of dimension 0.
+    there = ds["converged"] & (ds["subspace_dimension"] > 0)
+    low, mean, high = spread(ds["norm"].where(there) / plain, "sample", 0.1, 0.9)
+    size = ds["subspace_dimension"].where(ds["subspace_dimension"] > 0)
     panels = []
-    for family in [f for f in ("hi", "lo") if f in ds["family"].to_numpy()]:
+    for names in _beside_random(ds):
+        if names[0] not in ("hi", "lo"):
+            continue
 
-        def curves(size: Any, family: str = family) -> list[Curve]:
-            one = norm.sel(family=family)
-            found = [Curve(size, one.mean("sample"), *one.quantile([0.1, 0.9], "sample"))]
-            if "random" in ds["family"].to_numpy():
-                found.append(Curve(size, norm.sel(family="random").mean("sample"), null=True))
-            return found
+        def curves(sizes: Array, names: list[str] = names) -> list[Curve]:
+            own, *random = (mean.sel(family=name) for name in names)
+            band = (low.sel(family=names[0]), high.sel(family=names[0]))
+            return [
+                Curve(sizes[0], own, *band),
+                *(Curve(sizes[1], null, null=True) for null in random),
+            ]
 
-        size = ds["subspace_dimension"].sel(family=family).to_numpy()
-        panels += both(family, "norm / unconfined norm", size, dimension, curves, log="xy")
+        sizes = size.sel(family=names).to_numpy()
+        panels += both(names[0], "norm / unconfined norm", sizes, dimension, curves, log="xy")
     return panels
 
 

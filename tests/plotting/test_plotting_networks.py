@@ -106,6 +106,31 @@ def test_each_family_stands_against_d_and_its_share():
     np.testing.assert_allclose(by_title["d / D"], by_title["dimension d"] / 16)
 
 
+@pytest.mark.filterwarnings("error")
+def test_families_stand_at_their_own_sizes_in_the_same_axes():
+    ds = confined()["first"].isel(d=[0, 1, 1])
+    names = ["random" if name not in ("hi", "lo") else name for name in ds["family"].to_numpy()]
+    first = [names.index(name) for name in ("hi", "lo", "random")]
+    ds = ds.isel(family=first).assign_coords(family=["hi", "lo", "random"], d=[2, 5, 9])
+    size = np.array([[2, 5, 0], [2, 0, 0], [2, 5, 9]])  # two end before random ones
+    ds = ds.assign(subspace_dimension=(("family", "d"), size))
+    ds["converged"][1] = False
+    drawn = {
+        (axes.get_title(), axes.get_xlabel()): [line.get_xdata() for line in axes.get_lines()]
+        for axes in plotting.overlaid({"a": ds}).axes
+    }
+    own, random = drawn["hi", "dimension d"]
+    np.testing.assert_array_equal(own, [2, 5, np.nan])
+    np.testing.assert_array_equal(random, [2, 5, 9])
+    np.testing.assert_allclose(drawn["lo", "d / D"][1], random / ds["mean_image"].size)
+    twin = result("first_order_twin").assign_coords(family=["hi", "random"])
+    ended = (twin["family"] == "random") | (twin["d"] < 5)
+    twin = twin.assign(subspace_dimension=twin["subspace_dimension"].where(ended))
+    own, random = (line.get_xdata() for line in plotting.overlaid({"a": twin}).axes[1].get_lines())
+    np.testing.assert_allclose(own[:6], [*np.arange(5) / 16, np.nan])
+    np.testing.assert_allclose(random, np.arange(17) / 16)
+
+
 def test_results_of_two_experiments_are_refused():
     with pytest.raises(InputError, match="transfer, universal: expected one of"):
         plotting.overlaid({"a": result("universal"), "b": result("transfer")})
