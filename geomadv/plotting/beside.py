@@ -257,12 +257,19 @@ def fooling_table(results: Results) -> Figure:
             continue
         last = ds.isel(size=-1)
         three = [last["fooling_rate"], last["held_out_fooling_rate"], ds["random_fooling_rate"]]
-        share = float(relative_norm(ds)[-1, 0])
         counts = f"n = {int(ds['size'][-1])} and {ds.sizes['held_out_sample']}"
-        names.append(f"{name}\nnorm {share:.2g} % of the images', {counts}")
+        names.append(f"{name}\n{_size(ds)}, {counts}")
         rates.append([100 * float(rate.mean()) for rate in three])
         cells.append([f"{m:.1f}\n{_range(rate)}" for m, rate in zip(rates[-1], three, strict=True)])
     return _tabled(np.array(rates), cells, names, heads)
+
+
+def _size(ds: xr.Dataset) -> str:
+    """How large perturbations are; only Euclidean norms compare with those of the images."""
+    if ds.attrs["p"] == "2":
+        return f"norm {float(relative_norm(ds)[-1, 0]):.2g} % of the images'"
+    p = "∞" if ds.attrs["p"] == "inf" else ds.attrs["p"]
+    return f"{p}-norm {float(ds['norm'][-1, 0]):.3g} image units"
 
 
 def _tabled(rates: Any, cells: list[list[str]], names: list[str], heads: Any) -> Figure:

@@ -273,6 +273,13 @@ def test_the_name_of_a_network_stands_once_above_its_column():
     assert [words.count(name) for name in FOUR] == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize(("p", "told"), [("2", " % of the images'"), ("inf", "∞-norm ")])
+def test_only_euclidean_norms_are_shares_of_the_images(p, told):
+    words = texts(beside.fooling_table({"a": result("universal").assign_attrs(p=p)}))
+    assert told in words
+    assert ("% of the images" in words) == (p == "2")
+
+
 def test_what_is_measured_of_the_same_images_is_one_column():
     one = result("tilting_plane")
     other = one.assign(angle=2 * one["angle"])
