@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -61,6 +61,12 @@ class Drawing:
     caption: str = ""
     beside: tuple[str, ...] = ()
     variable: str | None = None
+
+    @property
+    def ending(self) -> str:
+        """Of its file: "html" of a page, which its function says to return, "pdf" of a figure."""
+        function = getattr(self.plot, "func", self.plot)
+        return "html" if get_type_hints(function).get("return") is str else "pdf"
 
 
 @dataclass(frozen=True)

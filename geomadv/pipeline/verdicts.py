@@ -78,7 +78,7 @@ def explained(name: str) -> str:
         )
     claim = named[name]
     figures = next((e.figures for e in EXPERIMENTS if e.name == claim.experiment), {})
-    drawn = ", ".join(f"figures/{figure}.pdf" for figure in figures)
+    drawn = ", ".join(f"figures/{figure}.{made.ending}" for figure, made in figures.items())
     lines = [
         f"{claim.name}: {claim.sentence}",
         f"source: {claim.paper}",

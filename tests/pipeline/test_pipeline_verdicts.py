@@ -115,6 +115,8 @@ def test_every_claim_is_explained(name):
         assert words in text
     assert f"--threshold {name}=" in text
     assert "figures/" in text
+    assert ("figures/tilting_slider.html" in text) == (claim.experiment == "tilting_plane")
+    assert "slider.pdf" not in text
 
 
 def test_the_command_explains_and_takes_other_thresholds(folder, capsys):
