@@ -7,6 +7,7 @@ import xarray as xr
 
 from geomadv.claims.claim import SHARE, Claim, Measured, NotMeasured, Resamples, enough
 from geomadv.claims.measures import images_of, mean
+from geomadv.experiments.linear.hyperplanes import as_good_as_the_best
 
 _TANAY = "Tanay and Griffin 2016"
 _ZOU = "Zou et al."
@@ -31,9 +32,7 @@ def _tilt(ds: xr.Dataset, resamples: Resamples, norm: bool) -> Measured:
     second = usable["test_label"].to_numpy() == np.asarray(ds.attrs["pair"])[1]
     right = (distance > 0) == second[:, None]
     error, count = 1 - mean(weights, right), len(right)
-    best = error.min(1, keepdims=True)
-    rough = (best * count + 0.5) / (count + 1)  # no error at all has an uncertainty, too
-    good = error <= best + np.sqrt(rough * (1 - rough) / count)
+    good = as_good_as_the_best(error, count)
     row, strong, weak = np.arange(len(good)), good.argmax(1), -1 - good[:, ::-1].argmax(1)
     values, used = np.broadcast_to(angle, error.shape), count
     if norm:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from geomadv.errors import InputError
+from geomadv.experiments.linear.hyperplanes import as_good_as_the_best
 from geomadv.plotting.figure import (
     Given,
     figure,
@@ -109,10 +110,12 @@ def tilting_sweep(ds: xr.Dataset, *, ax: Given = None) -> Figure:
         axes.set_ylabel(label)
         axes.set_xlabel("C (strong to weak regularisation)")
     edges = log_edges(ds["C"].to_numpy())
+    error_of = ds["test_error"].where(ds["angle"].notnull()).to_numpy()
+    good = as_good_as_the_best(error_of, ds.sizes["test"])
     for axes in four:
         axes.set_xscale("log")
         axes.set_ylim(bottom=0)
-        for i in np.flatnonzero(_as_good_as_the_best(ds)):
+        for i in np.flatnonzero(good):
             axes.axvspan(edges[i], edges[i + 1], color=GREY, alpha=0.12, linewidth=0, zorder=0)
     legend(error, 4)
     return note(
@@ -134,18 +137,6 @@ def _errors(axes: Axes, ds: xr.Dataset) -> None:
         level = 100 * float(ds[f"centroid_{name}_error"])
         axes.axhline(level, color=GREY, linestyle=dashes, label=f"nearest centroid, {name}")
     axes.set_ylabel("error (%)")
-
-
-def _as_good_as_the_best(ds: xr.Dataset) -> NDArray[np.bool_]:
-    """Values of C whose test error lies within one standard error of the best."""
-    error = ds["test_error"].to_numpy()
-    if not np.isfinite(error).any():
-        return np.zeros(len(error), dtype=bool)
-    best = float(np.nanmin(error))
-    # Of no errors the binomial formula gives none: one error is the least that n images tell.
-    least = max(best, 1 / ds.sizes["test"])
-    bar = best + float(np.sqrt(least * (1 - least) / ds.sizes["test"]))
-    return np.asarray(error <= bar)
 
 
 @figure("tilting_plane", "C", "angle", "example_image", "adversarial_image", "converged", "test")

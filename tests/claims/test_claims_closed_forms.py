@@ -23,6 +23,7 @@ from claims_for_tests import (
 from geomadv import experiments
 from geomadv.claims import CLAIMS, Measured, NotMeasured, Resamples, judge
 from geomadv.claims.subspaces import _Projected
+from geomadv.experiments.linear.hyperplanes import as_good_as_the_best
 
 MEASURES = {claim.name: claim.measure for claim in CLAIMS}
 
@@ -122,6 +123,14 @@ def test_the_units_of_a_mean_are_the_images_that_enter_it():
     assert measured("leading_confined", few).count == "12 images, 1 dimensions"
     wrong = tilted([5, 20, 50, 80], [9, 2.5, 1, 0.1], [0.5, 0.5, 0.5, 0.5])
     assert measured("tilt_norm", wrong).count == "120 images"
+
+
+@pytest.mark.parametrize("errors", [(2, 1, 1, 2), (6, 4, 4, 6), (12, 1, 0, 1), (9, 1, 0, 9)])
+def test_the_claims_on_tilting_take_the_classifiers_that_the_figure_shades(errors):
+    ds = tilted([5, 20, 50, 80], [2, 1.6, 1.2, 1], np.array(errors) / 240)
+    error = 1 - ((ds["test_distance"] > 0) == (ds["test_label"] == 7)).mean("test")
+    c = ds["C"].to_numpy()[as_good_as_the_best(error.to_numpy(), 240)]
+    assert measured("tilt_angle", ds).note == f"C from {c[0]:.2g} to {c[-1]:.2g}"
 
 
 # Results of ten images in which a share is 0 or 1, and what is known of it.

@@ -16,6 +16,19 @@ _ROUNDINGS = 32
 CONVERGED = np.radians(0.1)
 
 
+def as_good_as_the_best(error: Array, count: int) -> NDArray[np.bool_]:
+    """Which errors (..., k) of classifiers lie within one standard error of the best of the k.
+
+    count: images that the errors are of. Its standard error is the binomial one at the mean of
+    Jeffreys' posterior, since no error at all has an uncertainty, too. NaN is not good.
+    """
+    with np.errstate(invalid="ignore"):
+        best = np.where(np.isfinite(error), error, np.inf).min(-1, keepdims=True)
+        rough = (best * count + 0.5) / (count + 1)
+        good: NDArray[np.bool_] = error <= best + np.sqrt(rough * (1 - rough) / count)
+    return good
+
+
 @dataclass(frozen=True)
 class Hyperplane:
     """The boundary f(x) = w.x + b = 0 of a linear classifier; f > 0 is the second class.
