@@ -121,9 +121,12 @@ def _labels(ds: xr.Dataset, resamples: Resamples) -> Measured:
     """Effective number of labels that fooled images get.
 
     One over the share of the pairs of fooled images that get the same label. Null: the same where
-    every fooled image gets a label drawn uniformly from the other classes.
+    every fooled image gets a label drawn uniformly from the other classes. Measured for three
+    classes or more.
     """
     count = ds["count"].to_numpy()
+    if len(count) < 3:
+        raise NotMeasured("of two classes, each has but one label that its images can get")
     moved = (count - np.diag(np.diag(count))).sum(0)
     weights = resamples.weights(int(moved.sum()))
     label = np.repeat(np.eye(len(moved)), moved, axis=0)

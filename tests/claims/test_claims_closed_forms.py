@@ -86,6 +86,12 @@ def test_pairs_of_labels_are_of_two_images(moved):
     assert float(measured("dominant_labels", ds).effect[0]) == pytest.approx(n * (n - 1) / pairs)
 
 
+def test_of_two_classes_no_labels_are_dominant():
+    source = np.arange(40) % 2
+    with pytest.raises(NotMeasured, match="but one label"):
+        measured("dominant_labels", experiments.label_graph(source, 1 - source, ["a", "b"]))
+
+
 @pytest.mark.parametrize(
     ("name", "label", "clean"),
     [
