@@ -176,7 +176,8 @@ def _numbers(
 ) -> list[NumberRow]:
     """The lines that an experiment tells, those of the same words in one row.
 
-    Of lines that say the same of several things, such as norms, the first number tells which.
+    Of lines that say the same of several things, such as norms, the first number tells which; of
+    those that share it, too, their order.
     """
     name = experiment.name
     told = [
@@ -187,14 +188,16 @@ def _numbers(
         ]
     ]
     often = {words for lines in told for words, n in Counter(w for w, _ in lines).items() if n > 1}
-    rows: dict[tuple[str, str], dict[int, list[str]]] = {}
+    rows: dict[tuple[str, str, int], dict[int, list[str]]] = {}
     for place, lines in enumerate(told):
+        before: Counter[tuple[str, str]] = Counter()
         for words, numbers in lines:
-            which = numbers[0] if words in often and numbers else ""
-            rows.setdefault((words, which), {})[place] = numbers
+            key = (words, numbers[0] if words in often and numbers else "")
+            rows.setdefault((*key, before[key]), {})[place] = numbers
+            before[key] += 1
     return [
         NumberRow(name, *_merged(words, which, numbers, len(found)), differing)
-        for (words, which), numbers in rows.items()
+        for (words, which, _), numbers in rows.items()
     ]
 
 

@@ -240,7 +240,7 @@ def tell_fooling(ds: xr.Dataset) -> str:
     uniform = ds["uniform_fooling_rate"].mean("draw")
     shares = ds["norm"] / ds["mean_image_norm"]
     return "\n".join(
-        f"norm {100 * float(share):3.0f} % of image: normal subspace {100 * float(inside):5.1f} % "
+        f"norm {100 * float(share):3.6g} % of image: normal subspace {100 * float(inside):5.1f} % "
         f"fooled, uniform {100 * float(outside):5.1f} %"
         for share, inside, outside in zip(shares, best, uniform, strict=True)
     )

@@ -1,7 +1,7 @@
 """Networks side by side: rows of the same words, settings that differ, what is missing or stale."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from geomadv.pipeline import Drawing, Experiment, Sample
 from geomadv.pipeline.figures import draw
 from geomadv.pipeline.finished import finished
 from geomadv.pipeline.identity import layout
+from geomadv.pipeline.normals import tell_fooling
 
 SCHEMA = {"rate": (("draw",), "a rate", "1")}
 
@@ -91,6 +92,30 @@ def test_lines_of_the_same_words_are_one_row(tmp_path):
     assert record["numbers"][0]["cells"] == ["0.25", "0.75"]
     assert "rate … of 7" in str(comparison)
     assert "≠ own" not in str(comparison)
+
+
+def test_rows_of_the_same_first_number_stay_apart(tmp_path):
+    def tell(ds):
+        return "\n".join(f"norm 0 %: {k * float(ds['rate'][0]):g}" for k in (1, 2))
+
+    twice = replace(FIRST, tell=tell)
+    for name, rate in (("a", 0.25), ("b", 0.75)):
+        written(tmp_path, name, rate, experiment=twice)
+    folders = (tmp_path / name for name in "ab")
+    rows = [(row.words, row.cells) for row in ga.compare(*folders, experiments=[twice]).numbers]
+    words = "norm 0 %: …"
+    assert rows == [(words, ("0.25", "0.75")), (words, ("0.5", "1.5"))]
+
+
+def test_norms_are_told_apart():
+    norm = 7 * np.array([0.001, 0.004, 0.3, 0.304])
+    rates = {
+        "fooling_rate": (("m", "norm", "draw"), np.ones((1, 4, 2))),
+        "uniform_fooling_rate": (("norm", "draw"), np.ones((4, 2))),
+    }
+    ds = xr.Dataset(rates | {"mean_image_norm": 7.0}, {"norm": norm})
+    told = [line.split()[1] for line in tell_fooling(ds).splitlines()]
+    assert told == ["0.1", "0.4", "30", "30.4"]
 
 
 def test_settings_that_differ_mark_all_that_starts_from_them(tmp_path):
