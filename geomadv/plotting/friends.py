@@ -151,12 +151,13 @@ def confined(results: Results) -> Figure:
             known = (one["subspace_dimension"] > 0).to_numpy()
             norm = one["norm"].where(one["converged"]).isel(d=known)
             size = one["subspace_dimension"][known]
+            none = "" if norm.notnull().any() else ": no label changed"
             band(
                 axes[0],
                 size,
                 *spread(norm, "sample", 0.1, 0.9),
                 color,
-                label=f"confined to {label}",
+                label=f"confined to {label}{none}",
             )
             projected = one["projected_norm"].isel(d=known).mean("sample")
             axes[0].plot(size, projected, color=color, linestyle=":", label=f"projected on {label}")

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from geomadv.errors import InputError
 from geomadv.plotting.figure import ShownFigure, legend, lines, new_figure
@@ -70,9 +71,23 @@ def _drawn(drawn: dict[str, list[Panel]], colors: dict[str, str]) -> ShownFigure
             _panel(grid[panel.title, panel.x], panel, colors[name])
     for axes in page.axes:
         axes.set_xlabel(wrapped(axes.get_xlabel(), int(page.get_figwidth() / across / 0.075)))
+        for axis in (axes.xaxis, axes.yaxis):
+            _few_powers(axis)
     for axes in page.axes[len(places) :]:
         axes.set_axis_off()
     return page
+
+
+def _few_powers(axis: Axis) -> None:
+    """Has a logarithmic axis with fewer than two powers of ten show numbers between them."""
+    low, high = sorted(axis.get_view_interval())
+    if axis.get_scale() != "log" or np.floor(np.log10(high)) > np.ceil(np.log10(low)):
+        return
+    inside = LogLocator(subs=(1.0, 2.0, 5.0)).tick_values(low, high)
+    inside = [tick for tick in inside if low <= tick <= high]
+    axis.set_major_locator(FixedLocator(inside) if len(inside) > 1 else MaxNLocator(4))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _panel(axes: Axes, panel: Panel, color: str) -> None:

@@ -61,7 +61,7 @@ def show_direction(
     axes: Axes, direction: NDArray[Any], frame: str = "black", width: float = 0.4
 ) -> None:
     """One signed direction (C, H, W): zero is mid-grey, the largest magnitude black or white."""
-    reach = float(np.abs(direction).max())
+    reach = float(np.abs(direction).max()) or 1.0
     show_image(axes, direction, -reach, reach, frame, width)
 
 

@@ -131,6 +131,25 @@ def test_families_stand_at_their_own_sizes_in_the_same_axes():
     np.testing.assert_allclose(random, np.arange(17) / 16)
 
 
+@pytest.mark.parametrize("ends", [(2.1, 2.9), (3, 8), (0.8, 9), (30, 400), (0.02, 30)])
+def test_a_logarithmic_axis_has_two_numbers_or_more(ends):
+    ds = boundary()["first"].assign(distance=("sample", np.linspace(*ends, 4)))
+    ds["converged"][:] = True
+    page = plotting.overlaid({"a": ds})
+    page.draw_without_rendering()
+    for axes in page.axes:
+        low, high = axes.get_xlim()
+        ticks = [t for t in axes.xaxis.get_major_ticks() if low <= t.get_loc() <= high]
+        assert len([t for t in ticks if t.label1.get_text()]) >= 2
+
+
+def test_a_family_without_converged_images_is_named():
+    ds = confined()["first"].copy(deep=True)
+    ds["converged"][ds["family"].to_numpy().tolist().index("lo")] = False
+    words = texts(friends.confined({"a": ds}))
+    assert words.count("no label changed") == 1
+
+
 def test_results_of_two_experiments_are_refused():
     with pytest.raises(InputError, match="transfer, universal: expected one of"):
         plotting.overlaid({"a": result("universal"), "b": result("transfer")})

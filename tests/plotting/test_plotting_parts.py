@@ -84,3 +84,9 @@ def test_long_class_names_stand_upright_and_norms_are_percent():
         assert {label.get_rotation() for label in axes.get_xticklabels()} == {rotation}
     ds = xr.Dataset({"norm": ("n", [1.0, 3]), "mean_image_norm": ((), 4.0)})
     assert relative_norm(ds).to_numpy().tolist() == [25, 75]
+
+
+def test_no_direction_at_all_is_as_grey_as_zero():
+    axes = Figure().subplots()
+    show_direction(axes, np.zeros((1, 4, 4)))
+    assert (axes.images[0].get_array() == 0.5).all()
