@@ -14,15 +14,16 @@ from geomadv.classifier.normalised import copied
 from geomadv.classifier.probes import class_spread
 from geomadv.errors import InputError
 
-# Of the bounds' width: how close to a bound a jump is looked for.
-_STEP = 1e-4
+# Of the bounds' width: how close to a bound a jump is looked for, and again in float64, which tells
+# steep from jumping; and how far out an image may change the others.
+_STEP, _FINE, _FAR = 1e-4, 1e-9, 1.5
 # A jump is so many times the change beside it, and such a share of how the class varies.
 _TIMES, _SHARE = 10.0, 1e-2
 
 
 def across_bounds(x: Tensor, bounds: tuple[float, float]) -> Tensor:
     """The image x (1, C, H, W), and the same with a pixel above and one with a pixel below."""
-    width = bounds[1] - bounds[0]
+    width = _FAR * (bounds[1] - bounds[0])
     return torch.cat([x, _with_pixel(x, bounds[1] + width), _with_pixel(x, bounds[0] - width)])
 
 
@@ -36,11 +37,12 @@ def check_no_jump(
     Raises:
         InputError: they jump, in float64 too where the module computes in it, or it fails there.
     """
-    jump = _jump(module, x, bounds, scores, name)
-    if jump and x.dtype != torch.float64:
-        # Scores that hardly depend on the image jump by rounding.
+    jump = _jump(module, x, bounds, scores, name, _STEP)
+    if jump:
+        # Scores that hardly depend on the image jump by rounding; others are steep.
         with suppress(Exception):  # foreign code, or a device, without float64
-            jump = _jump(copied(module).double(), x.double(), bounds, scores.double(), name)
+            double = copied(module).double()
+            jump = _jump(double, x.double(), bounds, scores.double(), name, _FINE)
     if jump:
         raise InputError(
             f"network {name!r} gives other scores as soon as a pixel leaves the bounds {bounds}: "
@@ -51,13 +53,18 @@ def check_no_jump(
 
 
 def _jump(
-    module: nn.Module, x: Tensor, bounds: tuple[float, float], scores: Tensor, name: str
+    module: nn.Module,
+    x: Tensor,
+    bounds: tuple[float, float],
+    scores: Tensor,
+    name: str,
+    step: float,
 ) -> float:
     """The largest jump at the bounds, in spreads of the class; 0 where there is none."""
     spread, found = class_spread(scores), 0.0
     varying = spread > 0
     for bound, out in zip(bounds, (-1, 1), strict=True):
-        steps = [bound + out * k * _STEP * (bounds[1] - bounds[0]) for k in (-3, -1, 1, 3)]
+        steps = [bound + out * k * step * (bounds[1] - bounds[0]) for k in (-3, -1, 1, 3)]
         inside, outside = (_scores(module, x, pair, name) for pair in (steps[:2], steps[2:]))
         rows = torch.cat([inside, outside]).double()[:, varying] / spread[varying]
         if rows.isfinite().all() and varying.any():

@@ -55,7 +55,7 @@ def examine(
 ) -> Examined:
     """Tries the module on probe images x (n, C, H, W) and sets what it needs to work on them.
 
-    foreign: numbers of the module that this one is a copy of.
+    foreign: parameters of the module that this one is a copy of.
 
     Raises:
         InputError: it does not take the images, or its scores are not logits (N, >= 2) that
@@ -77,7 +77,7 @@ def examine(
     check_no_jump(module, x[:1], bounds, scores, name)
     beyond = across_bounds(x[:1], bounds)
     alone = torch.cat([_alone(module, beyond, i, scores.shape, name) for i in range(len(beyond))])
-    _check_alone(module, beyond, module(beyond), alone, name)
+    _check_alone(module, beyond, module(beyond), alone, name, scores)
     notes += _equal_classes(scores)
     if filled := _changed(before, settled):
         notes.append(f"its first call, on noise, set {_some(filled)}")
@@ -284,8 +284,8 @@ def _check_repeats(
     passes = itertools.chain([again], (module(x) for _ in range(_DRAWS * bool(random))))
     if any(scores_differ(found, scores, allowed).any() for found in passes):
         raise _by_chance(name)
-    effect = f"its forward draws random numbers ({random}), without effect on the scores of "
-    return [f"{effect}{len(x)} images in {_DRAWS} passes"] if random else []
+    told = f"its forward draws random numbers ({random}); the scores of {len(x)} images were "
+    return [f"{told}the same in {_DRAWS} passes"] if random else []
 
 
 def _by_chance(name: str) -> InputError:
@@ -310,9 +310,18 @@ def _equal_classes(scores: Tensor) -> list[str]:
     return [f"classes {named}{more} have equal scores: no boundary parts them"]
 
 
-def _check_alone(module: nn.Module, x: Tensor, scores: Tensor, alone: Tensor, name: str) -> None:
+def _check_alone(
+    module: nn.Module,
+    x: Tensor,
+    scores: Tensor,
+    alone: Tensor,
+    name: str,
+    more: Tensor | None = None,
+) -> None:
+    """more: scores of further images, where those of x are too alike to tell how classes vary."""
     # Another batch size may run other kernels; mixing images shows more.
-    allowed = allowance(scores, ORDERS)
+    told = scores if more is None else torch.cat([scores, more])
+    allowed = allowance(told, ORDERS)[: len(scores)]
     if not scores_differ(alone, scores[: len(alone)], allowed[: len(alone)]).any():
         return
 

@@ -15,6 +15,8 @@ from geomadv.errors import InputError
 
 # Sums over the classes, each rounded at the size of its terms, after some steps of arithmetic.
 _ROUNDINGS = 1e3
+# Rounding is less than this share of what the scores vary by over images, or does not tell.
+_TOLD = 1e-2
 
 
 def check_logits(module: nn.Module, x: Tensor, scores: Tensor, name: str) -> list[str]:
@@ -75,7 +77,9 @@ def _scale(scores: Tensor, shares: Tensor, eps: float) -> float:
     p, f = shares - shares.mean(), scores - scores.mean()
     a = float((p * f).sum() / (p * p).sum().clamp_min(torch.finfo(p.dtype).tiny))
     allowed = eps * float(scores.abs().amax())
-    return a if (f - a * p).abs().amax() <= allowed < f.abs().amax() else 0.0
+    # Beside a large offset rounding could hide anything.
+    told = allowed < _TOLD * float((scores - scores.mean(0)).abs().amax())
+    return a if told and (f - a * p).abs().amax() <= allowed else 0.0
 
 
 def _most_alike(scores: Tensor, shares: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ class Classifier:
             self._place(device, dtype)
             with arithmetic(self):
                 probes = self._probe_images()
-                examined = examine(self.module, probes, self.bounds, name, numbers(module))
+                examined = examine(self.module, probes, self.bounds, name, module.parameters())
                 self._notes += examined.notes
                 self.num_classes = examined.scores.shape[1]
                 self._build(probes, examined.scores, check=True)

@@ -7,9 +7,11 @@ are made without effect where that is possible.
 
 import functools
 import inspect
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -66,6 +68,18 @@ def gpu_arithmetic(tf32: bool) -> Iterator[None]:
         yield
 
 
+@dataclass
+class _Fused:
+    """A switch of the whole process, which the first of its threads turns and the last one back."""
+
+    lock: Any = field(default_factory=threading.Lock)
+    users: int = 0
+    before: bool = True
+
+
+_FUSED = _Fused()
+
+
 @contextmanager
 def one_form_of_attention() -> Iterator[None]:
     """Transformer layers compute without gradients what they compute with them.
@@ -74,12 +88,19 @@ def one_form_of_attention() -> Iterator[None]:
     operation, as an `nn.MultiheadAttention`: its GELU is the exact one whatever the layer's is, and
     it calls none of the layers inside.
     """
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    mha = torch.backends.mha
+    with _FUSED.lock:
+        if not _FUSED.users:
+            _FUSED.before = mha.get_fastpath_enabled()
+            mha.set_fastpath_enabled(False)
+        _FUSED.users += 1
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+        with _FUSED.lock:
+            _FUSED.users -= 1
+            if not _FUSED.users:
+                mha.set_fastpath_enabled(_FUSED.before)
 
 
 def arithmetic(net: Any) -> AbstractContextManager[Any]:

@@ -104,7 +104,7 @@ def _sizes(scores: Tensor, spread: Tensor) -> Tensor:
     varying = spread > 0
     if not varying.any():
         return torch.zeros_like(moved)
-    share = (moved[:, varying] / spread[varying]).median(1).values
+    share = (moved[:, varying] / spread[varying]).nanmedian(1).values
     return torch.where(varying, torch.maximum(moved, share[:, None] * spread), 0.0)
 
 

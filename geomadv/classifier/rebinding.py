@@ -4,7 +4,7 @@ A deep copy shares functions: a lambda that holds a layer, a hook, the forward o
 """
 
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,45 +15,70 @@ def rebind(module: nn.Module, copies: Mapping[int, Any]) -> None:
 
     copies: id of an original object -> its copy, as `copy.deepcopy` leaves them in its memo.
     """
+    rebinding = _Rebinding(copies)
     for layer in module.modules():
-        _replace(vars(layer), copies, depth=2)
+        rebinding.replace(vars(layer), depth=2)
 
 
-def _replace(kept: Any, copies: Mapping[int, Any], depth: int) -> None:
-    for key, value in list(kept.items() if isinstance(kept, dict) else enumerate(kept)):
+class _Rebinding:
+    """Copies of functions, each once, which share among them the variables that the originals do.
+
+    A function may refer to itself, or to one that refers to it.
+    """
+
+    def __init__(self, copies: Mapping[int, Any]) -> None:
+        self.copies = copies
+        # With the originals, which keep their ids from others.
+        self.functions: dict[int, tuple[types.FunctionType, Any]] = {}
+        self.cells: dict[int, tuple[types.CellType, Any]] = {}
+
+    def replace(self, kept: Any, depth: int) -> None:
+        for key, value in list(kept.items() if isinstance(kept, dict) else enumerate(kept)):
+            if isinstance(value, types.FunctionType):
+                kept[key] = self.function(value)
+            elif depth and isinstance(value, dict | list):
+                self.replace(value, depth - 1)
+
+    def function(self, function: types.FunctionType) -> types.FunctionType:
+        if not (function.__closure__ or function.__defaults__ or function.__kwdefaults__):
+            return function
+        if id(function) not in self.functions:
+            cells = tuple(map(self.cell, function.__closure__ or ()))
+            bound = types.FunctionType(
+                function.__code__, function.__globals__, function.__name__, None, cells or None
+            )
+            # Known before what it holds is bound, which may be itself.
+            self.functions[id(function)] = bound, function
+            for cell, original in zip(cells, function.__closure__ or (), strict=True):
+                self.fill(cell, original)
+            bound.__defaults__ = tuple(map(self.value, function.__defaults__ or ())) or None
+            named = function.__kwdefaults__ or {}
+            bound.__kwdefaults__ = {name: self.value(v) for name, v in named.items()} or None
+            bound.__qualname__ = function.__qualname__
+            bound.__dict__.update(function.__dict__)
+        return self.functions[id(function)][0]
+
+    def cell(self, original: types.CellType) -> types.CellType:
+        return self.cells.setdefault(id(original), (types.CellType(), original))[0]
+
+    def fill(self, cell: types.CellType, original: types.CellType) -> None:
+        if not _is_empty(cell) or _is_empty(original):
+            return
+        held = original.cell_contents
+        cell.cell_contents = held  # while what it holds is bound, which may lead here again
+        cell.cell_contents = self.value(held)
+
+    def value(self, value: Any) -> Any:
         if isinstance(value, types.FunctionType):
-            kept[key] = _bound(value, copies)
-        elif depth and isinstance(value, dict | list):
-            _replace(value, copies, depth - 1)
+            return self.function(value)
+        if isinstance(value, types.MethodType) and id(value.__self__) in self.copies:
+            return types.MethodType(value.__func__, self.copies[id(value.__self__)])
+        return self.copies.get(id(value), value) if isinstance(value, nn.Module | Tensor) else value
 
 
-def _bound(function: types.FunctionType, copies: Mapping[int, Any]) -> types.FunctionType:
-    """The same function of the copies; itself where it holds no original."""
+def _is_empty(cell: types.CellType) -> bool:
     try:
-        held = [cell.cell_contents for cell in function.__closure__ or ()]
-    except ValueError:  # a cell that is empty yet
-        return function
-    defaults = function.__defaults__ or ()
-    cells, given = _copies(held, copies), _copies(defaults, copies)
-    if _same(cells, held) and _same(given, defaults):
-        return function
-    closure = tuple(map(types.CellType, cells)) if cells else None
-    bound = types.FunctionType(
-        function.__code__, function.__globals__, function.__name__, tuple(given) or None, closure
-    )
-    bound.__kwdefaults__ = function.__kwdefaults__
-    bound.__dict__.update(function.__dict__)
-    return bound
-
-
-def _copies(values: Iterable[Any], copies: Mapping[int, Any]) -> list[Any]:
-    def copy_of(value: Any) -> Any:
-        if isinstance(value, types.FunctionType):
-            return _bound(value, copies)
-        return copies.get(id(value), value) if isinstance(value, nn.Module | Tensor) else value
-
-    return list(map(copy_of, values))
-
-
-def _same(found: Iterable[Any], before: Iterable[Any]) -> bool:
-    return all(one is two for one, two in zip(found, before, strict=True))
+        _ = cell.cell_contents
+    except ValueError:
+        return True
+    return False

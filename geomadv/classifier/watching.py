@@ -35,10 +35,10 @@ class Watch(Dispatch):
 
 
 def _without_dropout(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether a call could draw random numbers and is told not to, as fused attention is."""
+    """Whether a call could draw random numbers and is told not to: fused attention, RReLU."""
     names = [argument.name for argument in func._schema.arguments]
     given = {**dict(zip(names, args, strict=False)), **(kwargs or {})}
-    return "dropout_p" in names and not given.get("dropout_p")
+    return any(name in names and not given.get(name) for name in ("dropout_p", "training"))
 
 
 def _place(t: Tensor) -> int:

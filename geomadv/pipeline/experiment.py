@@ -16,7 +16,7 @@ from geomadv.errors import InputError, closest
 from geomadv.images.splits import Split
 from geomadv.keep import Keep
 from geomadv.labels import Schema
-from geomadv.pipeline.settings import LARGE_IMAGE
+from geomadv.pipeline.settings import LARGE_IMAGE, merged
 from geomadv.pipeline.work import Case, Work
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Experiment:
 
     def quick_settings(self, dimension: int) -> dict[str, Any]:
         """The settings of `--quick` for images of so many numbers."""
-        return {**self.quick, **(self.quick_large if dimension > LARGE_IMAGE else {})}
+        return merged(self.quick, self.quick_large if dimension > LARGE_IMAGE else {})
 
     def briefly(self, told: str) -> str:
         """The line that says most of what `tell` gave, for a table of experiments."""

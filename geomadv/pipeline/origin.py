@@ -15,7 +15,7 @@ from typing import Any
 
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.finished import Finished
-from geomadv.pipeline.settings import flat
+from geomadv.pipeline.settings import flat, merged
 from geomadv.pipeline.study import Place
 from geomadv.pipeline.table import EXPERIMENTS
 from geomadv.results.identity import plain
@@ -181,7 +181,7 @@ def is_quick(one: Finished) -> bool:
     """Whether all results have the settings of `--quick`, as far as it changes them."""
     known = [e for e in EXPERIMENTS if e.quick and e.name in one.results]
     return bool(known) and all(
-        any(_has(one.config(e.name), quick) for quick in (e.quick, {**e.quick, **e.quick_large}))
+        any(_has(one.config(e.name), quick) for quick in (e.quick, merged(e.quick, e.quick_large)))
         for e in known
     )
 

@@ -16,6 +16,7 @@ from geomadv.networks.cache import is_at_hand
 from geomadv.pipeline.experiment import Experiment
 from geomadv.pipeline.pace import Pace
 from geomadv.pipeline.runner import Runner
+from geomadv.pipeline.settings import merged
 from geomadv.pipeline.study import Study
 from geomadv.pipeline.work import FORWARD, GRADIENT, Product
 
@@ -173,7 +174,10 @@ def with_quick(
     given: Mapping[str, Mapping[str, Any]], table: Mapping[str, Experiment], net: Classifier
 ) -> dict[str, dict[str, Any]]:
     """The settings of `--quick` for every experiment; those given win."""
-    return {n: {**e.quick_settings(net.dimension), **given.get(n, {})} for n, e in table.items()}
+    return {
+        name: merged(e.quick_settings(net.dimension), given.get(name, {}))
+        for name, e in table.items()
+    }
 
 
 def pace_line(pace: Pace) -> str:

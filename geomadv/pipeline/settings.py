@@ -204,6 +204,14 @@ def differing(now: Any, base: Any) -> dict[str, Any]:
     return found
 
 
+def merged(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with those given in their places, of settings within settings each by itself."""
+    both = {
+        n for n in given if isinstance(given[n], Mapping) and isinstance(settings.get(n), Mapping)
+    }
+    return {**settings, **given, **{n: merged(settings[n], given[n]) for n in both}}
+
+
 def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """Settings within settings under dotted names, as their flags have them."""
     found: dict[str, Any] = {}

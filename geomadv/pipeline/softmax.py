@@ -107,7 +107,7 @@ SOFTMAX = (
         images={"images": Sample("test", "count")},
         work=work,
         quick={"count": 30, "collisions": {"pairs": 5, "steps": 10}},
-        quick_large={"count": 10, "collisions": {"pairs": 2, "steps": 10}},
+        quick_large={"count": 10, "collisions": {"pairs": 2}},
         tell=tell,
         figures={
             "softmax_null_space": Drawing(

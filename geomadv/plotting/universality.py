@@ -173,7 +173,7 @@ def label_graph(ds: xr.Dataset, *, ax: Given = None) -> Figure:
     _draw_counts(right, ds, names)
     return note(
         heading(left, f"labels under the universal perturbation, {title(ds)}"),
-        f"{int(ds['count'].sum())} held-out images",
+        f"{int(ds['count'].sum())} images, held out",
         "arrow: the label that most of a class' fooled images get, its width their share",
         _effective_words(ds),
     )

@@ -160,6 +160,20 @@ def test_scores_of_a_constant_sum_are_logits(formula: Callable[[Tensor], Tensor]
     assert not Classifier(Last(formula), SHAPE).note
 
 
+@pytest.mark.parametrize("change", [lambda z: z + 3000, lambda z: 1e-4 * z], ids=["offset", "tiny"])
+def test_gates_inside_are_no_outputs_whatever_the_scores_are(change) -> None:
+    """Rows of probabilities and sigmoids inside, of which some may look like the scores."""
+    for seed in range(8):
+        torch.manual_seed(seed)
+        last, gate, pool = nn.Linear(16, 3), nn.Linear(16, 16), nn.Linear(16, 16)
+
+        def forward(x: Tensor, last=last, gate=gate, pool=pool) -> Tensor:
+            h = x.flatten(1)
+            return change(last(h * gate(h).sigmoid() * pool(h).softmax(1)))
+
+        assert not Classifier(Formula(forward), SHAPE).note
+
+
 def test_shares_that_cannot_be_proven_are_noted() -> None:
     net = Classifier(Last(lambda z: 40 * z.pow(2) / z.pow(2).sum(1, keepdim=True)), SHAPE)
     assert "shares of 40" in net.note

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from threading import Thread
 
 import pytest
 import torch
@@ -46,6 +47,8 @@ CONTINUOUS: dict[str, Callable[[Tensor], Tensor]] = {
     ),
     "stretched": lambda x: (x - smallest(x)) / (largest(x) - smallest(x) + 0.1),
     "a root, NaN below": lambda x: x**2.2,
+    "steep": lambda x: x / (x.abs() + 1e-6),
+    "a logarithm": lambda x: x.clamp(min=1e-12).log() / 10,
 }
 
 
@@ -72,9 +75,10 @@ def test_rounding_of_scores_that_hardly_depend_on_the_image_is_no_jump() -> None
         assert Classifier(nn.Sequential(*layers, nn.Linear(56, 8)), SHAPE, bounds=(-1, 1))
 
 
-def test_a_threshold_of_the_batch_beyond_the_bounds_is_refused() -> None:
+@pytest.mark.parametrize("threshold", [1.5, 2.0])
+def test_a_threshold_of_the_batch_beyond_the_bounds_is_refused(threshold: float) -> None:
     with pytest.raises(InputError, match=r"alone and in a batch: .* maximum"):
-        Classifier(First(lambda x: x / 255 if x.max() > 1.5 else x), SHAPE)
+        Classifier(First(lambda x: x / 255 if x.max() > threshold else x), SHAPE)
 
 
 def test_a_forward_that_asks_for_the_range_says_what_to_change() -> None:
@@ -101,7 +105,9 @@ def test_chance_that_most_passes_do_not_show_is_refused(share: float) -> None:
 
 def test_random_numbers_without_effect_are_noted() -> None:
     net = Classifier(First(lambda x: x + 0 * torch.rand_like(x)), SHAPE)
-    assert "draws random numbers (rand_like), without effect" in net.note
+    assert "draws random numbers (rand_like); the scores of 8 images were the same" in net.note
+    told = Classifier(nn.Sequential(nn.RReLU(), mlp()), SHAPE).note
+    assert told == ""
 
 
 def test_classes_of_equal_scores_are_noted() -> None:
@@ -127,9 +133,31 @@ class Held(nn.Module):
             self.function = lambda x: self.body(x)
         elif how == "a default argument":
             self.function = lambda x, body=self.body: body(x)
+        elif how == "a keyword":
+            self.function = lambda x, *, body=self.body: body(x)
         elif how == "in a list":
             self.function = None
             self.steps = [lambda x: self.body(x)]
+        elif how == "a decorated forward":
+            forward = self.body.forward
+            self.body.forward = lambda x: forward(2 * x - 1)
+            self.function = self.body
+        elif how == "itself":
+
+            def function(x: Tensor, n: int = 2) -> Tensor:
+                return self.body(x) if n == 0 else function(x.tanh(), n - 1)
+
+            self.function = function
+        elif how == "a shared variable":
+            seen = torch.zeros(1, 3)
+
+            def reads(x: Tensor) -> Tensor:
+                nonlocal seen
+                seen = self.body(x)
+                return seen
+
+            self.reads = reads
+            self.function = lambda x: self.reads(x) + seen
         else:
             self.body[0].register_forward_hook(lambda m, i, o: o + last.weight.mean())
             self.function = self.body
@@ -138,7 +166,10 @@ class Held(nn.Module):
         return self.function(x) if self.function is not None else self.steps[0](x)
 
 
-@pytest.mark.parametrize("how", ["a lambda of self", "a default argument", "in a list", "a hook"])
+HELD = ("a lambda of self", "a default argument", "a keyword", "in a list", "a decorated forward")
+
+
+@pytest.mark.parametrize("how", [*HELD, "itself", "a shared variable", "a hook"])
 def test_functions_that_hold_layers_hold_those_of_the_copy(how: str) -> None:
     module, x = Held(how).eval(), images()
     with torch.no_grad():
@@ -171,6 +202,13 @@ def _reads_a_global(module: nn.Module, given: tuple[Tensor, ...], result: Tensor
     return result + weight.mean()
 
 
+def test_a_constant_that_is_a_buffer_too_is_no_layer_of_the_callers() -> None:
+    constant = torch.full((1, 4, 4), 0.5)
+    module = First(lambda x: x - constant)
+    module.register_buffer("mean", constant)
+    assert not Classifier(module, SHAPE).note
+
+
 # Transformer layers
 
 
@@ -197,3 +235,14 @@ def test_transformer_layers_are_one_function(activation: nn.Module, dtype: torch
     module = copy.deepcopy(Encoder(activation)).to(dtype).eval()
     torch.testing.assert_close(module(x), without, rtol=0, atol=1e-5)
     assert ga.boundary_points(net, x.detach()).converged.all()
+
+
+def test_threads_leave_the_fused_layers_as_they_were() -> None:
+    net, x = Classifier(mlp(), SHAPE), images()
+    before = torch.backends.mha.get_fastpath_enabled()
+    threads = [Thread(target=lambda: [net.scores(x) for _ in range(200)]) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.backends.mha.get_fastpath_enabled() == before

@@ -211,8 +211,11 @@ def test_quick_takes_fewer_of_large_images(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr("geomadv.pipeline.flags.study", study)
     hurried = Flags(place=Place(results=tmp_path), quick=True)
-    asked = runner_of(hurried, {"curvature": {"pairs": 7}}, table, []).asked("curvature")
-    assert asked.raw == Curvature(classes=("0", "1"), count=2, pairs=7)
+    given = {"curvature": {"pairs": 7}, "softmax_directions": {"collisions": {"pairs": 9}}}
+    runner = runner_of(hurried, given, table, [])
+    assert runner.asked("curvature").raw == Curvature(classes=("0", "1"), count=2, pairs=7)
+    collisions = runner.asked("softmax_directions").raw.collisions
+    assert (collisions.pairs, collisions.steps) == (9, 10)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 12), (1, 12, 1), (1, 3, 4)], ids=str)
