@@ -92,6 +92,19 @@ class Resamples:
         drawn = self.rate(0.0, count).reshape(-1, *[1] * (rows.ndim - 1))
         return np.where(none, drawn, np.where(whole, 1 - drawn, rows))
 
+    def paired(self, one: Array, other: Array, count: int) -> Array:
+        """A share (rows,) beside another one of the same so many images.
+
+        Where both agree in every resample, no image was seen that is in one of them alone; the
+        resamples of the first then have the spread of none seen, either way.
+
+        Raises:
+            NotMeasured: below ten images, both being equal.
+        """
+        if not np.array_equal(one, other):
+            return one
+        return one + self.rate(0.0, count) - self.rate(0.0, count)
+
 
 @dataclass(frozen=True)
 class Measured:

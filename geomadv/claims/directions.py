@@ -39,6 +39,7 @@ def crossing(ds: xr.Dataset, resamples: Resamples, family: str) -> Measured:
     effect, null = (
         _ends(one, weights, resamples, enters) for one in (leading, ds.sel(family=["random"]))
     )
+    effect = resamples.paired(effect, null, ds.sizes["sample"])
     return Measured(effect, null, on, told(line_doubt(leading)))
 
 

@@ -218,5 +218,6 @@ def rescaled(ds: xr.Dataset, resamples: Resamples) -> Measured:
         rates.append(resamples.share(rate, weights.shape[1]))
     worst = rates[0].argmin(1)[:, None]
     effect, null = (np.take_along_axis(rate, worst, 1)[:, 0] for rate in rates)
+    effect = resamples.paired(effect, null, weights.shape[1])
     note = f"f = {factor:g}, {percent(factor * relative)} % of the images' norm"
     return Measured(effect, null, images_of(weights), note)

@@ -114,6 +114,7 @@ def _transferred(ds: xr.Dataset, resamples: Resamples) -> Measured:
         for pairs in (~others, others)
     )
     above_zero(own, _NO_MORE)
+    carried = resamples.paired(carried, own, images)
     return Measured(carried, own, f"{images_of(weights)}, {others.sum()} pairs")
 
 

@@ -387,6 +387,18 @@ def test_rates_have_about_wilsons_interval(rate, count):
     assert abs(high - (centre + half)) < 0.2 * half
 
 
+def test_shares_that_agree_on_every_image_may_differ_on_others() -> None:
+    """Of 30 images none is in one alone: up to 1 - 0.025^(1/30) = 12 % of others may be."""
+    resamples, rows = Resamples(), np.array([0.8, 0.7, 0.9] * 400)[:1001]
+    apart = resamples.paired(rows, rows, 30) - rows
+    assert apart[0] == 0
+    low, high = np.quantile(apart, (0.025, 0.975))
+    assert -0.12 < low < -0.03
+    assert 0.03 < high < 0.12
+    other = rows + 0.1 * (np.arange(1001) == 7)
+    assert resamples.paired(rows, other, 30) is rows
+
+
 def test_resamples_are_the_estimate_first_and_spread_as_the_mean_does():
     weights = Resamples().weights(400)
     assert (weights[0] == 1).all()
