@@ -51,7 +51,7 @@ def examine(
     x: Tensor,
     bounds: tuple[float, float],
     name: str,
-    foreign: Iterable[Tensor] = (),
+    foreign: Iterable[Tensor],
 ) -> Examined:
     """Tries the module on probe images x (n, C, H, W) and sets what it needs to work on them.
 

@@ -24,9 +24,7 @@ class Watch(Dispatch):
         self.random, self.borrows = "", False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags and not _without_dropout(
-            func, args, kwargs
-        ):
+        if torch.Tag.nondeterministic_seeded in func.tags and not _told_not_to(func, args, kwargs):
             self.random = self.random or str(func).split(".")[1]
         if self._foreign and not self.borrows:
             read = (t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
@@ -34,7 +32,7 @@ class Watch(Dispatch):
         return func(*args, **(kwargs or {}))
 
 
-def _without_dropout(func: Any, args: Any, kwargs: Any) -> bool:
+def _told_not_to(func: Any, args: Any, kwargs: Any) -> bool:
     """Whether a call could draw random numbers and is told not to: fused attention, RReLU."""
     names = [argument.name for argument in func._schema.arguments]
     given = {**dict(zip(names, args, strict=False)), **(kwargs or {})}

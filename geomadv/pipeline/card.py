@@ -20,8 +20,11 @@ _LOOKED_AT = 250
 
 def network_lines(net: Classifier) -> str:
     """The network, and what was adapted of it."""
-    line = f"network   {net.name}: {network_words(net)}"
-    return line + (f"\n          {net.note}" if net.note else "")
+    return _with_note(f"network   {net.name}: {network_words(net)}", net.note)
+
+
+def _with_note(line: str, note: str) -> str:
+    return f"{line}\n          {note}" if note else line
 
 
 def split_lines(study: Study) -> list[str]:
@@ -31,9 +34,7 @@ def split_lines(study: Study) -> list[str]:
         images = study.split(split)
         shape = " x ".join(map(str, images.shape))
         line = f"{split:9} {images.name}: {len(images):,} images {shape}"
-        lines.append(line + _labels(study.net, images)[0])
-        if images.note:
-            lines.append(f"          {images.note}")
+        lines.append(_with_note(line + _labels(study.net, images)[0], images.note))
     return lines
 
 
@@ -86,4 +87,4 @@ def check_beside(study: Study, networks: Iterable[Classifier], say: Say) -> None
                 f"network beside {study.net.name}: {line} A network of your own gets no weights "
                 "beside another: let its function load them."
             )
-        say(f"beside    {line}" + (f"\n          {net.note}" if net.note else ""))
+        say(_with_note(f"beside    {line}", net.note))
